@@ -1,1 +1,37 @@
-//! Work in progress.
+//! Files in, token ids out: the records, documents, tokenizers and batches that LED models read.
+//!
+//! This crate knows nothing of tensors, models, losses or search: its last word is a vector of token ids with the
+//! positions that attend globally.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`record`] | [`Record`]: one line of a JSON Lines file, checked |
+//! | [`reader`] | [`RecordReader`]: records as a stream from plain, gzip or zstd files and standard input |
+//! | [`document`] | [`read_document`]: a whole plain-text file |
+//! | [`tokenizer`] | [`Tokenizer`]: byte-level BPE as LED and BART use it: load, train, save, encode, decode |
+//! | [`source`](mod@source) | [`Source`] and [`Target`]: a record as the encoder and the loss see it |
+//! | [`examples`] | [`Example`]: tokenized training pairs, made in parallel from a stream |
+//! | [`batches`] | [`BatchPlan`]: which examples form which step of which epoch |
+//!
+//! Nothing is cut unless a limit was given, and then the number of tokens cut is part of the result.
+
+#![forbid(unsafe_code)]
+
+pub mod batches;
+pub mod document;
+mod error;
+pub mod examples;
+mod input;
+pub mod reader;
+pub mod record;
+pub mod source;
+pub mod tokenizer;
+
+pub use batches::{Batch, BatchPlan, Batches};
+pub use document::read_document;
+pub use error::{Error, Location, RecordProblem, Result};
+pub use examples::{Example, Examples, Limits, read_examples};
+pub use reader::RecordReader;
+pub use record::{Content, Record};
+pub use source::{Source, Target};
+pub use tokenizer::{SpecialTokens, Tokenizer, TrainerOptions};

@@ -1,0 +1,88 @@
+//! [`Example`]: tokenized training pairs, made in parallel from a stream of records.
+
+use rayon::prelude::*;
+
+use crate::error::Result;
+use crate::record::Record;
+use crate::source::{Source, Target};
+use crate::tokenizer::Tokenizer;
+
+/// Records held as text at a time while a stream is tokenized.
+const CHUNK_RECORDS: usize = 256;
+
+/// One training pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Example {
+    /// The id of the record.
+    pub id: String,
+    /// What the encoder reads.
+    pub input_ids: Vec<u32>,
+    /// The positions that attend globally, ascending.
+    pub global_positions: Vec<usize>,
+    /// What the decoder should write; -100 marks positions that the loss ignores.
+    pub labels: Vec<i64>,
+}
+
+/// Limits in tokens, special tokens included; `None` means no limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// For sources.
+    pub max_source_length: Option<usize>,
+    /// For targets.
+    pub max_target_length: Option<usize>,
+}
+
+/// Examples, with what the limits took from them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examples {
+    /// In the order of the records.
+    pub examples: Vec<Example>,
+    /// Examples whose source was cut.
+    pub truncated_sources: usize,
+    /// Examples whose target was cut.
+    pub truncated_targets: usize,
+    /// Tokens cut from all sources and targets together.
+    pub truncated_tokens: usize,
+}
+
+/// Tokenizes records in parallel, in order; only a few hundred are held as text at a time.
+///
+/// A tokenizer is needed only if some record is text.
+///
+/// # Errors
+/// The first error of the stream, a record without a target, text without a tokenizer, or a limit below 2.
+pub fn read_examples(
+    records: impl IntoIterator<Item = Result<Record>>,
+    tokenizer: Option<&Tokenizer>,
+    limits: Limits,
+) -> Result<Examples> {
+    let mut examples = Examples::default();
+    let mut records = records.into_iter();
+    loop {
+        let chunk = records.by_ref().take(CHUNK_RECORDS).collect::<Result<Vec<Record>>>()?;
+        if chunk.is_empty() {
+            return Ok(examples);
+        }
+        let pairs: Vec<(Record, Source, Target)> = chunk
+            .into_par_iter()
+            .map(|record| {
+                let source = Source::new(&record, tokenizer, limits.max_source_length)?;
+                let target = Target::new(&record, tokenizer, limits.max_target_length)?;
+                Ok((record, source, target))
+            })
+            .collect::<Result<_>>()?;
+        for (record, source, target) in pairs {
+            examples.push(record, source, target);
+        }
+    }
+}
+
+impl Examples {
+    fn push(&mut self, record: Record, source: Source, target: Target) {
+        self.truncated_sources += usize::from(source.truncated_tokens > 0);
+        self.truncated_targets += usize::from(target.truncated_tokens > 0);
+        self.truncated_tokens += source.truncated_tokens + target.truncated_tokens;
+        let Source { input_ids, global_positions, .. } = source;
+        self.examples.push(Example { id: record.id, input_ids, global_positions, labels: target.labels });
+    }
+}

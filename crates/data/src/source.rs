@@ -1,0 +1,116 @@
+//! [`Source`] and [`Target`]: a record as the encoder and the loss see it.
+
+use crate::error::{Error, Result};
+use crate::record::{Content, Record};
+use crate::tokenizer::Tokenizer;
+
+/// What the encoder reads of a record.
+///
+/// | record | tokens | attend globally |
+/// |---|---|---|
+/// | one document | `<s> document </s>` | `<s>` |
+/// | several | `<s> first </s> second </s>` | `<s>` and every `</s>` between two documents |
+/// | any number, and the vocabulary has `<doc-sep>` | `<s> first <doc-sep> second <doc-sep> </s>` | `<s>` and every `<doc-sep>` |
+/// | with a query | `<s> query </s> ...` as above | also the query's tokens and the `</s>` behind them |
+/// | nothing but empty documents | `<s> </s>`, or `<s> query </s> </s>` | as above |
+/// | token ids | as given | as given |
+///
+/// The layout with `<doc-sep>` is PRIMERA's (arXiv 2110.08499), which has one behind the last document too. Empty
+/// documents among others are passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Token ids, special tokens included.
+    pub input_ids: Vec<u32>,
+    /// Positions that attend globally, ascending and without repetition.
+    pub global_positions: Vec<usize>,
+    /// Tokens left out because of the limit; 0 without one.
+    pub truncated_tokens: usize,
+}
+
+impl Source {
+    /// Makes the source of a record, of at most `max_document_tokens` tokens, special ones and query included.
+    ///
+    /// Where the limit cuts, the last token (`</s>`) stays and those before it go; the source says how many. No limit, no cut.
+    ///
+    /// # Errors
+    /// Text without a tokenizer, or a limit below 2.
+    pub fn new(record: &Record, tokenizer: Option<&Tokenizer>, max_document_tokens: Option<usize>) -> Result<Self> {
+        let mut source = match &record.content {
+            Content::Tokens { input_ids, global_positions, .. } => {
+                Self { input_ids: input_ids.clone(), global_positions: global_positions.clone(), truncated_tokens: 0 }
+            }
+            Content::Text { documents, query } => {
+                let tokenizer = tokenizer.ok_or_else(|| Error::TokenizerNeeded(record.location.clone()))?;
+                Self::from_text(documents, query.as_deref().unwrap_or_default(), tokenizer)?
+            }
+        };
+        source.truncated_tokens = truncate(&mut source.input_ids, max_document_tokens)?;
+        let tokens = source.input_ids.len();
+        source.global_positions.retain(|&position| position < tokens);
+        Ok(source)
+    }
+
+    fn from_text(documents: &[String], query: &str, tokenizer: &Tokenizer) -> Result<Self> {
+        let special = tokenizer.special_tokens();
+        let mut input_ids = vec![special.bos];
+        if !query.is_empty() {
+            input_ids.extend(tokenizer.encode(query)?);
+            input_ids.push(special.eos);
+        }
+        let mut global_positions: Vec<usize> = (0..input_ids.len()).collect();
+        let mut documents = documents.iter().filter(|document| !document.is_empty()).peekable();
+        while let Some(document) = documents.next() {
+            input_ids.extend(tokenizer.encode(document)?);
+            let between = documents.peek().map(|_| special.eos);
+            if let Some(separator) = special.document_separator.or(between) {
+                global_positions.push(input_ids.len());
+                input_ids.push(separator);
+            }
+        }
+        input_ids.push(special.eos);
+        Ok(Self { input_ids, global_positions, truncated_tokens: 0 })
+    }
+}
+
+/// What a record teaches: `<s> summary </s>`, or the labels of a tokenized record as given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Token ids to predict; -100 marks positions that the loss ignores.
+    pub labels: Vec<i64>,
+    /// Tokens left out because of the limit; 0 without one.
+    pub truncated_tokens: usize,
+}
+
+impl Target {
+    /// Makes the target of a record, of at most `max_target_tokens` tokens; where that cuts, the last token stays.
+    ///
+    /// # Errors
+    /// A record without a summary (or without labels, when tokenized), text without a tokenizer, or a limit below 2.
+    pub fn new(record: &Record, tokenizer: Option<&Tokenizer>, max_target_tokens: Option<usize>) -> Result<Self> {
+        let missing = |field| Error::NoTarget { location: record.location.clone(), id: record.id.clone(), field };
+        let mut labels = match (&record.content, &record.summary) {
+            (Content::Tokens { labels, .. }, _) => labels.clone().ok_or_else(|| missing("labels"))?,
+            (Content::Text { .. }, None) => return Err(missing("summary")),
+            (Content::Text { .. }, Some(summary)) => {
+                let tokenizer = tokenizer.ok_or_else(|| Error::TokenizerNeeded(record.location.clone()))?;
+                tokenizer.encode_sequence(summary)?.into_iter().map(i64::from).collect()
+            }
+        };
+        let truncated_tokens = truncate(&mut labels, max_target_tokens)?;
+        Ok(Self { labels, truncated_tokens })
+    }
+}
+
+/// Shortens a sequence to the limit by removing what lies before its last element; returns how many elements went.
+fn truncate<T>(sequence: &mut Vec<T>, limit: Option<usize>) -> Result<usize> {
+    let Some(limit) = limit else { return Ok(0) };
+    if limit < 2 {
+        return Err(Error::LimitTooSmall(limit));
+    }
+    let excess = sequence.len().saturating_sub(limit);
+    if excess > 0 {
+        let end = sequence.len() - 1;
+        sequence.drain(end - excess..end);
+    }
+    Ok(excess)
+}
