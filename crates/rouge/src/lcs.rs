@@ -16,43 +16,79 @@ use crate::columns::Columns;
 /// Tables with no more rows than this are walked in one block.
 const MIN_BLOCK_ROWS: usize = 256;
 
-/// Length of the longest common subsequence of `rows` and `columns`.
-///
-/// Time rows x columns / 64, memory linear in the columns.
-pub(crate) fn length(rows: &[u32], columns: &mut Columns) -> usize {
-    let mut state = vec![!0; columns.width()];
-    advance_all(&mut state, rows, columns);
-    let zeros = state.iter().map(|word| word.count_zeros() as usize);
-    zeros.sum()
+/// Longest common subsequences with one column sequence after another; keeps its buffers between calls.
+#[derive(Debug)]
+pub(crate) struct Aligner {
+    columns: Columns,
+    /// The current row, one bit a column.
+    state: Vec<u64>,
+    /// The rows above each block.
+    starts: Vec<u64>,
+    /// The rise bits of one block.
+    rises: Vec<u64>,
 }
 
-/// Sets `marked[i]` for each of the `rows` that is on the longest common subsequence with `columns` which the
-/// back-trace finds; leaves the others as they are.
-///
-/// Time about twice that of [`length`]; memory 2 x columns x sqrt(rows) bits beyond the columns' own.
-pub(crate) fn mark(rows: &[u32], columns: &mut Columns, marked: &mut [bool]) {
-    let width = columns.width();
-    if width == 0 {
-        return;
+impl Aligner {
+    /// For tokens below `vocabulary`.
+    pub(crate) fn new(vocabulary: usize) -> Self {
+        Self { columns: Columns::new(vocabulary), state: Vec::new(), starts: Vec::new(), rises: Vec::new() }
     }
-    let block = rows.len().isqrt().max(MIN_BLOCK_ROWS);
-    let mut state = vec![!0; width];
-    let mut starts = Vec::new();
-    for (index, rows) in rows.chunks(block).enumerate() {
-        starts.extend_from_slice(&state);
-        if (index + 1) * block < marked.len() {
-            advance_all(&mut state, rows, columns);
+
+    /// Makes `columns` the sequence that the following calls compare with.
+    pub(crate) fn load(&mut self, columns: &[u32]) {
+        self.columns.load(columns);
+    }
+
+    /// Length of the longest common subsequence of `rows` and the columns.
+    ///
+    /// Time rows x columns / 64, memory linear in the columns.
+    pub(crate) fn length(&mut self, rows: &[u32]) -> usize {
+        self.restart();
+        advance_all(&mut self.state, rows, &mut self.columns);
+        let zeros = self.state.iter().map(|word| word.count_zeros() as usize);
+        zeros.sum()
+    }
+
+    /// Sets `marked[i]` for each of the `rows` that is on the longest common subsequence with the columns which the
+    /// back-trace finds; leaves the others as they are.
+    ///
+    /// Time about twice that of [`Self::length`]; memory 2 x columns x sqrt(rows) bits beyond the columns' own.
+    pub(crate) fn mark(&mut self, rows: &[u32], marked: &mut [bool]) {
+        let width = self.columns.width();
+        if width == 0 {
+            return;
+        }
+        let block = rows.len().isqrt().max(MIN_BLOCK_ROWS);
+        self.keep_block_starts(rows, block);
+        let mut column = self.columns.len();
+        let blocks = rows.chunks(block).zip(marked.chunks_mut(block));
+        for ((rows, marked), start) in blocks.zip(self.starts.chunks(width)).rev() {
+            // What is right of the current column can no longer matter.
+            self.state.clear();
+            self.state.extend_from_slice(&start[..column.div_ceil(64)]);
+            fill_rises(&mut self.rises, &mut self.state, rows, &mut self.columns);
+            column = trace_back(rows, &mut self.columns, &self.rises, column, marked);
+            if column == 0 {
+                break;
+            }
         }
     }
-    let mut column = columns.len();
-    let blocks = rows.chunks(block).zip(marked.chunks_mut(block));
-    for ((rows, marked), start) in blocks.zip(starts.chunks(width)).rev() {
-        // What is right of the current column can no longer matter.
-        let width = column.div_ceil(64);
-        let rises = rises(&start[..width], rows, columns);
-        column = trace_back(rows, columns, &rises, column, marked);
-        if column == 0 {
-            break;
+
+    /// Puts the row above the first row back.
+    fn restart(&mut self) {
+        self.state.clear();
+        self.state.resize(self.columns.width(), !0);
+    }
+
+    fn keep_block_starts(&mut self, rows: &[u32], block: usize) {
+        self.restart();
+        self.starts.clear();
+        for (index, block_rows) in rows.chunks(block).enumerate() {
+            self.starts.extend_from_slice(&self.state);
+            let is_last = (index + 1) * block >= rows.len();
+            if !is_last {
+                advance_all(&mut self.state, block_rows, &mut self.columns);
+            }
         }
     }
 }
@@ -76,26 +112,24 @@ fn advance(state: &mut [u64], mask: &[u64]) {
     }
 }
 
-/// The rise bits of each row, `start.len()` words a row: 1 where `t[i][j] > t[i-1][j]`.
+/// Sets the rise bits of each row, `state.len()` words a row: 1 where `t[i][j] > t[i-1][j]`. `state` is the row above.
 ///
 /// A row whose token is in no column has no rises; its words are meaningless.
-fn rises(start: &[u64], rows: &[u32], columns: &mut Columns) -> Vec<u64> {
-    let mut state = start.to_vec();
-    let mut rises = vec![0; rows.len() * start.len()];
-    for (&token, rises) in rows.iter().zip(rises.chunks_mut(start.len())) {
+fn fill_rises(rises: &mut Vec<u64>, state: &mut [u64], rows: &[u32], columns: &mut Columns) {
+    rises.resize(rows.len() * state.len(), 0);
+    for (&token, rises) in rows.iter().zip(rises.chunks_mut(state.len())) {
         let Some(mask) = columns.mask(token) else {
             continue;
         };
-        rises.copy_from_slice(&state);
-        advance(&mut state, mask);
+        rises.copy_from_slice(state);
+        advance(state, mask);
         // t[i][j] - t[i-1][j] is 0 or 1 and changes exactly where the two states differ.
         let mut parity = 0;
-        for (rise, state) in rises.iter_mut().zip(&state) {
+        for (rise, state) in rises.iter_mut().zip(&*state) {
             *rise = prefix_parity(*rise ^ state) ^ parity;
             parity = 0u64.wrapping_sub(*rise >> 63);
         }
     }
-    rises
 }
 
 /// Bit j of the result is the parity of bits 0 to j.
@@ -175,13 +209,13 @@ mod tests {
     #[track_caller]
     fn check(rows: &[u32], columns: &[u32], vocabulary: usize) {
         let (expected_length, expected) = by_table(rows, columns);
-        let mut loaded = Columns::new(vocabulary);
+        let mut aligner = Aligner::new(vocabulary);
         // Loading twice shows that nothing of an earlier sequence stays.
-        loaded.load(rows);
-        loaded.load(columns);
-        assert_eq!(length(rows, &mut loaded), expected_length);
+        aligner.load(rows);
+        aligner.load(columns);
+        assert_eq!(aligner.length(rows), expected_length);
         let mut marked = vec![false; rows.len()];
-        mark(rows, &mut loaded, &mut marked);
+        aligner.mark(rows, &mut marked);
         let sizes = (rows.len(), columns.len(), vocabulary);
         assert!(marked == expected, "another path in {sizes:?}");
     }

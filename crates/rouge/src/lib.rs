@@ -4,7 +4,7 @@
 //! use rouge::{Options, score};
 //!
 //! let reference = "The quick brown fox\njumps over the lazy dog.";
-//! let prediction = "A brown fox jumps.\nThe dog is lazy.";
+//! let prediction = "The dog is lazy.\nA brown fox jumps.";
 //! let found = score(reference, prediction, &Options { stemmer: true });
 //! assert_eq!(found.rouge1.recall, 6.0 / 9.0);
 //! assert_eq!(found.rouge_l.precision, 4.0 / 8.0);

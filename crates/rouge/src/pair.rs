@@ -1,8 +1,8 @@
 //! One prediction against one reference.
 
-use crate::columns::Columns;
+use crate::lcs::Aligner;
 use crate::tokenize::{Text, Vocabulary};
-use crate::{Metric, Options, Score, lcs, ngram};
+use crate::{Metric, Options, Score, ngram};
 
 /// A reference and a prediction, tokenized once for all metrics.
 ///
@@ -51,9 +51,9 @@ impl Pair {
     /// Memory is linear in the lengths, time their product / 64.
     pub fn rouge_l(&self) -> Score {
         let (reference, prediction) = (&self.reference.tokens, &self.prediction.tokens);
-        let mut columns = Columns::new(self.vocabulary);
-        columns.load(prediction);
-        let matches = lcs::length(reference, &mut columns);
+        let mut aligner = Aligner::new(self.vocabulary);
+        aligner.load(prediction);
+        let matches = aligner.length(reference);
         Score::from_matches(matches, reference.len(), prediction.len())
     }
 
@@ -68,13 +68,13 @@ impl Pair {
 
     fn lsum_matches(&self) -> usize {
         let mut in_union = vec![false; self.reference.tokens.len()];
-        let mut columns = Columns::new(self.vocabulary);
+        let mut aligner = Aligner::new(self.vocabulary);
         for line in self.prediction.lines() {
-            columns.load(line);
+            aligner.load(line);
             let mut start = 0;
             for line in self.reference.lines() {
                 let end = start + line.len();
-                lcs::mark(line, &mut columns, &mut in_union[start..end]);
+                aligner.mark(line, &mut in_union[start..end]);
                 start = end;
             }
         }
