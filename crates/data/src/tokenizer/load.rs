@@ -38,6 +38,12 @@ pub(super) fn load(directory: &Path) -> Result<Tokenizer> {
     Tokenizer::assemble(inner, &settings.names, settings.add_prefix_space, &path)
 }
 
+/// Reads a `tokenizer.json` in memory, with the settings of a directory that holds nothing else.
+pub(super) fn from_bytes(bytes: &[u8], origin: &Path) -> Result<Tokenizer> {
+    let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::tokenizer(origin, error))?;
+    Tokenizer::assemble(inner, &Names::default(), false, origin)
+}
+
 impl Tokenizer {
     /// Drops truncation and padding, applies the directory's prefix-space setting and finds the special tokens.
     pub(super) fn assemble(

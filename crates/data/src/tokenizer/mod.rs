@@ -64,6 +64,15 @@ impl Tokenizer {
         load::load(directory.as_ref())
     }
 
+    /// Reads a `tokenizer.json` that is already in memory and whose directory has no settings of its own; `origin` stands for
+    /// the file in errors.
+    ///
+    /// # Errors
+    /// Bytes that cannot be understood, or a vocabulary without `<s>`, `<pad>` or `</s>`.
+    pub fn from_bytes(bytes: &[u8], origin: &Path) -> Result<Self> {
+        load::from_bytes(bytes, origin)
+    }
+
     /// Whether a directory holds a tokenizer in one of the forms that [`load`](Self::load) reads.
     pub fn exists(directory: impl AsRef<Path>) -> bool {
         load::exists(directory.as_ref())
