@@ -1,1 +1,48 @@
-//! Work in progress.
+//! The LED network and its parameters: a model directory in, hidden states and logits out.
+//!
+//! The network is *Longformer: The Long-Document Transformer* (arXiv 2004.05150) in its encoder-decoder form, compatible
+//! with the `LEDForConditionalGeneration` checkpoints of the hub. Batches are packed (see [`Documents`]): the documents lie
+//! end to end in one `[T, d]` tensor and nothing is padded.
+//!
+//! The crate knows nothing about text, losses, optimizers or search, and the network has no mutable state: decoding caches
+//! ([`DecoderCache`]) and dropout keys ([`Dropouts`]) belong to the caller.
+//!
+//! - [`Config`]: `config.json`, unknown fields kept
+//! - [`Weights`]: named tensors, loaded from any of the hub's formats, initialised from a seed, or saved
+//! - [`Parameters`]: the trainable form, with and without a graph over the same storage
+//! - [`Led`], [`Encoder`], [`Decoder`]: the network
+//! - [`convert`](fn@convert): BART and allenai files to LED
+#![deny(unsafe_code)]
+
+mod atomic;
+mod cache;
+mod config;
+mod convert;
+mod decoder;
+mod documents;
+mod encoder;
+mod error;
+mod initialise;
+mod layers;
+mod led;
+mod load;
+mod longformer_attention;
+mod parameters;
+mod save;
+mod schema;
+mod weights;
+
+pub use atomic::replace_file;
+pub use cache::{CrossMemory, DecoderCache};
+pub use config::{AttentionWindow, Config};
+pub use convert::{ConvertOptions, Converted, convert};
+pub use decoder::{Decoder, DecoderLayer};
+pub use documents::Documents;
+pub use encoder::{Encoder, EncoderLayer};
+pub use error::{Error, Result};
+pub use layers::Dropouts;
+pub use led::Led;
+pub use parameters::Parameters;
+pub use save::SavedDtype;
+pub use schema::{ParameterKind, ParameterShape, parameter_shapes};
+pub use weights::Weights;

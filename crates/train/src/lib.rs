@@ -1,1 +1,37 @@
-//! Work in progress.
+//! Training: a model directory and a dataset in, a better model directory out.
+//!
+//! A step runs layer by layer (see [`accumulate_gradients`]): the detached twin of the model computes and keeps each layer's input,
+//! and the backward pass runs each layer again on the tracked model, so that memory grows with one layer and not with all.
+//!
+//! The crate knows nothing about beam search or ROUGE.
+//!
+//! - [`RunConfig`]: the TOML file of a run
+//! - [`train`]: the loop: evaluate, save, stop, step, log
+//! - [`Batch`], [`Twins`], [`accumulate_gradients`]: one forward and backward pass
+//! - [`Optimizer`], [`learning_rate`]: AdamW with groups and the schedules
+//! - checkpoints are model directories plus `optimizer.safetensors` and `state.json`
+#![forbid(unsafe_code)]
+
+mod backward;
+mod batch;
+mod checkpoint;
+mod config;
+mod dataset;
+mod error;
+mod gradients;
+mod metrics;
+mod optimizer;
+mod schedule;
+mod setup;
+mod trainer;
+mod validation;
+
+pub use backward::{Pass, Twins, accumulate_gradients};
+pub use batch::Batch;
+pub use config::{DataConfig, ModelConfig, OptimConfig, RunConfig, RunOptions};
+pub use error::{Error, Result};
+pub use gradients::Gradients;
+pub use optimizer::Optimizer;
+pub use schedule::{Schedule, learning_rate};
+pub use trainer::{Event, Outcome, train};
+pub use validation::validation_loss;

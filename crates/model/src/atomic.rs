@@ -1,0 +1,25 @@
+//! Files are replaced whole or not at all.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use crate::{Error, Result};
+
+/// Writes `path` through a sibling temporary file that is synced and then renamed over it, so that a reader, a full disk
+/// or a power cut finds either the old file or the new one.
+///
+/// # Errors
+/// When the directory cannot be written or the disk is full; the temporary file is removed and the old file stays.
+pub fn replace_file(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".partial");
+    let temporary = path.with_file_name(name);
+    let outcome = write(&temporary)
+        .and_then(|()| File::open(&temporary).and_then(|file| file.sync_all()).map_err(Error::io(&temporary)))
+        .and_then(|()| fs::rename(&temporary, path).map_err(Error::io(path)));
+    if outcome.is_err() {
+        // The first error is the one to report; a temporary file that was never made cannot be removed.
+        let _ = fs::remove_file(&temporary);
+    }
+    outcome
+}

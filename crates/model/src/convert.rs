@@ -1,0 +1,341 @@
+//! Turning BART models and allenai's Longformer encoder-decoders into LED model directories.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Map, Value};
+
+use crate::load::Files;
+use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
+use crate::{AttentionWindow, Config, Error, ParameterKind, Result, SavedDtype, Weights, parameter_shapes};
+
+/// Rows in front of BART's position tables that LED does not have (semantics B3).
+const POSITION_OFFSET: usize = 2;
+/// Encoder positions and two-sided window of the released LED models, for BART models, which have neither.
+const LED_ENCODER_POSITIONS: usize = 16_384;
+const LED_ATTENTION_WINDOW: usize = 1_024;
+/// Files that go along unchanged.
+const COMPANIONS: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+];
+/// Fields of BART's and allenai's configurations that mean nothing to LED.
+const DROPPED_FIELDS: [&str; 15] = [
+    "_name_or_path",
+    "add_bias_logits",
+    "add_final_layer_norm",
+    "attention_dilation",
+    "attention_mode",
+    "autoregressive",
+    "extra_pos_embeddings",
+    "gradient_checkpointing",
+    "max_position_embeddings",
+    "normalize_before",
+    "normalize_embedding",
+    "num_hidden_layers",
+    "scale_embedding",
+    "static_position_embeddings",
+    "transformers_version",
+];
+
+/// What may be chosen in a conversion.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ConvertOptions {
+    /// Rows of the encoder's position table: the source's are tiled or cut. By default 16,384 for BART, and as many as
+    /// there are for allenai's models.
+    pub max_encoder_positions: Option<usize>,
+    /// Two-sided window of every encoder layer. By default 1,024 for BART, and the model's own for allenai's.
+    pub attention_window: Option<usize>,
+}
+
+/// What a conversion has made.
+#[derive(Clone, Debug)]
+pub struct Converted {
+    /// The architecture written.
+    pub config: Config,
+    /// `BART` or `allenai Longformer encoder-decoder`.
+    pub family: &'static str,
+    /// Position rows of the source's encoder, without the leading two.
+    pub source_positions: usize,
+    /// Tensors of the source that LED has no place for.
+    pub ignored: Vec<String>,
+    /// Tokenizer and generation files copied.
+    pub copied: Vec<&'static str>,
+}
+
+/// Reads the BART or allenai model in `from` and writes a LED model directory to `output` (semantics B3, B4): the two
+/// leading position rows are dropped and the rest tiled, and where the source has no `*_global` projections they start as
+/// copies of the local ones.
+///
+/// # Errors
+/// When `from` is not such a model, one of its tensors is missing or has a wrong shape, or `output` cannot be written.
+pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Converted> {
+    let source = Source::open(from)?;
+    let config = source.led_config(options)?;
+    fs::create_dir_all(output).map_err(Error::io(output))?;
+    if same_directory(from, output) {
+        return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
+    }
+    let (weights, ignored) = source.led_weights(&config)?;
+    config.save(output)?;
+    weights.save(output, SavedDtype::F32)?;
+    Ok(Converted {
+        family: source.family(),
+        source_positions: source.encoder_positions,
+        ignored,
+        copied: copy_companions(from, output)?,
+        config,
+    })
+}
+
+fn same_directory(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+fn copy_companions(from: &Path, output: &Path) -> Result<Vec<&'static str>> {
+    let mut copied = Vec::new();
+    for name in COMPANIONS {
+        let source = from.join(name);
+        if source.exists() {
+            fs::copy(&source, output.join(name)).map_err(Error::io(&source))?;
+            copied.push(name);
+        }
+    }
+    Ok(copied)
+}
+
+/// A model to convert.
+struct Source {
+    directory: PathBuf,
+    fields: Map<String, Value>,
+    files: Files,
+    names: BTreeSet<String>,
+    longformer: bool,
+    encoder_positions: usize,
+}
+
+impl Source {
+    fn open(directory: &Path) -> Result<Self> {
+        let fields = read_fields(&directory.join("config.json"))?;
+        let files = Files::open(directory)?;
+        let names = files.names();
+        let longformer = names.iter().any(|name| name.contains(".longformer_self_attn."));
+        let mut source =
+            Self { directory: directory.to_owned(), fields, files, names, longformer, encoder_positions: 0 };
+        let (_, positions) = source.find("led.encoder.embed_positions.weight", &[])?;
+        source.encoder_positions = positions.dim(0)?.saturating_sub(POSITION_OFFSET);
+        Ok(source)
+    }
+
+    fn family(&self) -> &'static str {
+        if self.longformer { "allenai Longformer encoder-decoder" } else { "BART" }
+    }
+
+    fn led_config(&self, options: ConvertOptions) -> Result<Config> {
+        let path = self.directory.join("config.json");
+        let complain = |message: String| Error::config(&path, message);
+        self.refuse_other_layouts().map_err(complain)?;
+        let default_positions = if self.longformer { self.encoder_positions } else { LED_ENCODER_POSITIONS };
+        let (_, decoder_positions) = self.find("led.decoder.embed_positions.weight", &[])?;
+        let (_, shared) = self.find(SHARED, &[])?;
+        let window = match options.attention_window {
+            Some(window) => AttentionWindow::Every(window),
+            None => self.attention_window().map_err(complain)?,
+        };
+        let mut fields = self.fields.clone();
+        DROPPED_FIELDS.iter().for_each(|name| drop(fields.shift_remove(*name)));
+        fields.insert("model_type".into(), "led".into());
+        fields.insert("architectures".into(), serde_json::json!(["LEDForConditionalGeneration"]));
+        fields.insert("vocab_size".into(), shared.dim(0)?.into());
+        let positions = options.max_encoder_positions.unwrap_or(default_positions);
+        fields.insert("max_encoder_position_embeddings".into(), positions.into());
+        fields.insert(
+            "max_decoder_position_embeddings".into(),
+            decoder_positions.dim(0)?.saturating_sub(POSITION_OFFSET).into(),
+        );
+        let window = serde_json::to_value(window).expect("a window is a number or a list of numbers");
+        fields.insert("attention_window".into(), window);
+        Config::from_json(&Value::Object(fields).to_string(), &path)
+    }
+
+    /// BART's family has members whose weights mean something else (semantics B2).
+    fn refuse_other_layouts(&self) -> std::result::Result<(), String> {
+        match self.fields.get("model_type").and_then(Value::as_str) {
+            None | Some("bart" | "longformer") => {}
+            Some("led") => return Err("this is a LED model already; nothing to convert".into()),
+            Some(family) => {
+                return Err(format!(
+                    "model_type `{family}` cannot be converted by copying weights; only BART and allenai's \
+                     Longformer encoder-decoders can"
+                ));
+            }
+        }
+        for (name, refused) in [
+            ("normalize_before", true),
+            ("add_final_layer_norm", true),
+            ("scale_embedding", true),
+            ("normalize_embedding", false),
+            ("static_position_embeddings", true),
+        ] {
+            if self.fields.get(name) == Some(&Value::Bool(refused)) {
+                return Err(format!("`{name}` is {refused}: this is not a BART that LED can express"));
+            }
+        }
+        Ok(())
+    }
+
+    /// allenai's configurations give one side of the window (semantics A1); LED's give both.
+    fn attention_window(&self) -> std::result::Result<AttentionWindow, String> {
+        let malformed = || "attention_window must be a number or a list of numbers".to_owned();
+        let both_sides = |side: &Value| side.as_u64().map(|side| 2 * side as usize).ok_or_else(malformed);
+        match self.fields.get("attention_window") {
+            _ if !self.longformer => Ok(AttentionWindow::Every(LED_ATTENTION_WINDOW)),
+            Some(Value::Array(sides)) => {
+                Ok(AttentionWindow::PerLayer(sides.iter().map(both_sides).collect::<std::result::Result<_, _>>()?))
+            }
+            Some(side) => Ok(AttentionWindow::Every(both_sides(side)?)),
+            None => Err("attention_window is missing: give --attention-window".into()),
+        }
+    }
+
+    /// All tensors of the LED model, and the names of the source's tensors that went nowhere.
+    fn led_weights(&self, config: &Config) -> Result<(Weights, Vec<String>)> {
+        let mut used = BTreeSet::new();
+        let mut tensors = BTreeMap::new();
+        for parameter in parameter_shapes(config) {
+            let tensor = if parameter.kind == ParameterKind::Buffer && !self.has(FINAL_LOGITS_BIAS) {
+                Tensor::zeros(parameter.shape.as_slice(), DType::F32, &Device::Cpu)?
+            } else {
+                let (stored, tensor) = self.find(&parameter.name, &parameter.shape)?;
+                used.insert(stored);
+                if parameter.name.ends_with("embed_positions.weight") {
+                    tile(&tensor, parameter.shape[0])?
+                } else {
+                    tensor
+                }
+            };
+            tensors.insert(parameter.name, tensor);
+        }
+        let is_copy = |name: &str| name.ends_with("embed_tokens.weight") || name == "lm_head.weight";
+        let ignored = self.names.iter().filter(|name| !used.contains(*name) && !is_copy(name)).cloned().collect();
+        Ok((Weights::new(tensors, &self.directory, Vec::new()), ignored))
+    }
+
+    fn has(&self, name: &str) -> bool {
+        candidates(name).iter().any(|candidate| self.names.contains(candidate))
+    }
+
+    /// The source's tensor for LED's parameter `name` as f32 on the host, with its name there. An empty `expected` accepts
+    /// any shape; position tables are exempt from the check because they change length.
+    fn find(&self, name: &str, expected: &[usize]) -> Result<(String, Tensor)> {
+        let origin = self.files.describe(&self.directory);
+        let stored = candidates(name)
+            .into_iter()
+            .find(|candidate| self.names.contains(candidate))
+            .ok_or_else(|| Error::MissingTensor { path: origin, name: name.into(), expected: expected.into() })?;
+        let (path, tensor) = self.files.tensor(&stored)?;
+        let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
+        let tensor = if name == FINAL_LOGITS_BIAS && tensor.rank() == 1 { tensor.unsqueeze(0)? } else { tensor };
+        let free = expected.is_empty() || name.ends_with("embed_positions.weight");
+        if !free && tensor.dims() != expected {
+            return Err(Error::TensorShape {
+                path: path.to_owned(),
+                name: stored,
+                expected: expected.into(),
+                found: tensor.dims().into(),
+                hint: "",
+            });
+        }
+        Ok((stored, tensor))
+    }
+}
+
+fn read_fields(path: &Path) -> Result<Map<String, Value>> {
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|error| Error::config(path, error.to_string()))
+}
+
+/// Names under which BART or allenai files may hold LED's parameter `name`, best first.
+fn candidates(name: &str) -> Vec<String> {
+    let Some(inner) = name.strip_prefix("led.") else {
+        return vec![name.to_owned()];
+    };
+    let mut inners = vec![inner.to_owned()];
+    if inner == "shared.weight" {
+        inners.push("encoder.embed_tokens.weight".into());
+    }
+    // BART's encoder attention is a plain one, from which local and global projections both start.
+    for (longformer, plain) in [
+        ("longformer_self_attn.query_global.", "q_proj."),
+        ("longformer_self_attn.key_global.", "k_proj."),
+        ("longformer_self_attn.value_global.", "v_proj."),
+        ("longformer_self_attn.query.", "q_proj."),
+        ("longformer_self_attn.key.", "k_proj."),
+        ("longformer_self_attn.value.", "v_proj."),
+    ] {
+        if inner.contains(longformer) {
+            inners.push(inner.replace(longformer, plain));
+        }
+    }
+    if inner.contains("encoder.layers.") && inner.contains("self_attn.output.") {
+        inners.push(inner.replace("self_attn.output.", "self_attn.out_proj."));
+    }
+    inners.into_iter().flat_map(|inner| [format!("model.{inner}"), inner]).collect()
+}
+
+/// Drops the leading rows of a position table and repeats or cuts the rest to `rows` rows.
+fn tile(table: &Tensor, rows: usize) -> Result<Tensor> {
+    let available = table.dim(0)?.saturating_sub(POSITION_OFFSET);
+    if available == 0 {
+        return Err(Error::Input(format!(
+            "a position table of {} rows holds nothing behind the two leading ones",
+            table.dim(0)?
+        )));
+    }
+    let table = table.narrow(0, POSITION_OFFSET, available)?;
+    let copies = vec![&table; rows.div_ceil(available)];
+    Ok(Tensor::cat(&copies, 0)?.narrow(0, 0, rows)?.contiguous()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{candidates, tile};
+    use candle_core::{Device, Tensor};
+
+    #[test]
+    fn positions_lose_two_rows_and_repeat() {
+        let table = Tensor::from_vec(vec![90f32, 91., 0., 1., 2.], (5, 1), &Device::Cpu).unwrap();
+        let rows = |count| tile(&table, count).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(rows(7), [0., 1., 2., 0., 1., 2., 0.]);
+        assert_eq!(rows(2), [0., 1.]);
+        assert!(tile(&table.narrow(0, 0, 2).unwrap(), 4).is_err());
+    }
+
+    #[test]
+    fn global_projections_prefer_their_own_and_fall_back_on_the_plain_ones() {
+        let prefix = "encoder.layers.3.self_attn";
+        let names = candidates(&format!("led.{prefix}.longformer_self_attn.key_global.bias"));
+        let expected = [
+            format!("model.{prefix}.longformer_self_attn.key_global.bias"),
+            format!("{prefix}.longformer_self_attn.key_global.bias"),
+            format!("model.{prefix}.k_proj.bias"),
+            format!("{prefix}.k_proj.bias"),
+        ];
+        assert_eq!(names, expected);
+        assert_eq!(candidates("final_logits_bias"), ["final_logits_bias"]);
+    }
+
+    #[test]
+    fn the_decoder_keeps_its_names() {
+        let name = "led.decoder.layers.0.self_attn.out_proj.weight";
+        assert_eq!(candidates(name)[0], "model.decoder.layers.0.self_attn.out_proj.weight");
+        assert_eq!(candidates(name).len(), 2);
+    }
+}

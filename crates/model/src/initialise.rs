@@ -1,0 +1,67 @@
+//! Fresh weights from a seed.
+
+use std::collections::BTreeMap;
+use std::f64::consts::TAU;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::{Config, ParameterKind, ParameterShape, Result, Weights, parameter_shapes};
+
+impl Weights {
+    /// Fresh weights as `LEDForConditionalGeneration` starts: normal with `init_std`, biases zero, layer norms one and
+    /// zero, the padding row zero. Each tensor depends on `seed` and its own name alone.
+    ///
+    /// # Errors
+    /// When a tensor cannot be allocated.
+    pub fn initialise(config: &Config, seed: u64) -> Result<Self> {
+        let tensors = parameter_shapes(config)
+            .into_iter()
+            .map(|parameter| Ok((parameter.name.clone(), fresh(&parameter, config, seed)?)))
+            .collect::<Result<BTreeMap<_, _>>>()?;
+        Ok(Self::new(tensors, Path::new("fresh weights"), Vec::new()))
+    }
+}
+
+fn fresh(parameter: &ParameterShape, config: &Config, seed: u64) -> Result<Tensor> {
+    let count = parameter.shape.iter().product();
+    let values = match parameter.kind {
+        ParameterKind::Weight => normal(count, config.init_std, seed, &parameter.name),
+        ParameterKind::Embedding => {
+            let mut values = normal(count, config.init_std, seed, &parameter.name);
+            let padding = config.pad_token_id as usize * config.d_model;
+            values[padding..padding + config.d_model].fill(0.0);
+            values
+        }
+        ParameterKind::NormWeight => vec![1.0; count],
+        ParameterKind::Bias | ParameterKind::NormBias | ParameterKind::Buffer => vec![0.0; count],
+    };
+    Ok(Tensor::from_vec(values, parameter.shape.as_slice(), &Device::Cpu)?)
+}
+
+/// Normal numbers by the Box-Muller transform over a counter-based generator.
+fn normal(count: usize, deviation: f64, seed: u64, name: &str) -> Vec<f32> {
+    let mut state = name.bytes().fold(splitmix(seed), |state, byte| splitmix(state ^ u64::from(byte)));
+    let mut uniform = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        // 53 bits, shifted half a step so that 0 never reaches the logarithm.
+        ((splitmix(state) >> 11) as f64 + 0.5) / (1u64 << 53) as f64
+    };
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        let radius = deviation * (-2.0 * uniform().ln()).sqrt();
+        let (sine, cosine) = (TAU * uniform()).sin_cos();
+        values.push((radius * cosine) as f32);
+        values.push((radius * sine) as f32);
+    }
+    values.truncate(count);
+    values
+}
+
+/// The finaliser of the splitmix64 generator (Steele, Lea, Flood 2014).
+fn splitmix(state: u64) -> u64 {
+    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}

@@ -1,0 +1,200 @@
+//! Reading weights in the hub's formats.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor, pickle, safetensors};
+use serde_json::Value;
+
+use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
+use crate::{Config, Error, ParameterKind, Result, Weights, parameter_shapes};
+
+/// Names under which checkpoints repeat the shared embedding.
+const TIED: [&str; 3] = ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
+
+/// The weight files of a model directory.
+pub(crate) enum Files {
+    /// One or several safetensors files, memory-mapped.
+    SafeTensors(Vec<(PathBuf, safetensors::MmapedSafetensors)>),
+    /// `pytorch_model.bin` or bytes in memory, read whole.
+    Read(PathBuf, HashMap<String, Tensor>),
+}
+
+impl Weights {
+    /// Loads the tensors that `config` implies from `model.safetensors`, its sharded form, or `pytorch_model.bin`, as f32
+    /// whatever the type in the file. Tied embeddings may be present once or several times; a missing `final_logits_bias`
+    /// is zero; names may lack the leading `led.`.
+    ///
+    /// # Errors
+    /// When no weight file is found, one cannot be read, or a tensor is missing or has the wrong shape.
+    pub fn load(directory: &Path, config: &Config) -> Result<Self> {
+        let files = Files::open(directory)?;
+        Self::select(&files, &files.describe(directory), config)
+    }
+
+    /// As [`Weights::load`], from the bytes of a `model.safetensors` in memory; `origin` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn from_bytes(bytes: &[u8], origin: &Path, config: &Config) -> Result<Self> {
+        let tensors = safetensors::load_buffer(bytes, &Device::Cpu).map_err(unreadable(origin))?;
+        Self::select(&Files::Read(origin.to_owned(), tensors), origin, config)
+    }
+
+    fn select(files: &Files, origin: &Path, config: &Config) -> Result<Self> {
+        let names = files.names();
+        let mut used = BTreeSet::new();
+        let mut tensors = BTreeMap::new();
+        for parameter in parameter_shapes(config) {
+            let stored = stored_name(&parameter.name, &names);
+            let tensor = match stored {
+                Some(stored) => {
+                    used.insert(stored.to_owned());
+                    files.read(stored, &parameter.name, &parameter.shape)?
+                }
+                None if parameter.kind == ParameterKind::Buffer => {
+                    Tensor::zeros(parameter.shape.as_slice(), DType::F32, &Device::Cpu)?
+                }
+                None => {
+                    return Err(Error::MissingTensor {
+                        path: origin.to_owned(),
+                        name: parameter.name,
+                        expected: parameter.shape,
+                    });
+                }
+            };
+            tensors.insert(parameter.name, tensor);
+        }
+        let ignored = names.iter().filter(|name| !used.contains(*name) && !is_tied(name)).cloned().collect();
+        Ok(Self::new(tensors, origin, ignored))
+    }
+}
+
+fn is_tied(name: &str) -> bool {
+    TIED.iter().any(|tied| *tied == name || tied.strip_prefix("led.") == Some(name))
+        || name == "led.shared.weight"
+        || name == "shared.weight"
+}
+
+/// The name under which the files hold parameter `name`.
+fn stored_name<'a>(name: &str, names: &'a BTreeSet<String>) -> Option<&'a str> {
+    let aliases: &[&str] = if name == SHARED { &TIED } else { &[] };
+    std::iter::once(name)
+        .chain(aliases.iter().copied())
+        .flat_map(|name| [Some(name), name.strip_prefix("led.")])
+        .flatten()
+        .find_map(|candidate| names.get(candidate).map(String::as_str))
+}
+
+impl Files {
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
+        let single = directory.join("model.safetensors");
+        if single.exists() {
+            return Ok(Self::SafeTensors(vec![map(single)?]));
+        }
+        let index = directory.join("model.safetensors.index.json");
+        if index.exists() {
+            let shards = shard_paths(&index)?;
+            return Ok(Self::SafeTensors(shards.into_iter().map(map).collect::<Result<_>>()?));
+        }
+        let pickled = directory.join("pytorch_model.bin");
+        if pickled.exists() {
+            let tensors = pickle::read_all(&pickled).map_err(unreadable(&pickled))?;
+            return Ok(Self::Read(pickled, tensors.into_iter().collect()));
+        }
+        Err(Error::Io {
+            path: directory.to_owned(),
+            source: std::io::Error::new(
+                std::io::ErrorKind::NotFound,
+                "no model.safetensors, model.safetensors.index.json or pytorch_model.bin here",
+            ),
+        })
+    }
+
+    pub(crate) fn names(&self) -> BTreeSet<String> {
+        match self {
+            Self::SafeTensors(shards) => {
+                shards.iter().flat_map(|(_, shard)| shard.tensors().into_iter().map(|(name, _)| name)).collect()
+            }
+            Self::Read(_, tensors) => tensors.keys().cloned().collect(),
+        }
+    }
+
+    pub(crate) fn describe(&self, directory: &Path) -> PathBuf {
+        match self {
+            Self::SafeTensors(shards) if shards.len() == 1 => shards[0].0.clone(),
+            Self::SafeTensors(_) => directory.to_owned(),
+            Self::Read(path, _) => path.clone(),
+        }
+    }
+
+    /// The tensor `stored`, one of [`Files::names`], as it is in the file, and the file.
+    pub(crate) fn tensor(&self, stored: &str) -> Result<(&Path, Tensor)> {
+        match self {
+            Self::SafeTensors(shards) => {
+                let (path, shard) = shards
+                    .iter()
+                    .find(|(_, shard)| shard.get(stored).is_ok())
+                    .expect("the name was listed by one of the shards");
+                Ok((path, shard.load(stored, &Device::Cpu).map_err(unreadable(path))?))
+            }
+            Self::Read(path, tensors) => Ok((path, tensors[stored].clone())),
+        }
+    }
+
+    fn read(&self, stored: &str, name: &str, expected: &[usize]) -> Result<Tensor> {
+        let (path, tensor) = self.tensor(stored)?;
+        let tensor = if name == FINAL_LOGITS_BIAS && tensor.rank() == 1 { tensor.unsqueeze(0)? } else { tensor };
+        if tensor.dims() != expected {
+            return Err(Error::TensorShape {
+                path: path.to_owned(),
+                name: name.into(),
+                expected: expected.into(),
+                found: tensor.dims().into(),
+                hint: hint(name, tensor.dims(), expected),
+            });
+        }
+        Ok(tensor.to_dtype(DType::F32)?.contiguous()?)
+    }
+}
+
+/// BART and allenai position tables have two extra leading rows (semantics B3).
+fn hint(name: &str, found: &[usize], expected: &[usize]) -> &'static str {
+    let extra_rows = name.ends_with("embed_positions.weight") && found[0] == expected[0] + 2;
+    if extra_rows { "; two extra leading rows mean a BART or allenai file: run `epitome convert` first" } else { "" }
+}
+
+fn map(path: PathBuf) -> Result<(PathBuf, safetensors::MmapedSafetensors)> {
+    let mapped = map_safetensors(&path)?;
+    Ok((path, mapped))
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(candle_core::Error) -> Error + '_ {
+    move |error| Error::WeightFile { path: path.to_owned(), message: error.to_string() }
+}
+
+/// Memory-maps one file.
+#[allow(unsafe_code)]
+fn map_safetensors(path: &Path) -> Result<safetensors::MmapedSafetensors> {
+    fs::metadata(path).map_err(Error::io(path))?;
+    // SAFETY: the map is read-only and dropped before `Weights::load` returns, every tensor being copied out of it. As
+    // with every memory map, another process that truncates the file meanwhile ends this one; weight files that this
+    // program writes are replaced by renaming, never changed in place.
+    unsafe { safetensors::MmapedSafetensors::new(path) }.map_err(unreadable(path))
+}
+
+fn shard_paths(index: &Path) -> Result<Vec<PathBuf>> {
+    let text = fs::read_to_string(index).map_err(Error::io(index))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| Error::config(index, error.to_string()))?;
+    let map = value
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| Error::config(index, "has no `weight_map` object"))?;
+    let mut shards = BTreeSet::new();
+    for (name, shard) in map {
+        let shard = shard.as_str().ok_or_else(|| Error::config(index, format!("`{name}` does not name a file")))?;
+        shards.insert(index.with_file_name(shard));
+    }
+    Ok(shards.into_iter().collect())
+}

@@ -1,0 +1,60 @@
+//! Named tensors of a model.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::Tensor;
+
+use crate::{Error, Result};
+
+/// A model's tensors by their hub names, with the place they came from (for error messages). Cloning is cheap: tensors are
+/// shared.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    tensors: BTreeMap<String, Tensor>,
+    origin: PathBuf,
+    ignored: Vec<String>,
+}
+
+impl Weights {
+    pub(crate) fn new(tensors: BTreeMap<String, Tensor>, origin: &Path, ignored: Vec<String>) -> Self {
+        Self { tensors, origin: origin.to_owned(), ignored }
+    }
+
+    /// The tensor `name`.
+    ///
+    /// # Errors
+    /// When it is missing or has another shape.
+    pub fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let tensor = self.tensors.get(name).ok_or_else(|| Error::MissingTensor {
+            path: self.origin.clone(),
+            name: name.into(),
+            expected: shape.into(),
+        })?;
+        if tensor.dims() != shape {
+            return Err(Error::TensorShape {
+                path: self.origin.clone(),
+                name: name.into(),
+                expected: shape.into(),
+                found: tensor.dims().into(),
+                hint: "",
+            });
+        }
+        Ok(tensor.clone())
+    }
+
+    /// Names and tensors in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
+    }
+
+    /// Where the tensors came from.
+    pub fn origin(&self) -> &Path {
+        &self.origin
+    }
+
+    /// Tensors in the file that a LED model does not have, such as a classification head.
+    pub fn ignored(&self) -> &[String] {
+        &self.ignored
+    }
+}

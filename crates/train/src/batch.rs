@@ -1,0 +1,71 @@
+//! A micro-batch as the network takes it.
+
+use epitome_data::Example;
+use epitome_kernels::Segments;
+use epitome_model::{Config, Documents, Error, Result};
+
+/// Label positions that do not count.
+const IGNORE_INDEX: i64 = -100;
+
+/// Documents with their targets, packed.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// The sources.
+    pub documents: Documents,
+    /// Decoder inputs of all targets, `[T]`: the start token and the labels but the last (semantics C2).
+    pub decoder_ids: Vec<u32>,
+    /// Which decoder rows belong to which document.
+    pub targets: Segments,
+    /// Labels, `[T]`; -100 is ignored.
+    pub labels: Vec<i64>,
+}
+
+impl Batch {
+    /// Packs examples. Ids and labels are used exactly as given.
+    ///
+    /// # Errors
+    /// When an example has no tokens, no labels, or a label or id outside the vocabulary; the message names its id.
+    pub fn new<'a>(examples: impl IntoIterator<Item = &'a Example>, config: &Config) -> Result<Self> {
+        let mut sources = Vec::new();
+        let mut decoder_ids = Vec::new();
+        let mut lengths = Vec::new();
+        let mut labels = Vec::new();
+        for example in examples {
+            check(example, config)?;
+            sources.push((example.input_ids.as_slice(), example.global_positions.as_slice()));
+            let previous = &example.labels[..example.labels.len() - 1];
+            decoder_ids.push(config.decoder_start_token_id);
+            decoder_ids.extend(previous.iter().map(|&label| match label {
+                IGNORE_INDEX => config.pad_token_id,
+                id => id as u32,
+            }));
+            lengths.push(example.labels.len());
+            labels.extend_from_slice(&example.labels);
+        }
+        Ok(Self { documents: Documents::new(sources)?, decoder_ids, targets: Segments::from_lengths(&lengths), labels })
+    }
+
+    /// How many labels count.
+    pub fn target_tokens(&self) -> usize {
+        self.labels.iter().filter(|&&label| label != IGNORE_INDEX).count()
+    }
+}
+
+fn check(example: &Example, config: &Config) -> Result<()> {
+    let complain = |message: String| Err(Error::Input(format!("record {}: {message}", example.id)));
+    let vocabulary = config.vocab_size;
+    if example.input_ids.is_empty() {
+        return complain("the document has no tokens".into());
+    }
+    if example.labels.is_empty() {
+        return complain("there are no labels".into());
+    }
+    if let Some(id) = example.input_ids.iter().find(|&&id| id as usize >= vocabulary) {
+        return complain(format!("input id {id} lies outside the vocabulary of {vocabulary}"));
+    }
+    let valid = |&label: &i64| label == IGNORE_INDEX || (0..vocabulary as i64).contains(&label);
+    if let Some(label) = example.labels.iter().find(|label| !valid(label)) {
+        return complain(format!("label {label} lies outside the vocabulary of {vocabulary}"));
+    }
+    Ok(())
+}

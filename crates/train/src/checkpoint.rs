@@ -1,0 +1,141 @@
+//! Checkpoints: a model directory plus `optimizer.safetensors` and `state.json`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use epitome_model::{Config, Parameters, SavedDtype};
+use serde::{Deserialize, Serialize};
+
+use crate::trainer::Interval;
+use crate::{Error, Optimizer, Result};
+
+const PREFIX: &str = "checkpoint-";
+
+/// Everything a resumed run needs beyond weights and moments: the order of batches and the dropout masks are functions of
+/// the seed and the step.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TrainState {
+    /// Updates made.
+    pub(crate) step: usize,
+    /// Updates made per parameter.
+    pub(crate) parameter_updates: BTreeMap<String, usize>,
+    /// What the next line of the metrics sums up.
+    pub(crate) interval: Interval,
+}
+
+/// Files that make a directory usable without this run.
+#[derive(Clone, Debug)]
+pub(crate) struct Companions {
+    pub(crate) config: Config,
+    /// Tokenizer and generation files, by path.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+/// Writes the model directory: configuration, weights, tokenizer files.
+pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: &Companions) -> Result<()> {
+    fs::create_dir_all(directory).map_err(Error::io(directory))?;
+    companions.config.save(directory)?;
+    for source in &companions.files {
+        let target = directory.join(source.file_name().expect("companions are files"));
+        if !same_file(source, &target) {
+            epitome_model::replace_file(&target, |temporary| {
+                fs::copy(source, temporary)
+                    .map(drop)
+                    .map_err(|error| epitome_model::Error::Io { path: target.clone(), source: error })
+            })?;
+        }
+    }
+    Ok(parameters.frozen().save(directory, SavedDtype::F32)?)
+}
+
+/// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all).
+pub(crate) fn save(
+    run: &Path,
+    state: &TrainState,
+    (parameters, optimizer): (&Parameters, &Optimizer),
+    companions: &Companions,
+    limit: usize,
+) -> Result<PathBuf> {
+    let step = state.step;
+    let directory = run.join(format!("{PREFIX}{step}"));
+    let temporary = run.join(format!("{PREFIX}{step}.partial"));
+    remove(&temporary)?;
+    save_model(&temporary, parameters, companions)?;
+    save_moments(&temporary.join("optimizer.safetensors"), optimizer)?;
+    let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
+    let path = temporary.join("state.json");
+    let text = serde_json::to_string_pretty(&state).expect("the state has only string keys");
+    epitome_model::replace_file(&path, |target| {
+        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
+    })?;
+    remove(&directory)?;
+    fs::rename(&temporary, &directory).map_err(Error::io(&directory))?;
+    if limit > 0 {
+        let mut steps = list(run)?;
+        steps.truncate(steps.len().saturating_sub(limit));
+        for old in steps {
+            remove(&run.join(format!("{PREFIX}{old}")))?;
+        }
+    }
+    Ok(directory)
+}
+
+/// The newest checkpoint of a run, if any.
+pub(crate) fn latest(run: &Path) -> Result<Option<PathBuf>> {
+    Ok(list(run)?.last().map(|step| run.join(format!("{PREFIX}{step}"))))
+}
+
+/// The state and optimizer of a checkpoint.
+pub(crate) fn load(directory: &Path, parameters: &Parameters) -> Result<(TrainState, Optimizer)> {
+    let path = directory.join("state.json");
+    let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
+    let state: TrainState = serde_json::from_str(&text)
+        .map_err(|error| Error::Checkpoint { path: path.clone(), message: error.to_string() })?;
+    let moments = load_moments(&directory.join("optimizer.safetensors"), parameters)?;
+    let optimizer = Optimizer::restore(moments, state.parameter_updates.clone());
+    Ok((state, optimizer))
+}
+
+fn save_moments(path: &Path, optimizer: &Optimizer) -> Result<()> {
+    let moments: HashMap<_, _> = optimizer.moments().clone().into_iter().collect();
+    Ok(epitome_model::replace_file(path, |temporary| Ok(candle_core::safetensors::save(&moments, temporary)?))?)
+}
+
+fn load_moments(path: &Path, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
+    let complain = |message: String| Error::Checkpoint { path: path.to_owned(), message };
+    let moments = candle_core::safetensors::load(path, &Device::Cpu).map_err(|error| complain(error.to_string()))?;
+    let shapes: HashMap<_, _> = parameters.iter().map(|(name, variable)| (name, variable.dims())).collect();
+    for (name, moment) in &moments {
+        let expected = shapes.get(name.as_str()).ok_or_else(|| complain(format!("no parameter is named `{name}`")))?;
+        if moment.dims().first() != Some(&2) || moment.dims()[1..] != **expected {
+            return Err(complain(format!("`{name}` has shape {:?}, but the parameter {expected:?}", moment.dims())));
+        }
+    }
+    Ok(moments.into_iter().collect())
+}
+
+/// Steps of the complete checkpoints of a run, ascending.
+fn list(run: &Path) -> Result<Vec<usize>> {
+    let mut steps = Vec::new();
+    for entry in fs::read_dir(run).map_err(Error::io(run))? {
+        let name = entry.map_err(Error::io(run))?.file_name();
+        let step: Option<usize> =
+            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse().ok());
+        steps.extend(step);
+    }
+    steps.sort_unstable();
+    Ok(steps)
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(directory)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn same_file(left: &Path, right: &Path) -> bool {
+    matches!((left.canonicalize(), right.canonicalize()), (Ok(left), Ok(right)) if left == right)
+}

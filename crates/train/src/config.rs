@@ -1,0 +1,285 @@
+//! The TOML file of a training run. Precedence: defaults, then the file, then `--set key=value`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use epitome_model::Config;
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::{Error, Result, Schedule};
+
+/// A whole run, one field per TOML table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// What to start from.
+    pub model: ModelConfig,
+    /// What to train on.
+    pub data: DataConfig,
+    /// The optimizer and its schedule.
+    #[serde(default)]
+    pub optim: OptimConfig,
+    /// Batches, steps, output.
+    #[serde(default)]
+    pub run: RunOptions,
+}
+
+/// A model directory, or the fields of a fresh model. With `path`, fields given here override its `config.json`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ModelConfig {
+    /// A model directory to fine-tune.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// The directory of the tokenizer; by default `path`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<PathBuf>,
+    /// `LEDConfig` fields.
+    #[serde(flatten)]
+    pub fields: BTreeMap<String, Value>,
+}
+
+/// The dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Files of training records; `*` and `?` are expanded.
+    #[serde(deserialize_with = "one_or_many")]
+    pub train: Vec<String>,
+    /// Files of validation records.
+    #[serde(default, deserialize_with = "one_or_many")]
+    pub validation: Vec<String>,
+    /// Longest source in tokens; unset means whole documents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_source_length: Option<usize>,
+    /// Longest target in tokens; unset means whole summaries.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_target_length: Option<usize>,
+    /// A new order every epoch, from `run.seed`.
+    #[serde(default = "yes")]
+    pub shuffle: bool,
+    /// Only this many training records, the first ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_train_records: Option<usize>,
+    /// Only this many validation records, the first ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_validation_records: Option<usize>,
+}
+
+/// AdamW and its schedule; the defaults are those of `transformers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OptimConfig {
+    /// The rate at the end of the warm-up.
+    pub learning_rate: f64,
+    /// The shape of the rate.
+    pub lr_scheduler_type: Schedule,
+    /// Updates of linear warm-up; the first has rate 0.
+    pub warmup_steps: usize,
+    /// Decoupled decay of weight matrices and embeddings; biases and layer norms are not decayed.
+    pub weight_decay: f64,
+    /// Decay of the first moment.
+    pub adam_beta1: f64,
+    /// Decay of the second moment.
+    pub adam_beta2: f64,
+    /// Added to the root of the second moment.
+    pub adam_epsilon: f64,
+    /// Gradients are scaled down to this L2 norm; 0 turns clipping off.
+    pub max_grad_norm: f64,
+    /// Label smoothing.
+    pub label_smoothing_factor: f64,
+}
+
+impl Default for OptimConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 5e-5,
+            lr_scheduler_type: Schedule::Linear,
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            adam_beta1: 0.9,
+            adam_beta2: 0.999,
+            adam_epsilon: 1e-8,
+            max_grad_norm: 1.0,
+            label_smoothing_factor: 0.0,
+        }
+    }
+}
+
+/// Batches, length and bookkeeping of the run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RunOptions {
+    /// Records that run together.
+    pub batch_size: usize,
+    /// Batches per update.
+    pub gradient_accumulation_steps: usize,
+    /// Updates of the run; takes precedence over `num_train_epochs`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_steps: Option<usize>,
+    /// Passes over the training records.
+    pub num_train_epochs: usize,
+    /// Seeds initialisation, shuffling and dropout.
+    pub seed: u64,
+    /// Updates between lines of `metrics.jsonl`.
+    pub logging_steps: usize,
+    /// Updates between validations; 0 means only at the end.
+    pub eval_steps: usize,
+    /// Updates between checkpoints; 0 means none before the end.
+    pub save_steps: usize,
+    /// How many checkpoints to keep; 0 means all.
+    pub save_total_limit: usize,
+    /// Run layers again in the backward pass instead of keeping their insides.
+    pub gradient_checkpointing: bool,
+    /// `f32`.
+    pub precision: String,
+    /// `cpu`.
+    pub device: String,
+    /// Where the run is written, unless `--output` says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output: Option<PathBuf>,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            batch_size: 1,
+            gradient_accumulation_steps: 1,
+            max_steps: None,
+            num_train_epochs: 3,
+            seed: 42,
+            logging_steps: 10,
+            eval_steps: 0,
+            save_steps: 500,
+            save_total_limit: 2,
+            gradient_checkpointing: true,
+            precision: "f32".into(),
+            device: "cpu".into(),
+            output: None,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Reads a TOML file and applies `overrides` of the form `table.key=value`.
+    ///
+    /// # Errors
+    /// When the file cannot be read, a key is unknown, or a value has the wrong type or contradicts another.
+    pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(Error::io(path))?;
+        let origin = path.display().to_string();
+        let mut table: Table = toml::from_str(&text).map_err(|error| Error::config(&origin, error.to_string()))?;
+        for setting in overrides {
+            set(&mut table, setting)?;
+        }
+        let config: Self = if overrides.is_empty() {
+            toml::from_str(&text).map_err(|error| Error::config(&origin, error.to_string()))?
+        } else {
+            let origin = format!("{origin} with --set");
+            table.try_into().map_err(|error: toml::de::Error| Error::config(origin, error.to_string()))?
+        };
+        config.validate(&origin)?;
+        Ok(config)
+    }
+
+    /// The file's text with every default written out.
+    pub fn to_toml(&self) -> String {
+        toml::to_string_pretty(self).expect("a run config has only string keys")
+    }
+
+    fn validate(&self, origin: &str) -> Result<()> {
+        let complain = |message: String| Err(Error::config(origin, message));
+        self.model.validate(origin)?;
+        for (name, value) in [
+            ("run.batch_size", self.run.batch_size),
+            ("run.gradient_accumulation_steps", self.run.gradient_accumulation_steps),
+            ("run.max_steps", self.run.max_steps.unwrap_or(1)),
+            ("run.num_train_epochs", self.run.num_train_epochs),
+            ("run.logging_steps", self.run.logging_steps),
+            ("data.max_source_length", self.data.max_source_length.unwrap_or(2) / 2),
+            ("data.max_target_length", self.data.max_target_length.unwrap_or(2) / 2),
+        ] {
+            if value == 0 {
+                return complain(format!("{name} is too small"));
+            }
+        }
+        for (name, value, range) in [
+            ("optim.learning_rate", self.optim.learning_rate, 0.0..f64::INFINITY),
+            ("optim.weight_decay", self.optim.weight_decay, 0.0..f64::INFINITY),
+            ("optim.adam_beta1", self.optim.adam_beta1, 0.0..1.0),
+            ("optim.adam_beta2", self.optim.adam_beta2, 0.0..1.0),
+            ("optim.adam_epsilon", self.optim.adam_epsilon, 0.0..f64::INFINITY),
+            ("optim.max_grad_norm", self.optim.max_grad_norm, 0.0..f64::INFINITY),
+            ("optim.label_smoothing_factor", self.optim.label_smoothing_factor, 0.0..1.0),
+        ] {
+            if !range.contains(&value) {
+                return complain(format!("{name} is {value}, outside {range:?}"));
+            }
+        }
+        if self.data.train.is_empty() {
+            return complain("data.train names no file".into());
+        }
+        for (name, value, supported) in
+            [("run.precision", &self.run.precision, "f32"), ("run.device", &self.run.device, "cpu")]
+        {
+            if value != supported {
+                return complain(format!("{name} is `{value}`; this build trains with `{supported}` only"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ModelConfig {
+    fn validate(&self, origin: &str) -> Result<()> {
+        let known = serde_json::to_value(Config::default()).expect("a config is a JSON object");
+        let known = known.as_object().expect("a config is a JSON object");
+        match self.fields.keys().find(|key| !known.contains_key(*key)) {
+            Some(key) => Err(Error::config(
+                origin,
+                format!(
+                    "unknown key `model.{key}`: expected `path`, `tokenizer` or one of LEDConfig's {}",
+                    known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+                ),
+            )),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Applies one `table.key=value`. The value is TOML; what is not TOML is taken as a string.
+fn set(table: &mut Table, setting: &str) -> Result<()> {
+    let origin = || format!("--set {setting}");
+    let malformed = || Error::config(origin(), "must have the form table.key=value");
+    let (key, text) = setting.split_once('=').ok_or_else(malformed)?;
+    let (section, key) = key.trim().split_once('.').ok_or_else(malformed)?;
+    let value = toml::from_str::<Table>(&format!("value = {text}"))
+        .ok()
+        .and_then(|mut parsed| parsed.remove("value"))
+        .unwrap_or_else(|| Value::String(text.trim().to_owned()));
+    table
+        .entry(section)
+        .or_insert_with(|| Value::Table(Table::new()))
+        .as_table_mut()
+        .ok_or_else(malformed)?
+        .insert(key.to_owned(), value);
+    Ok(())
+}
+
+fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum OneOrMany {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match OneOrMany::deserialize(deserializer)? {
+        OneOrMany::One(one) => vec![one],
+        OneOrMany::Many(many) => many,
+    })
+}
+
+fn yes() -> bool {
+    true
+}

@@ -1,0 +1,67 @@
+//! What can stop a training run.
+
+use std::path::{Path, PathBuf};
+
+/// The result of this crate's operations.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error that names the file, key or step at fault.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// A configuration with an unknown key, a wrong type or a contradiction.
+    #[error("{origin}: {message}")]
+    Config {
+        /// The file, or the `--set` argument.
+        origin: String,
+        /// What is wrong and what to do about it.
+        message: String,
+    },
+    /// The loss left the numbers; the last checkpoint is intact.
+    #[error("step {step}: the loss is {loss}, on the records {}; the last checkpoint is intact: lower optim.learning_rate or look at these records", ids.join(", "))]
+    NotFinite {
+        /// The optimizer step, from 1.
+        step: usize,
+        /// The loss.
+        loss: f64,
+        /// The records of the step.
+        ids: Vec<String>,
+    },
+    /// A checkpoint that cannot be continued.
+    #[error("{}: {message}", path.display())]
+    Checkpoint {
+        /// The checkpoint or one of its files.
+        path: PathBuf,
+        /// What is wrong.
+        message: String,
+    },
+    /// A dataset that cannot be trained on.
+    #[error("{0}")]
+    Dataset(String),
+    /// From the data crate.
+    #[error(transparent)]
+    Data(#[from] epitome_data::Error),
+    /// From the model crate.
+    #[error(transparent)]
+    Model(#[from] epitome_model::Error),
+    /// A tensor operation failed.
+    #[error(transparent)]
+    Tensor(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self + '_ {
+        move |source| Self::Io { path: path.to_owned(), source }
+    }
+
+    pub(crate) fn config(origin: impl Into<String>, message: impl Into<String>) -> Self {
+        Self::Config { origin: origin.into(), message: message.into() }
+    }
+}

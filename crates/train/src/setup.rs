@@ -1,0 +1,103 @@
+//! What a run needs before its first step: a model, a tokenizer, examples.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use epitome_data::Tokenizer;
+use epitome_model::{Config, Parameters, Weights};
+
+use crate::checkpoint::{self, Companions, TrainState};
+use crate::dataset::{self, Dataset};
+use crate::{Error, Optimizer, Result, RunConfig, Twins};
+
+/// Files of a model directory that travel with the weights.
+const COMPANIONS: [&str; 7] = [
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+];
+
+/// A run ready to start.
+pub(crate) struct Setup {
+    pub(crate) model: Config,
+    pub(crate) twins: Twins,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) state: TrainState,
+    pub(crate) companions: Companions,
+    pub(crate) training: Dataset,
+    pub(crate) validation: Dataset,
+}
+
+impl Setup {
+    /// Loads or initialises everything; with `resume`, from the newest checkpoint in `output` if there is one.
+    pub(crate) fn new(config: &RunConfig, output: &Path, resume: bool) -> Result<Self> {
+        fs::create_dir_all(output).map_err(Error::io(output))?;
+        let checkpoint = checkpoint::latest(output)?;
+        if let (Some(checkpoint), false) = (&checkpoint, resume) {
+            return Err(Error::Checkpoint {
+                path: checkpoint.clone(),
+                message:
+                    "the output directory already holds a run: continue it with --resume, or choose another --output"
+                        .into(),
+            });
+        }
+        let model = model_config(config)?;
+        let weights = match (&checkpoint, &config.model.path) {
+            (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
+            (None, Some(path)) => Weights::load(path, &model)?,
+            (None, None) => Weights::initialise(&model, config.run.seed)?,
+        };
+        let parameters = Parameters::new(&weights)?;
+        drop(weights);
+        let (state, optimizer) = match &checkpoint {
+            Some(checkpoint) => checkpoint::load(checkpoint, &parameters)?,
+            None => Default::default(),
+        };
+        let tokenizer_directory = config.model.tokenizer.as_deref().or(config.model.path.as_deref());
+        let tokenizer = load_tokenizer(tokenizer_directory)?;
+        let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
+        Ok(Self {
+            twins: Twins::new(&model, parameters)?,
+            optimizer,
+            state,
+            companions: Companions { config: model.clone(), files: companion_files(config) },
+            training,
+            validation,
+            model,
+        })
+    }
+}
+
+/// `config.json` of `model.path`, or LED's defaults, overridden by the fields of the `model` table.
+fn model_config(config: &RunConfig) -> Result<Config> {
+    let base = match &config.model.path {
+        Some(path) => Config::load(path)?,
+        None => Config::default(),
+    };
+    let mut merged = serde_json::to_value(base).expect("a config is a JSON object");
+    for (name, value) in &config.model.fields {
+        merged[name] = serde_json::to_value(value).expect("a TOML value is a JSON value");
+    }
+    Ok(Config::from_json(&merged.to_string(), Path::new("the [model] table"))?)
+}
+
+fn load_tokenizer(directory: Option<&Path>) -> Result<Option<Tokenizer>> {
+    let Some(directory) = directory else { return Ok(None) };
+    let present = ["tokenizer.json", "vocab.json"].iter().any(|file| directory.join(file).exists());
+    if present { Ok(Some(Tokenizer::load(directory)?)) } else { Ok(None) }
+}
+
+/// Tokenizer files, and the generation settings of the model that is fine-tuned.
+fn companion_files(config: &RunConfig) -> Vec<PathBuf> {
+    let directories = [config.model.tokenizer.as_ref(), config.model.path.as_ref()];
+    COMPANIONS
+        .iter()
+        .filter_map(|file| {
+            directories.iter().flatten().map(|directory| directory.join(file)).find(|path| path.exists())
+        })
+        .collect()
+}

@@ -1,0 +1,230 @@
+//! The training loop: step, log, evaluate, save.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use epitome_kernels::DropoutKey;
+use epitome_model::Dropouts;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use crate::metrics::MetricsLog;
+use crate::setup::Setup;
+use crate::{
+    Batch, Error, Gradients, Pass, Result, RunConfig, accumulate_gradients, checkpoint, learning_rate, validation_loss,
+};
+
+/// What happens during a run, for whoever shows it.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// Something the user should know, such as how many tokens the length limits cut.
+    Notice(&'a str),
+    /// The run is about to make its first update.
+    Started {
+        /// Trainable numbers.
+        parameters: usize,
+        /// Training records.
+        records: usize,
+        /// Updates already made.
+        step: usize,
+        /// Updates of the whole run.
+        total_steps: usize,
+    },
+    /// One update is done.
+    Step {
+        /// Updates made.
+        step: usize,
+        /// Loss of this update per target token, smoothing included.
+        loss: f64,
+        /// Source and target tokens per second since the last event of this kind.
+        tokens_per_second: f64,
+    },
+    /// The validation loss was measured.
+    Validation {
+        /// Updates made.
+        step: usize,
+        /// Nats per target token.
+        loss: f64,
+    },
+    /// A checkpoint or the final model was written.
+    Saved(&'a Path),
+}
+
+/// What a finished run leaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// The directory of the final model.
+    pub directory: PathBuf,
+    /// Updates of the whole run.
+    pub steps: usize,
+    /// The validation loss at the end, if there is validation data.
+    pub validation_loss: Option<f64>,
+}
+
+/// Sums since the last line of the metrics; part of a checkpoint, so that a resumed run logs the same numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Interval {
+    loss: f64,
+    nll: f64,
+    target_tokens: usize,
+    source_tokens: usize,
+    seconds: f64,
+}
+
+/// Runs `config` and writes everything under `output`: `config.toml`, `metrics.jsonl`, `checkpoint-N/` and at the end the
+/// model itself. With `resume` the newest checkpoint there is continued.
+///
+/// # Errors
+/// When anything in the configuration, the data or the output directory is wrong, or the loss is not a number; what has
+/// been saved stays.
+pub fn train(config: &RunConfig, output: &Path, resume: bool, on_event: &mut dyn FnMut(Event)) -> Result<Outcome> {
+    let setup = Setup::new(config, output, resume)?;
+    for notice in setup.training.notices().chain(setup.validation.notices()) {
+        on_event(Event::Notice(notice));
+    }
+    let path = output.join("config.toml");
+    let text = config.to_toml();
+    epitome_model::replace_file(&path, |temporary| {
+        std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
+    })?;
+    let metrics = MetricsLog::open(output, setup.state.step)?;
+    Run { config, output, setup, metrics, on_event }.run()
+}
+
+struct Run<'a> {
+    config: &'a RunConfig,
+    output: &'a Path,
+    setup: Setup,
+    metrics: MetricsLog,
+    on_event: &'a mut dyn FnMut(Event),
+}
+
+impl Run<'_> {
+    fn run(mut self) -> Result<Outcome> {
+        let total_steps = self.setup.training.total_steps(&self.config.run);
+        (self.on_event)(Event::Started {
+            parameters: self.setup.twins.parameters().iter().map(|(_, variable)| variable.elem_count()).sum(),
+            records: self.setup.training.examples().len(),
+            step: self.setup.state.step,
+            total_steps,
+        });
+        let mut validation = None;
+        while self.setup.state.step < total_steps {
+            self.update(total_steps)?;
+            let step = self.setup.state.step;
+            let last = step == total_steps;
+            validation = None;
+            if last || is_due(step, self.config.run.eval_steps) {
+                validation = self.validate()?;
+            }
+            if is_due(step, self.config.run.save_steps) || (last && self.config.run.save_steps > 0) {
+                self.save_checkpoint()?;
+            }
+        }
+        checkpoint::save_model(self.output, self.setup.twins.parameters(), &self.setup.companions)?;
+        (self.on_event)(Event::Saved(self.output));
+        Ok(Outcome { directory: self.output.to_owned(), steps: total_steps, validation_loss: validation })
+    }
+
+    /// One optimizer update over its micro-batches.
+    fn update(&mut self, total_steps: usize) -> Result<()> {
+        let started = Instant::now();
+        let Setup { training, model, twins, optimizer, state, .. } = &mut self.setup;
+        let micro_batches = training.step(state.step);
+        let batches = micro_batches
+            .iter()
+            .map(|indices| Ok(Batch::new(indices.iter().map(|&index| &training.examples()[index]), model)?))
+            .collect::<Result<Vec<_>>>()?;
+        let ids = || micro_batches.iter().flatten().map(|&index| training.examples()[index].id.clone()).collect();
+        // Semantics C4: the loss is the mean over the target tokens of the whole step.
+        let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
+        if target_tokens == 0 {
+            let ids: Vec<String> = ids();
+            return Err(Error::Dataset(format!("no label counts in the records {}", ids.join(", "))));
+        }
+        let mut gradients = Gradients::default();
+        let mut loss = 0.0;
+        for (index, batch) in batches.iter().enumerate() {
+            let key = DropoutKey::new(self.config.run.seed).fold(state.step as u64).fold(index as u64);
+            let pass = Pass {
+                dropouts: Some(Dropouts::new(model, key)),
+                label_smoothing: self.config.optim.label_smoothing_factor,
+                scale: 1.0 / target_tokens as f64,
+                gradient_checkpointing: self.config.run.gradient_checkpointing,
+            };
+            let part = accumulate_gradients(twins, batch, pass, &mut gradients)?;
+            loss += part.loss;
+            state.interval.nll += part.nll;
+            state.interval.source_tokens += batch.documents.ids().len();
+        }
+        let mean = loss / target_tokens as f64;
+        if !mean.is_finite() {
+            return Err(Error::NotFinite { step: state.step + 1, loss: mean, ids: ids() });
+        }
+        let optim = &self.config.optim;
+        let rate =
+            learning_rate(optim.lr_scheduler_type, optim.learning_rate, state.step, optim.warmup_steps, total_steps);
+        let norm = optimizer.step(twins.parameters(), &gradients, optim, rate)?;
+        if !norm.is_finite() {
+            return Err(Error::NotFinite { step: state.step + 1, loss: norm, ids: ids() });
+        }
+        state.step += 1;
+        state.interval.loss += loss;
+        state.interval.target_tokens += target_tokens;
+        let seconds = started.elapsed().as_secs_f64();
+        state.interval.seconds += seconds;
+        let tokens = batches.iter().map(|batch| batch.documents.ids().len() + batch.labels.len()).sum::<usize>();
+        let step = state.step;
+        (self.on_event)(Event::Step { step, loss: mean, tokens_per_second: tokens as f64 / seconds });
+        if is_due(step, self.config.run.logging_steps) || step == total_steps {
+            self.log(rate, norm)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the means since the last line.
+    fn log(&mut self, learning_rate: f64, grad_norm: f64) -> Result<()> {
+        let state = &mut self.setup.state;
+        let interval = std::mem::take(&mut state.interval);
+        let targets = interval.target_tokens as f64;
+        let tokens = interval.source_tokens + interval.target_tokens;
+        self.metrics.append(&json!({
+            "step": state.step,
+            "epoch": state.step as f64 / self.setup.training.steps_per_epoch() as f64,
+            "loss": interval.loss / targets,
+            "nll": interval.nll / targets,
+            "learning_rate": learning_rate,
+            "grad_norm": grad_norm,
+            "source_tokens": interval.source_tokens,
+            "target_tokens": interval.target_tokens,
+            "seconds": interval.seconds,
+            "tokens_per_second": tokens as f64 / interval.seconds,
+        }))
+    }
+
+    fn validate(&mut self) -> Result<Option<f64>> {
+        let examples = self.setup.validation.examples();
+        if examples.is_empty() {
+            return Ok(None);
+        }
+        let loss = validation_loss(self.setup.twins.frozen(), examples, self.config.run.batch_size)?;
+        let step = self.setup.state.step;
+        self.metrics.append(&json!({ "step": step, "validation_loss": loss }))?;
+        (self.on_event)(Event::Validation { step, loss });
+        Ok(Some(loss))
+    }
+
+    fn save_checkpoint(&mut self) -> Result<()> {
+        let Setup { twins, optimizer, state, companions, .. } = &self.setup;
+        let limit = self.config.run.save_total_limit;
+        let path = checkpoint::save(self.output, state, (twins.parameters(), optimizer), companions, limit)?;
+        (self.on_event)(Event::Saved(&path));
+        Ok(())
+    }
+}
+
+/// Whether something done every `every` steps (0: never) is due after `step`.
+fn is_due(step: usize, every: usize) -> bool {
+    every > 0 && step.is_multiple_of(every)
+}
