@@ -1,1 +1,52 @@
-//! Work in progress.
+//! From a model and documents to summaries: beam search over anything that can be stepped.
+//!
+//! The search sees only [`Stepper`]: token ids in, logits out. It knows nothing of attention, tensors or text, and nothing
+//! of training or metrics. Options, their names and their effects are those of `transformers`, and so are the results.
+//!
+//! # Modules
+//!
+//! - `options`: [`GenerationOptions`], one layer of options as a person or a file wrote them;
+//!   `config`: [`GenerationConfig`], the layers merged and checked
+//! - `stepper`: [`Stepper`], [`Document`], [`Hypothesis`], [`Progress`]: what a search takes and gives
+//! - [`processors`]: the rules about the next token, one struct each
+//! - `log_softmax`, `candidates`: the arithmetic over the vocabulary; `finished`: the result slots of a document
+//! - `beam` and `greedy`: the two searches; [`generate`] chooses
+
+#![forbid(unsafe_code)]
+
+mod beam;
+mod candidates;
+mod config;
+mod error;
+mod finished;
+mod greedy;
+mod log_softmax;
+mod options;
+pub mod processors;
+mod step;
+mod stepper;
+
+pub use beam::beam_search;
+pub use config::GenerationConfig;
+pub use error::{Error, Result};
+pub use greedy::greedy_search;
+pub use options::{EarlyStopping, GenerationOptions, TokenIds};
+pub use stepper::{Document, Hypothesis, Progress, Stepper};
+
+/// The best `config.num_return_sequences` summaries of each document, best first: [`greedy_search`] for one beam,
+/// [`beam_search`] for more. `progress` is called after each step.
+///
+/// # Errors
+/// When the stepper fails or returns logits that are not finite, or an option names a token outside the vocabulary.
+pub fn generate<S: Stepper + ?Sized>(
+    stepper: &mut S,
+    documents: &[Document],
+    config: &GenerationConfig,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Vec<Hypothesis>>> {
+    if config.num_beams == 1 {
+        greedy_search(stepper, documents, config, progress)
+    } else {
+        beam_search(stepper, documents, config, progress)
+    }
+}

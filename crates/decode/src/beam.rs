@@ -1,0 +1,181 @@
+//! Beam search, with the results of `transformers` 4.50 and later for each document on its own.
+
+use rayon::prelude::*;
+
+use crate::candidates::{Candidate, best_of_beam, best_of_document};
+use crate::finished::{Finished, normalized};
+use crate::log_softmax::log_softmax;
+use crate::processors::{LogitsProcessor, LogitsProcessors};
+use crate::step::step;
+use crate::{Document, Error, GenerationConfig, Hypothesis, Progress, Result, Stepper};
+
+/// Finds the best `config.num_return_sequences` summaries of each document, best first.
+///
+/// In each step a document's candidates are its beams times the vocabulary, ranked by accumulated log-probability, then
+/// beam, then token id. The best `num_beams` of them that end (with an end token, or at the greatest length) compete for
+/// `num_beams` result slots by their length-normalised score; an ending candidate of lower rank is dropped. The best
+/// `num_beams` that do not end run on. A document leaves the batch as soon as its search has ended
+/// ([`EarlyStopping`](crate::EarlyStopping)), and nothing in a document's search depends on another document.
+///
+/// Log-probabilities and their sums are `f32`. A document with few permitted continuations may have fewer finished
+/// hypotheses than asked for, but has at least one: where the rules permit no token at all before anything is finished, that
+/// is the best unfinished one. (`transformers` fills the missing ones with continuations scored around -1e9.)
+///
+/// # Errors
+/// When the stepper fails or returns logits that are not finite, or an option names a token outside the vocabulary.
+pub fn beam_search<S: Stepper + ?Sized>(
+    stepper: &mut S,
+    documents: &[Document],
+    config: &GenerationConfig,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Vec<Hypothesis>>> {
+    let vocab_size = stepper.vocab_size();
+    config.check_vocabulary(vocab_size)?;
+    let mut results = vec![Vec::new(); documents.len()];
+    let mut active: Vec<Search> =
+        documents.iter().enumerate().map(|(index, document)| Search::new(index, document, config)).collect();
+    let mut logits = Vec::new();
+    for generated in 1..=config.max_new_tokens() {
+        if active.is_empty() {
+            break;
+        }
+        let last: Vec<u32> = active.iter().flat_map(|search| &search.beams).map(Beam::last).collect();
+        step(stepper, &last, &mut logits)?;
+        let candidates = candidates(&mut logits, vocab_size, &active, config)?;
+        let parents = advance(&mut active, candidates, config);
+        for search in active.extract_if(.., |search| search.beams.is_empty()) {
+            results[search.index] = search.finished.into_best(config.num_return_sequences);
+        }
+        let finished = documents.len() - active.len();
+        progress(Progress {
+            generated,
+            max_new_tokens: config.max_new_tokens(),
+            finished,
+            documents: documents.len(),
+            rows: last.len(),
+        });
+        if !active.is_empty() {
+            stepper.reorder(&parents)?;
+        }
+    }
+    Ok(results)
+}
+
+/// A hypothesis that still runs.
+struct Beam {
+    /// The decoder start token and what was generated.
+    tokens: Vec<u32>,
+    /// Sum of the processed log-probabilities of the generated tokens.
+    score: f32,
+}
+
+impl Beam {
+    fn last(&self) -> u32 {
+        *self.tokens.last().expect("a beam begins with the decoder start token")
+    }
+
+    fn extended(&self, candidate: &Candidate) -> Self {
+        let mut tokens = Vec::with_capacity(self.tokens.len() + 1);
+        tokens.extend_from_slice(&self.tokens);
+        tokens.push(candidate.token);
+        Self { tokens, score: candidate.score }
+    }
+
+    fn into_hypothesis(mut self, config: &GenerationConfig) -> Hypothesis {
+        self.tokens.remove(0);
+        let score = normalized(self.score, self.tokens.len().max(1), config.length_penalty);
+        Hypothesis { tokens: self.tokens, score }
+    }
+}
+
+/// The search of one document.
+struct Search<'a> {
+    /// Index of the document in the batch.
+    index: usize,
+    processors: LogitsProcessors<'a>,
+    /// Running hypotheses, best first, one row of the stepper each. None when the search has ended.
+    beams: Vec<Beam>,
+    finished: Finished,
+}
+
+impl<'a> Search<'a> {
+    fn new(index: usize, document: &Document<'a>, config: &'a GenerationConfig) -> Self {
+        Self {
+            index,
+            processors: LogitsProcessors::new(config, document),
+            // All beams would begin alike, so one is enough.
+            beams: vec![Beam { tokens: vec![config.decoder_start_token_id], score: 0.0 }],
+            finished: Finished::default(),
+        }
+    }
+
+    /// Takes the ranked candidates of a step; returns which beam each new beam continues.
+    fn advance(&mut self, candidates: &[Candidate], config: &GenerationConfig) -> Vec<usize> {
+        let generated = self.beams[0].tokens.len();
+        let at_limit = generated >= config.max_new_tokens();
+        let mut beams = Vec::with_capacity(config.num_beams);
+        let mut parents = Vec::with_capacity(config.num_beams);
+        for (rank, candidate) in candidates.iter().enumerate() {
+            let ends = at_limit || config.eos_token_id.contains(&candidate.token);
+            if ends && rank < config.num_beams {
+                let hypothesis = self.beams[candidate.beam].extended(candidate).into_hypothesis(config);
+                self.finished.offer(hypothesis, config);
+            } else if !ends && beams.len() < config.num_beams {
+                beams.push(self.beams[candidate.beam].extended(candidate));
+                parents.push(candidate.beam);
+            }
+        }
+        let best_running = beams.first().map_or(f32::NEG_INFINITY, |beam: &Beam| beam.score);
+        if self.finished.ends_search(best_running, generated, config) {
+            if self.finished.is_empty() {
+                self.finished.offer(self.beams.swap_remove(0).into_hypothesis(config), config);
+            }
+            self.beams.clear();
+            return Vec::new();
+        }
+        self.beams = beams;
+        parents
+    }
+}
+
+/// The best candidates of every row, rows in parallel. `logits` `[rows, V]` become processed log-probabilities.
+fn candidates(
+    logits: &mut [f32],
+    vocab_size: usize,
+    active: &[Search],
+    config: &GenerationConfig,
+) -> Result<Vec<Vec<Candidate>>> {
+    let rows: Vec<(&Search, usize)> =
+        active.iter().flat_map(|search| (0..search.beams.len()).map(move |beam| (search, beam))).collect();
+    let count = candidates_per_document(config);
+    logits
+        .par_chunks_exact_mut(vocab_size)
+        .zip(&rows)
+        .map(|(scores, &(search, index))| {
+            let beam = &search.beams[index];
+            log_softmax(scores).ok_or(Error::Logits { document: search.index, position: beam.tokens.len() })?;
+            search.processors.process(&beam.tokens, scores);
+            Ok(best_of_beam(scores, beam.score, index, count))
+        })
+        .collect()
+}
+
+/// Enough that `num_beams` candidates that do not end are always among them: each beam has one that ends for each end token.
+fn candidates_per_document(config: &GenerationConfig) -> usize {
+    config.num_beams * (1 + config.eos_token_id.len()).max(2)
+}
+
+/// Lets every document take its rows' candidates; returns which row each row of the next step continues.
+fn advance(active: &mut [Search], candidates: Vec<Vec<Candidate>>, config: &GenerationConfig) -> Vec<usize> {
+    let count = candidates_per_document(config);
+    let mut candidates = candidates.into_iter();
+    let mut first_row = 0;
+    let mut parents = Vec::new();
+    for search in active {
+        let rows = search.beams.len();
+        let best = best_of_document(candidates.by_ref().take(rows), count);
+        parents.extend(search.advance(&best, config).into_iter().map(|beam| first_row + beam));
+        first_row += rows;
+    }
+    parents
+}

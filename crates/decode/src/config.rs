@@ -1,0 +1,264 @@
+//! The options of a search, complete and free of contradictions.
+
+use serde::Serialize;
+
+use crate::options::{EarlyStopping, GenerationOptions, TokenIds};
+use crate::{Error, Result};
+
+/// Everything that a search obeys. Made by [`GenerationConfig::resolve`]; names are those of `transformers`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct GenerationConfig {
+    /// Longest sequence in tokens, the decoder start token included; at least 2.
+    pub max_length: usize,
+    /// No end token before the sequence has this many tokens, the decoder start token included.
+    pub min_length: usize,
+    /// Number of hypotheses that are followed at once; 1 is greedy search.
+    pub num_beams: usize,
+    /// Exponent of the length that divides a score.
+    pub length_penalty: f64,
+    /// When a beam search ends.
+    pub early_stopping: EarlyStopping,
+    /// No n-gram of this size may occur twice; 0 is off.
+    pub no_repeat_ngram_size: usize,
+    /// No n-gram of this size may be copied from the document; 0 is off.
+    pub encoder_no_repeat_ngram_size: usize,
+    /// 1 is off; above 1 makes repeated tokens less likely.
+    pub repetition_penalty: f64,
+    /// 1 is off; above 1 makes tokens of the document more likely.
+    pub encoder_repetition_penalty: f64,
+    /// Token sequences that may not be generated.
+    pub bad_words_ids: Vec<Vec<u32>>,
+    /// First generated token.
+    pub forced_bos_token_id: Option<u32>,
+    /// Last generated token at the greatest length: one of these, or any when empty.
+    pub forced_eos_token_id: Vec<u32>,
+    /// First input of the decoder.
+    pub decoder_start_token_id: u32,
+    /// The tokens that end a summary; when empty every summary has the greatest length.
+    pub eos_token_id: Vec<u32>,
+    /// How many of the best hypotheses to return.
+    pub num_return_sequences: usize,
+}
+
+/// A value and the layer that set it.
+struct Setting<'a, T> {
+    value: T,
+    option: &'static str,
+    origin: &'a str,
+    /// Index of the layer, 0 being the strongest; the number of layers for a default.
+    rank: usize,
+}
+
+impl<T> Setting<'_, T> {
+    fn refuse(&self, message: impl Into<String>) -> Error {
+        Error::Option { option: self.option, origin: self.origin.to_owned(), message: message.into() }
+    }
+
+    fn require(self, holds: impl Fn(&T) -> bool, message: &str) -> Result<T>
+    where
+        T: std::fmt::Display,
+    {
+        if holds(&self.value) { Ok(self.value) } else { Err(self.refuse(format!("is {}, but {message}", self.value))) }
+    }
+}
+
+/// Layers of options, the strongest first.
+struct Layers<'a>(&'a [&'a GenerationOptions]);
+
+const DEFAULTS: &str = "the defaults";
+
+impl<'a> Layers<'a> {
+    fn pick<T>(
+        &self,
+        option: &'static str,
+        field: impl Fn(&'a GenerationOptions) -> Option<T>,
+        default: T,
+    ) -> Setting<'a, T> {
+        for (rank, layer) in self.0.iter().enumerate() {
+            if let Some(value) = field(layer) {
+                return Setting { value, option, origin: &layer.origin, rank };
+            }
+        }
+        Setting { value: default, option, origin: DEFAULTS, rank: self.0.len() }
+    }
+
+    /// A length that can be given with the decoder start token (`length`) or without (`new_tokens`): the strongest layer
+    /// that gives either decides, and within a layer `new_tokens` outranks `length`. So a `--max-length` on the command
+    /// line is not undone by `max_new_tokens` in a file.
+    fn pick_length(
+        &self,
+        names: [&'static str; 2],
+        fields: impl Fn(&GenerationOptions) -> [Option<usize>; 2],
+        default: usize,
+    ) -> Setting<'a, usize> {
+        for (rank, layer) in self.0.iter().enumerate() {
+            let [length, new_tokens] = fields(layer);
+            if let Some(new_tokens) = new_tokens {
+                let value = new_tokens.saturating_add(1);
+                return Setting { value, option: names[1], origin: &layer.origin, rank };
+            }
+            if let Some(value) = length {
+                return Setting { value, option: names[0], origin: &layer.origin, rank };
+            }
+        }
+        Setting { value: default, option: names[0], origin: DEFAULTS, rank: self.0.len() }
+    }
+}
+
+impl GenerationConfig {
+    /// Merges layers of options, the strongest first: usually the command line, `generation_config.json`, the generation
+    /// fields of `config.json`. What no layer sets has the default of `transformers` (for tokens: of LED), except the
+    /// length: then a sequence may grow to `decoder_positions` tokens, the rows of the decoder's position table.
+    ///
+    /// Returns the configuration and warnings: one for each setting that would change results in `transformers` and is
+    /// not supported here, and one when a weaker layer's least length exceeds a stronger layer's greatest length (the
+    /// end token then stays forbidden until that, as in `transformers`).
+    ///
+    /// # Errors
+    /// When an option is out of range or two options contradict each other; the error names option and origin.
+    pub fn resolve(layers: &[&GenerationOptions], decoder_positions: usize) -> Result<(Self, Vec<String>)> {
+        let mut warnings = unsupported_settings(layers);
+        let layers = Layers(layers);
+        let (min_length, max_length) = lengths(&layers, decoder_positions, &mut warnings)?;
+        let num_beams = layers
+            .pick("num_beams", |options| options.num_beams, 1)
+            .require(|&beams| beams >= 1, "at least one beam is needed (1 is greedy search)")?;
+        let bos_token_id = layers.pick("bos_token_id", |options| options.bos_token_id, 0);
+        let decoder_start = layers.pick("decoder_start_token_id", |options| options.decoder_start_token_id, 2);
+        let config = Self {
+            max_length,
+            min_length,
+            num_beams,
+            length_penalty: layers
+                .pick("length_penalty", |options| options.length_penalty, 1.0)
+                .require(|penalty| penalty.is_finite(), "it must be finite")?,
+            early_stopping: layers.pick("early_stopping", |options| options.early_stopping, EarlyStopping::False).value,
+            no_repeat_ngram_size: layers.pick("no_repeat_ngram_size", |options| options.no_repeat_ngram_size, 0).value,
+            encoder_no_repeat_ngram_size: layers
+                .pick("encoder_no_repeat_ngram_size", |options| options.encoder_no_repeat_ngram_size, 0)
+                .value,
+            repetition_penalty: positive(layers.pick("repetition_penalty", |options| options.repetition_penalty, 1.0))?,
+            encoder_repetition_penalty: positive(layers.pick(
+                "encoder_repetition_penalty",
+                |options| options.encoder_repetition_penalty,
+                1.0,
+            ))?,
+            bad_words_ids: bad_words(&layers)?,
+            forced_bos_token_id: layers
+                .pick("forced_bos_token_id", |options| options.forced_bos_token_id.map(Some), None)
+                .value,
+            forced_eos_token_id: token_ids(&layers, "forced_eos_token_id", |options| &options.forced_eos_token_id, &[]),
+            decoder_start_token_id: if decoder_start.origin == DEFAULTS && bos_token_id.origin != DEFAULTS {
+                bos_token_id.value
+            } else {
+                decoder_start.value
+            },
+            eos_token_id: token_ids(&layers, "eos_token_id", |options| &options.eos_token_id, &[2]),
+            num_return_sequences: num_return_sequences(&layers, num_beams)?,
+        };
+        Ok((config, warnings))
+    }
+
+    /// The most tokens that a summary may have, the decoder start token not counted.
+    #[must_use]
+    pub fn max_new_tokens(&self) -> usize {
+        self.max_length.saturating_sub(1)
+    }
+
+    /// Checks that every token that the options name is in the vocabulary.
+    ///
+    /// # Errors
+    /// Names the first option with a token that the model does not have.
+    pub fn check_vocabulary(&self, vocab_size: usize) -> Result<()> {
+        let start = std::slice::from_ref(&self.decoder_start_token_id);
+        let named = [
+            ("decoder_start_token_id", start),
+            ("forced_bos_token_id", self.forced_bos_token_id.as_slice()),
+            ("forced_eos_token_id", &self.forced_eos_token_id),
+            ("eos_token_id", &self.eos_token_id),
+        ];
+        let bad_words = self.bad_words_ids.iter().map(|words| ("bad_words_ids", words.as_slice()));
+        for (option, tokens) in named.into_iter().chain(bad_words) {
+            if let Some(&token) = tokens.iter().find(|&&token| token as usize >= vocab_size) {
+                return Err(Error::Token { option, token, vocab_size });
+            }
+        }
+        Ok(())
+    }
+}
+
+fn unsupported_settings(layers: &[&GenerationOptions]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for layer in layers {
+        for setting in layer.unsupported() {
+            warnings.push(format!("{}: {setting} is not supported and has no effect", layer.origin));
+        }
+    }
+    warnings
+}
+
+/// The least and the greatest length, both counting the decoder start token.
+fn lengths(layers: &Layers, decoder_positions: usize, warnings: &mut Vec<String>) -> Result<(usize, usize)> {
+    let max = layers.pick_length(
+        ["max_length", "max_new_tokens"],
+        |options| [options.max_length, options.max_new_tokens],
+        decoder_positions,
+    );
+    let min =
+        layers.pick_length(["min_length", "min_new_tokens"], |options| [options.min_length, options.min_new_tokens], 0);
+    if max.value < 2 {
+        return Err(
+            max.refuse("leaves no room for a token beside the decoder start token; allow at least one new token")
+        );
+    }
+    if min.value > max.value {
+        let message = format!(
+            "asks for {} tokens with the decoder start token, but {} (from {}) allows {}",
+            min.value, max.option, max.origin, max.value
+        );
+        // Only a length that was chosen knowing of the other contradicts it.
+        if min.rank <= max.rank {
+            return Err(min.refuse(message));
+        }
+        warnings
+            .push(format!("{} (from {}): {message}; summaries will have the greatest length", min.option, min.origin));
+    }
+    Ok((min.value.min(max.value), max.value))
+}
+
+fn positive(setting: Setting<'_, f64>) -> Result<f64> {
+    setting.require(|&value| value > 0.0 && value.is_finite(), "it must be greater than 0 (1 is off)")
+}
+
+fn bad_words(layers: &Layers) -> Result<Vec<Vec<u32>>> {
+    let words = layers.pick("bad_words_ids", |options| options.bad_words_ids.as_deref(), Default::default());
+    if words.value.iter().any(Vec::is_empty) {
+        return Err(words.refuse("holds an empty list, which would forbid everything"));
+    }
+    Ok(words.value.to_vec())
+}
+
+fn token_ids<'a>(
+    layers: &Layers<'a>,
+    option: &'static str,
+    field: impl Fn(&'a GenerationOptions) -> &'a Option<TokenIds>,
+    default: &'a [u32],
+) -> Vec<u32> {
+    let mut ids =
+        layers.pick(option, |options| field(options).as_ref().map(TokenIds::as_slice), default).value.to_vec();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn num_return_sequences(layers: &Layers, num_beams: usize) -> Result<usize> {
+    layers
+        .pick("num_return_sequences", |options| options.num_return_sequences, 1)
+        .require(|&count| count >= 1, "at least one hypothesis is returned")
+        .and_then(|count| {
+            let setting = layers.pick("num_return_sequences", |options| options.num_return_sequences, 1);
+            setting.require(|&count| count <= num_beams, &format!("num_beams is {num_beams}: raise num_beams"))?;
+            Ok(count)
+        })
+}

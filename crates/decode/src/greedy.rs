@@ -1,0 +1,109 @@
+//! Greedy search: always the best next token.
+
+use rayon::prelude::*;
+
+use crate::finished::normalized;
+use crate::log_softmax::{greatest, log_sum_exp};
+use crate::processors::{LogitsProcessor, LogitsProcessors};
+use crate::step::step;
+use crate::{Document, Error, GenerationConfig, Hypothesis, Progress, Result, Stepper};
+
+/// Finds one summary of each document by taking the token with the greatest processed **logit**, the first of equals, until
+/// an end token or the greatest length. The outer vector has one entry a document, each with one hypothesis.
+///
+/// As in `transformers`, the logits processors see logits here and log-probabilities in beam search, so that a repetition
+/// penalty acts differently. The score is defined as in beam search: each chosen token's log-probability after the
+/// processors (0 for a forced token), summed and divided by length ^ `length_penalty`, which has no other influence. Where
+/// the rules permit no token at all, the summary ends. (`transformers` then writes token 0.)
+///
+/// # Errors
+/// When the stepper fails or returns logits that are not finite, or an option names a token outside the vocabulary.
+pub fn greedy_search<S: Stepper + ?Sized>(
+    stepper: &mut S,
+    documents: &[Document],
+    config: &GenerationConfig,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Vec<Vec<Hypothesis>>> {
+    let vocab_size = stepper.vocab_size();
+    config.check_vocabulary(vocab_size)?;
+    let mut results = vec![Vec::new(); documents.len()];
+    let mut active: Vec<Search> =
+        documents.iter().enumerate().map(|(index, document)| Search::new(index, document, config)).collect();
+    let mut logits = Vec::new();
+    for generated in 1..=config.max_new_tokens() {
+        if active.is_empty() {
+            break;
+        }
+        let last: Vec<u32> = active.iter().map(Search::last).collect();
+        step(stepper, &last, &mut logits)?;
+        logits
+            .par_chunks_exact_mut(vocab_size)
+            .zip(&mut active)
+            .try_for_each(|(logits, search)| search.advance(logits, config))?;
+        let parents: Vec<usize> = (0..active.len()).filter(|&row| !active[row].ended).collect();
+        for search in active.extract_if(.., |search| search.ended) {
+            let index = search.index;
+            results[index] = vec![search.into_hypothesis(config)];
+        }
+        let finished = documents.len() - active.len();
+        progress(Progress {
+            generated,
+            max_new_tokens: config.max_new_tokens(),
+            finished,
+            documents: documents.len(),
+            rows: last.len(),
+        });
+        if !active.is_empty() {
+            stepper.reorder(&parents)?;
+        }
+    }
+    Ok(results)
+}
+
+/// The search of one document.
+struct Search<'a> {
+    /// Index of the document in the batch.
+    index: usize,
+    processors: LogitsProcessors<'a>,
+    /// The decoder start token and what was generated.
+    tokens: Vec<u32>,
+    /// Sum of the processed log-probabilities of the generated tokens.
+    score: f32,
+    ended: bool,
+}
+
+impl<'a> Search<'a> {
+    fn new(index: usize, document: &Document<'a>, config: &'a GenerationConfig) -> Self {
+        let processors = LogitsProcessors::new(config, document);
+        Self { index, processors, tokens: vec![config.decoder_start_token_id], score: 0.0, ended: false }
+    }
+
+    fn last(&self) -> u32 {
+        *self.tokens.last().expect("a sequence begins with the decoder start token")
+    }
+
+    /// Takes the logits of the next token.
+    fn advance(&mut self, logits: &mut [f32], config: &GenerationConfig) -> Result<()> {
+        let position = self.tokens.len();
+        let normalizer = log_sum_exp(logits).ok_or(Error::Logits { document: self.index, position })?;
+        let mut log_probs: Vec<f32> = logits.iter().map(|logit| logit - normalizer).collect();
+        self.processors.process(&self.tokens, logits);
+        self.processors.process(&self.tokens, &mut log_probs);
+        let best = greatest(logits);
+        let token = logits.iter().position(|&logit| logit == best && best > f32::NEG_INFINITY);
+        let Some(token) = token else {
+            self.ended = true;
+            return Ok(());
+        };
+        self.score += log_probs[token];
+        self.tokens.push(token as u32);
+        self.ended = self.tokens.len() >= config.max_length || config.eos_token_id.contains(&(token as u32));
+        Ok(())
+    }
+
+    fn into_hypothesis(mut self, config: &GenerationConfig) -> Hypothesis {
+        self.tokens.remove(0);
+        let score = normalized(self.score, self.tokens.len().max(1), config.length_penalty);
+        Hypothesis { tokens: self.tokens, score }
+    }
+}

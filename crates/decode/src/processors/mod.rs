@@ -1,0 +1,84 @@
+//! What is done to the scores of the next token before the best is chosen: one small struct for each rule.
+//!
+//! Beam search gives them log-probabilities, greedy search gives them logits (as `transformers` does); nothing is
+//! renormalised afterwards.
+
+mod bad_words;
+mod forced;
+mod length;
+mod ngram;
+mod repetition;
+
+pub use bad_words::NoBadWords;
+pub use forced::{ForcedBosToken, ForcedEosToken};
+pub use length::MinLength;
+pub use ngram::{EncoderNoRepeatNGram, NoRepeatNGram};
+pub use repetition::{EncoderRepetitionPenalty, RepetitionPenalty};
+
+use crate::{Document, GenerationConfig};
+
+/// A rule about the next token.
+pub trait LogitsProcessor: Send + Sync {
+    /// Changes `scores` (one for each entry of the vocabulary) of the token that follows `tokens`, which begin with the
+    /// decoder start token. A forbidden token's score becomes minus infinity.
+    fn process(&self, tokens: &[u32], scores: &mut [f32]);
+}
+
+/// The rules that hold for one document, in the order in which they are applied.
+pub struct LogitsProcessors<'a>(Vec<Box<dyn LogitsProcessor + 'a>>);
+
+impl<'a> LogitsProcessors<'a> {
+    /// The rules that `config` asks for, in the order of `transformers`: encoder repetition penalty, repetition penalty,
+    /// repeated n-grams, n-grams of the document, bad words, least length, forced first token, forced last token.
+    #[must_use]
+    pub fn new(config: &'a GenerationConfig, document: &Document<'a>) -> Self {
+        let mut rules: Vec<Box<dyn LogitsProcessor + 'a>> = Vec::new();
+        if config.encoder_repetition_penalty != 1.0 {
+            rules
+                .push(Box::new(EncoderRepetitionPenalty::new(config.encoder_repetition_penalty, document.encoder_ids)));
+        }
+        if config.repetition_penalty != 1.0 {
+            rules.push(Box::new(RepetitionPenalty::new(config.repetition_penalty)));
+        }
+        if config.no_repeat_ngram_size > 0 {
+            rules.push(Box::new(NoRepeatNGram::new(config.no_repeat_ngram_size)));
+        }
+        if config.encoder_no_repeat_ngram_size > 0 {
+            rules.push(Box::new(EncoderNoRepeatNGram::new(config.encoder_no_repeat_ngram_size, document.encoder_ids)));
+        }
+        if !config.bad_words_ids.is_empty() {
+            rules.push(Box::new(NoBadWords::new(&config.bad_words_ids, &config.eos_token_id)));
+        }
+        if config.min_length > 0 {
+            rules.push(Box::new(MinLength::new(config.min_length, &config.eos_token_id)));
+        }
+        if let Some(token) = config.forced_bos_token_id {
+            rules.push(Box::new(ForcedBosToken::new(token)));
+        }
+        if !config.forced_eos_token_id.is_empty() {
+            rules.push(Box::new(ForcedEosToken::new(config.max_length, &config.forced_eos_token_id)));
+        }
+        Self(rules)
+    }
+
+    /// Whether no rule holds.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl LogitsProcessor for LogitsProcessors<'_> {
+    fn process(&self, tokens: &[u32], scores: &mut [f32]) {
+        for rule in &self.0 {
+            rule.process(tokens, scores);
+        }
+    }
+}
+
+/// Sets the scores of `tokens` to minus infinity.
+fn forbid(tokens: &[u32], scores: &mut [f32]) {
+    for &token in tokens {
+        scores[token as usize] = f32::NEG_INFINITY;
+    }
+}
