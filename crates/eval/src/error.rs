@@ -1,0 +1,64 @@
+//! What can be wrong with an evaluation.
+
+use std::io;
+use std::path::PathBuf;
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can be wrong with an evaluation; the message says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Two predictions have one id.
+    #[error("two predictions have the id {id:?}; keep one of them")]
+    DoubledPrediction {
+        /// The id.
+        id: String,
+    },
+    /// Two reference records have one id.
+    #[error("two reference records have the id {id:?}; keep one, with all its texts in \"references\"")]
+    DoubledReference {
+        /// The id.
+        id: String,
+    },
+    /// A reference record has no prediction.
+    #[error("no prediction has the id {id:?}{}; predict every record, or leave it out of the references", more(*.others))]
+    MissingPrediction {
+        /// The first such id.
+        id: String,
+        /// How many more there are.
+        others: usize,
+    },
+    /// A prediction has no reference record.
+    #[error("no reference record has the id {id:?}{}; the predictions belong to other records", more(*.others))]
+    MissingReference {
+        /// The first such id.
+        id: String,
+        /// How many more there are.
+        others: usize,
+    },
+    /// A reference record has no reference text.
+    #[error("the record {id:?} has no reference text; give it a \"summary\" or \"references\"")]
+    NoReferenceText {
+        /// The id of the record.
+        id: String,
+    },
+    /// There is nothing to score.
+    #[error("there are no records to evaluate")]
+    NoRecords,
+    /// ROUGE-0 was asked for.
+    #[error("ROUGE-N needs N of at least 1, not 0")]
+    ZeroNgram,
+    /// A report file could not be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    Write {
+        /// The file or directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn more(others: usize) -> String {
+    if others == 0 { String::new() } else { format!(" (nor {others} more)") }
+}
