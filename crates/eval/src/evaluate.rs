@@ -8,7 +8,7 @@ use crate::join::{Joined, join};
 use crate::lengths::{mean_words, words};
 use crate::{
     Baseline, Error, LengthStatistics, Lengths, MetricScores, Options, Prediction, RecordScores, Reference, Report,
-    Result, Scores, baselines,
+    Result, Scores,
 };
 
 /// Scores `predictions` against the `references` of the same ids, in parallel over records.
