@@ -61,9 +61,9 @@ impl BatchPlan {
     /// The batches from a step on, counted over all epochs from 0, without end (unless there are no examples).
     pub fn batches_from(self, lengths: Vec<usize>, step: u64) -> Batches {
         let steps = self.steps_per_epoch(lengths.len()) as u64;
-        let epoch = if steps == 0 { 0 } else { step / steps };
+        let epoch = step.checked_div(steps).unwrap_or(0);
         let current = self.epoch(&lengths, epoch);
-        let done = if steps == 0 { 0 } else { usize::try_from(step % steps).expect("below the number of batches") };
+        let done = usize::try_from(step.checked_rem(steps).unwrap_or(0)).expect("below the number of batches");
         Batches { plan: self, lengths, epoch, remaining: done..current.len(), current }
     }
 }
@@ -110,9 +110,9 @@ impl SplitMix64 {
     const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
 
     fn new(seed: u64, stream: u64) -> Self {
-        let mut outer = Self(seed);
-        let base = outer.next();
-        Self(base ^ Self(stream).next())
+        // Mixed one after the other: a symmetric mixture would give seed 1, epoch 2 the order of seed 2, epoch 1.
+        let base = Self(seed).next();
+        Self(Self(base ^ stream).next())
     }
 
     fn next(&mut self) -> u64 {

@@ -155,7 +155,10 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         .map_err(|error| Error::Pattern { pattern: pattern.to_string(), message: error.msg.to_owned() })?;
     let mut files = Vec::new();
     for found in matches {
-        let file = found.map_err(|error| Error::io("read", error.path().to_owned(), error.into()))?;
+        let file = found.map_err(|error| {
+            let path = error.path().to_owned();
+            Error::io("read", path, error.into())
+        })?;
         if !file.is_dir() {
             files.push(file);
         }

@@ -177,6 +177,7 @@ impl Settings {
         let mut token = AddedToken::special(id, content);
         token.special = self.is_special(content);
         token.lstrip = content == self.names.mask;
+        token.normalized = token.lstrip || !token.special;
         if let Some(fields) = self.properties.get(content) {
             let flag = |name: &str, default| fields.get(name).and_then(Value::as_bool).unwrap_or(default);
             token.lstrip = flag("lstrip", token.lstrip);
