@@ -1,1 +1,42 @@
-//! Work in progress.
+//! The differentiable operations LED needs and candle lacks, each one function on candle tensors, on the CPU in f32.
+//!
+//! Documents of a batch are packed end to end ([`Segments`]); only attention looks at their borders. An operation is a
+//! candle custom op with a hand-written backward, or an update in place for what training does outside the graph. This
+//! crate knows nothing of models, files or text.
+//!
+//! | module | contents |
+//! |---|---|
+//! | `segments`, `visibility`, `random` | documents of a batch, masks of attention, counter-based dropout |
+//! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
+//! | `cpu` | the kernels on plain slices |
+//!
+//! | operation | in the graph |
+//! |---|---|
+//! | [`attention`], [`banded_attention`], [`global_attention`] | yes |
+//! | [`linear`], [`gelu`], [`layer_norm`], [`add_layer_norm`], [`dropout`] | yes |
+//! | [`set_rows`], [`gather_rows`], [`pull_back`] | yes |
+//! | [`embed`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
+//! | [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`], [`adamw_step`] | no |
+//!
+//! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
+//! is not f32 or when it is not on the CPU.
+
+mod cache;
+mod cpu;
+mod ops;
+mod random;
+mod segments;
+mod visibility;
+
+pub use cache::{KeyValueRows, cached_attention};
+pub use ops::adamw::{AdamW, adamw_step};
+pub use ops::attention::{attention, banded_attention};
+pub use ops::cross_entropy::{Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
+pub use ops::elementwise::{add_assign, dropout, gelu, pull_back, scale_assign, sum_of_squares};
+pub use ops::global_attention::global_attention;
+pub use ops::layer_norm::{add_layer_norm, layer_norm};
+pub use ops::linear::linear;
+pub use ops::rows::{accumulate_rows, embed, gather_rows, set_rows};
+pub use random::{Dropout, DropoutKey};
+pub use segments::Segments;
+pub use visibility::{Attention, Band, Visibility};

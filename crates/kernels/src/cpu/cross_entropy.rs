@@ -1,0 +1,142 @@
+//! The tied output head with cross-entropy, in chunks of rows: logits of a chunk, their softmax in place, and for
+//! training `dz = scale (p - (1 - e) [v = target] - e / V)`, `dhidden = dz table`, `dtable += dz^T hidden`. Only rows
+//! with a target take part.
+
+use super::math::{dispatch, exp, larger};
+use super::matmul::{Matrix, Threads, matmul};
+use rayon::prelude::*;
+
+/// Logits of one chunk, in values (64 MiB).
+const CHUNK_VALUES: usize = 16 << 20;
+
+/// Independent partial sums of a row.
+const LANES: usize = 16;
+
+/// hidden [T, d], table [V, d], bias [V]; `active`: the rows that have a target, with it.
+pub(crate) struct Head<'a> {
+    pub(crate) hidden: &'a [f32],
+    pub(crate) table: &'a [f32],
+    pub(crate) bias: Option<&'a [f32]>,
+    pub(crate) active: &'a [(usize, usize)],
+    pub(crate) width: usize,
+    pub(crate) vocabulary: usize,
+}
+
+/// What a row's logits say about its target.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RowLoss {
+    /// -log p(target).
+    pub(crate) nll: f64,
+    /// Mean over the vocabulary of -log p.
+    pub(crate) uniform: f64,
+    /// Sum of exp(logit - maximum).
+    sum: f32,
+}
+
+/// How a row's loss becomes the gradient of its logits.
+#[derive(Clone, Copy)]
+pub(crate) struct LossGradient {
+    pub(crate) scale: f64,
+    pub(crate) smoothing: f64,
+}
+
+impl Head<'_> {
+    /// The losses of the active rows.
+    pub(crate) fn losses(&self) -> Vec<RowLoss> {
+        self.chunks(|_, _, _, _| ())
+    }
+
+    /// The losses, and the gradients of hidden [T, d] (returned) and of the table (added to `table_gradient`).
+    pub(crate) fn backward(&self, gradient: LossGradient, table_gradient: &mut [f32]) -> (Vec<RowLoss>, Vec<f32>) {
+        let mut hidden_gradient = vec![0.0; self.hidden.len()];
+        let mut gathered = Vec::new();
+        let losses = self.chunks(|active, hidden, probabilities, losses| {
+            self.logit_gradients(active, probabilities, losses, gradient);
+            let dz = Matrix::new(probabilities, active.len(), self.vocabulary);
+            gathered.resize(active.len() * self.width, 0.0);
+            let table = Matrix::new(self.table, self.vocabulary, self.width);
+            matmul(&mut gathered, dz, table, false, Threads::All);
+            for ((row, _), values) in active.iter().zip(gathered.chunks_exact(self.width)) {
+                hidden_gradient[row * self.width..][..self.width].copy_from_slice(values);
+            }
+            let hidden = Matrix::new(hidden, active.len(), self.width);
+            matmul(table_gradient, dz.transposed(), hidden, true, Threads::All);
+        });
+        (losses, hidden_gradient)
+    }
+
+    /// Calls `visit(active, hidden, exponentials, losses)` for each chunk: hidden [R, d] of the chunk's rows, and
+    /// exp(logit - the row's maximum) [R, V], which it may overwrite.
+    fn chunks(&self, mut visit: impl FnMut(&[(usize, usize)], &[f32], &mut [f32], &[RowLoss])) -> Vec<RowLoss> {
+        let rows = (CHUNK_VALUES / self.vocabulary.max(1) / 8 * 8).clamp(8, 2048).min(self.active.len());
+        let mut hidden = Vec::new();
+        let mut logits = vec![0.0; rows * self.vocabulary];
+        let mut losses = vec![RowLoss::default(); self.active.len()];
+        for (active, losses) in self.active.chunks(rows.max(1)).zip(losses.chunks_mut(rows.max(1))) {
+            hidden.clear();
+            for (row, _) in active {
+                hidden.extend_from_slice(&self.hidden[row * self.width..][..self.width]);
+            }
+            let logits = &mut logits[..active.len() * self.vocabulary];
+            let table = Matrix::new(self.table, self.vocabulary, self.width).transposed();
+            matmul(logits, Matrix::new(&hidden, active.len(), self.width), table, false, Threads::All);
+            logits
+                .par_chunks_exact_mut(self.vocabulary)
+                .zip(losses.par_iter_mut())
+                .zip(active.par_iter())
+                .for_each(|((logits, loss), (_, target))| softmax_row(logits, self.bias, *target, loss));
+            visit(active, &hidden, logits, losses);
+        }
+        losses
+    }
+
+    /// Turns exponentials [R, V] into the gradients of the logits.
+    fn logit_gradients(
+        &self,
+        active: &[(usize, usize)],
+        values: &mut [f32],
+        losses: &[RowLoss],
+        gradient: LossGradient,
+    ) {
+        let LossGradient { scale, smoothing } = gradient;
+        let uniform = (scale * smoothing / self.vocabulary as f64) as f32;
+        values.par_chunks_exact_mut(self.vocabulary).zip(losses).zip(active).for_each(|((row, loss), (_, target))| {
+            let factor = (scale / f64::from(loss.sum)) as f32;
+            row.iter_mut().for_each(|value| *value = *value * factor - uniform);
+            row[*target] -= (scale * (1.0 - smoothing)) as f32;
+        });
+    }
+}
+
+dispatch! {
+    /// Replaces logits by exp(logit + bias - maximum) and fills in the row's loss.
+    fn softmax_row(logits: &mut [f32], bias: Option<&[f32]>, target: usize, loss: &mut RowLoss) = softmax_row_body
+}
+
+#[inline(always)]
+fn softmax_row_body<const FMA: bool>(logits: &mut [f32], bias: Option<&[f32]>, target: usize, loss: &mut RowLoss) {
+    if let Some(bias) = bias {
+        logits.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
+    }
+    let mut maxima = [f32::NEG_INFINITY; LANES];
+    for group in logits.chunks(LANES) {
+        for (maximum, logit) in maxima.iter_mut().zip(group) {
+            *maximum = larger(*logit, *maximum);
+        }
+    }
+    let maximum = maxima.into_iter().fold(f32::NEG_INFINITY, larger);
+    // Of logit - maximum, which is at hand in the loop and small.
+    let at_target = f64::from(logits[target] - maximum);
+    let (mut sums, mut shifted_sums) = ([0.0; LANES], [0.0; LANES]);
+    for group in logits.chunks_mut(LANES) {
+        for ((logit, sum), shifted_sum) in group.iter_mut().zip(&mut sums).zip(&mut shifted_sums) {
+            let shifted = *logit - maximum;
+            *shifted_sum += shifted;
+            *logit = exp::<FMA>(shifted);
+            *sum += *logit;
+        }
+    }
+    let log_sum = sums.iter().map(|sum| f64::from(*sum)).sum::<f64>().ln();
+    let mean = shifted_sums.iter().map(|sum| f64::from(*sum)).sum::<f64>() / logits.len() as f64;
+    *loss = RowLoss { nll: log_sum - at_target, uniform: log_sum - mean, sum: sums.iter().sum() };
+}

@@ -1,0 +1,16 @@
+//! Kernels on plain `f32` slices: no tensors, no graph. Parallel with rayon's global pool; every result is independent
+//! of the number of threads.
+
+pub(crate) mod adamw;
+pub(crate) mod attention;
+pub(crate) mod cross_entropy;
+pub(crate) mod elementwise;
+pub(crate) mod global_attention;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+mod math;
+mod matmul;
+mod product;
+pub(crate) mod rows;
+mod shared;
+mod softmax;

@@ -1,0 +1,145 @@
+//! [`gelu`], [`dropout`], [`pull_back`], and the updates in place of gradient accumulators.
+
+use super::{cpu_values, cpu_values_mut, output, tensor, with_values};
+use crate::Dropout;
+use crate::cpu::elementwise as kernel;
+use crate::random::{Mask, active};
+use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+
+/// GELU in its exact form, `x / 2 (1 + erf(x / sqrt 2))`, of any shape. Differentiable.
+///
+/// # Errors
+/// When `x` is not an f32 tensor on the CPU.
+pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    x.contiguous()?.apply_op1(Gelu)
+}
+
+struct Gelu;
+
+impl CustomOp1 for Gelu {
+    fn name(&self) -> &'static str {
+        "gelu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(output(kernel::gelu(cpu_values(self.name(), x, layout)?), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = with_values(self.name(), [x, &dy.contiguous()?], |[x, dy]| kernel::gelu_backward(x, dy))?;
+        Ok(Some(tensor(dx, x.shape())?))
+    }
+}
+
+/// `x` with every element multiplied by `dropout.factor(its index in x)`; `None` or probability 0 gives `x` itself.
+/// Differentiable: the backward draws the same mask again.
+///
+/// # Errors
+/// When the probability is not in `0.0..1.0`, or `x` is not an f32 tensor on the CPU.
+pub fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
+    super::check_dropout("dropout", dropout)?;
+    match active(dropout) {
+        Some(dropout) => x.contiguous()?.apply_op1(DropoutOp(Mask::new(dropout))),
+        None => Ok(x.clone()),
+    }
+}
+
+struct DropoutOp(Mask);
+
+impl CustomOp1 for DropoutOp {
+    fn name(&self) -> &'static str {
+        "dropout"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(output(kernel::dropout(cpu_values(self.name(), x, layout)?, self.0), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let dx = with_values(self.name(), [&dy.contiguous()?], |[dy]| kernel::dropout(dy, self.0))?;
+        Ok(Some(tensor(dx, x.shape())?))
+    }
+}
+
+/// A scalar (0.0) whose backward hands `gradient`, of the shape of `x`, to `x`: how the backward of a part of a network
+/// is started from the gradient of its output, without computing the sum of their products.
+///
+/// # Errors
+/// When the shapes differ.
+pub fn pull_back(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
+    if x.dims() != gradient.dims() {
+        bail!("pull_back: gradient {:?} does not fit x {:?}", gradient.dims(), x.dims());
+    }
+    x.apply_op1(PullBack(gradient.detach()))
+}
+
+struct PullBack(Tensor);
+
+impl CustomOp1 for PullBack {
+    fn name(&self) -> &'static str {
+        "pull_back"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(output(vec![0.0], ()))
+    }
+
+    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
+        let factor = gradient.to_scalar::<f32>()?;
+        if factor == 1.0 { Ok(Some(self.0.clone())) } else { self.0.affine(f64::from(factor), 0.0).map(Some) }
+    }
+}
+
+/// `accumulator += gradient`, in place and outside the graph.
+///
+/// # Errors
+/// When the shapes differ, or the accumulator is not contiguous.
+pub fn add_assign(accumulator: &Tensor, gradient: &Tensor) -> Result<()> {
+    if accumulator.dims() != gradient.dims() {
+        bail!("add_assign: gradient {:?} does not fit {:?}", gradient.dims(), accumulator.dims());
+    }
+    accumulator.inplace_op2(&gradient.contiguous()?, &AddAssign)
+}
+
+struct AddAssign;
+
+impl InplaceOp2 for AddAssign {
+    fn name(&self) -> &'static str {
+        "add_assign"
+    }
+
+    fn cpu_fwd(&self, sum: &mut CpuStorage, sum_layout: &Layout, x: &CpuStorage, layout: &Layout) -> Result<()> {
+        let sum = cpu_values_mut(self.name(), sum, sum_layout)?;
+        kernel::add_assign(sum, cpu_values(self.name(), x, layout)?);
+        Ok(())
+    }
+}
+
+/// `t *= factor`, in place and outside the graph.
+///
+/// # Errors
+/// When `t` is not a contiguous f32 tensor on the CPU.
+pub fn scale_assign(t: &Tensor, factor: f32) -> Result<()> {
+    t.inplace_op1(&ScaleAssign(factor))
+}
+
+struct ScaleAssign(f32);
+
+impl InplaceOp1 for ScaleAssign {
+    fn name(&self) -> &'static str {
+        "scale_assign"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        kernel::scale_assign(cpu_values_mut(self.name(), storage, layout)?, self.0);
+        Ok(())
+    }
+}
+
+/// Sum of the squares of all elements in f64, always added in the same order.
+///
+/// # Errors
+/// When `t` is not an f32 tensor on the CPU.
+pub fn sum_of_squares(t: &Tensor) -> Result<f64> {
+    with_values("sum_of_squares", [&t.contiguous()?], |[values]| kernel::sum_of_squares(values))
+}

@@ -1,0 +1,101 @@
+//! The public operations. Each checks its shapes, makes its inputs contiguous and applies a candle custom op, whose
+//! forward and backward run a kernel of [`crate::cpu`] on the tensors' slices.
+
+pub(crate) mod adamw;
+pub(crate) mod attention;
+pub(crate) mod cross_entropy;
+pub(crate) mod elementwise;
+pub(crate) mod global_attention;
+pub(crate) mod layer_norm;
+pub(crate) mod linear;
+pub(crate) mod rows;
+
+use crate::Dropout;
+use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use std::sync::OnceLock;
+
+/// The values of a contiguous f32 tensor, given what a custom op is given.
+fn cpu_values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let CpuStorage::F32(values) = storage else {
+        bail!("{op} computes in f32 only: convert the {:?} tensor with to_dtype(DType::F32)", storage_type(storage));
+    };
+    let Some((start, end)) = layout.contiguous_offsets() else {
+        bail!("{op} needs a contiguous tensor, not shape {:?} with strides {:?}", layout.shape(), layout.stride());
+    };
+    Ok(&values[start..end])
+}
+
+/// The same for changing them in place.
+fn cpu_values_mut<'a>(op: &str, storage: &'a mut CpuStorage, layout: &Layout) -> Result<&'a mut [f32]> {
+    let range = {
+        let values = cpu_values(op, storage, layout)?;
+        layout.start_offset()..layout.start_offset() + values.len()
+    };
+    let CpuStorage::F32(values) = storage else { bail!("{op} computes in f32 only") };
+    Ok(&mut values[range])
+}
+
+/// The values of a contiguous f32 tensor on the CPU whose storage is locked for reading.
+fn values<'a>(op: &str, storage: &'a Storage, layout: &Layout) -> Result<&'a [f32]> {
+    match storage {
+        Storage::Cpu(storage) => cpu_values(op, storage, layout),
+        _ => bail!("{op} runs on the CPU only: move the tensor with to_device(&Device::Cpu)"),
+    }
+}
+
+fn storage_type(storage: &CpuStorage) -> candle_core::DType {
+    candle_core::backend::BackendStorage::dtype(storage)
+}
+
+/// Runs `body` on the values of contiguous tensors.
+fn with_values<const N: usize, R>(op: &str, tensors: [&Tensor; N], body: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
+    let locked = tensors.map(Tensor::storage_and_layout);
+    let mut slices: [&[f32]; N] = [&[]; N];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&locked) {
+        *slice = values(op, storage, layout)?;
+    }
+    Ok(body(slices))
+}
+
+/// A CPU tensor of `values`.
+fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
+    Tensor::from_vec(values, shape.into(), &Device::Cpu)
+}
+
+/// What a custom op's forward returns.
+fn output(values: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
+    (CpuStorage::F32(values), shape.into())
+}
+
+/// Rows and row length of a tensor whose last dimension is the row: the product of the others, and it.
+fn as_rows(op: &str, x: &Tensor) -> Result<(usize, usize)> {
+    match x.dims() {
+        [] => bail!("{op} needs at least one dimension, not a scalar"),
+        [rows @ .., width] => Ok((rows.iter().product(), *width)),
+    }
+}
+
+/// The position of the first value of a zero-length shape that would make a kernel's loops ill-defined.
+fn require_columns(op: &str, x: &Tensor, width: usize) -> Result<()> {
+    if width == 0 {
+        bail!("{op}: the last dimension of shape {:?} is empty", x.dims());
+    }
+    Ok(())
+}
+
+/// A statistic that the forward saved for the backward.
+fn saved<'a, T>(op: &str, statistic: &'a OnceLock<T>) -> Result<&'a T> {
+    match statistic.get() {
+        Some(statistic) => Ok(statistic),
+        None => bail!("{op}: backward before forward"),
+    }
+}
+
+fn check_dropout(op: &str, dropout: Option<Dropout>) -> Result<()> {
+    match dropout {
+        Some(Dropout { probability, .. }) if !(0.0..1.0).contains(&probability) => {
+            bail!("{op}: dropout probability {probability} is not in 0.0..1.0")
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,168 @@
+//! [`set_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
+
+use super::{cpu_values, cpu_values_mut, output, tensor, values, with_values};
+use crate::cpu::rows as kernel;
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+
+/// `base` `[T, ..]` with `rows` `[G, ..]` written over the rows `index`. Differentiable in both: `base` gets the gradient
+/// with those rows zeroed, `rows` gets those rows.
+///
+/// # Errors
+/// When the shapes do not fit, or `index` leaves `base` or names a row twice.
+pub fn set_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<Tensor> {
+    let width = check_index("set_rows", base, index)?;
+    if rows.dims().first() != Some(&index.len()) || rows.dims()[1..] != base.dims()[1..] {
+        bail!("set_rows: {} rows {:?} do not fit base {:?}", index.len(), rows.dims(), base.dims());
+    }
+    let mut sorted = index.to_vec();
+    sorted.sort_unstable();
+    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("set_rows: row {} is written twice", pair[0]);
+    }
+    base.contiguous()?.apply_op2(&rows.contiguous()?, SetRows { index: index.to_vec(), width })
+}
+
+/// The rows `index` of `x` `[T, ..]`, as `[index.len(), ..]`. Differentiable; a row may be taken more than once.
+///
+/// # Errors
+/// When `index` leaves `x`.
+pub fn gather_rows(x: &Tensor, index: &[usize]) -> Result<Tensor> {
+    let width = check_index("gather_rows", x, index)?;
+    x.contiguous()?.apply_op1(GatherRows { index: index.to_vec(), width })
+}
+
+/// Checks that `index` stays within `x` and returns the number of values of a row.
+fn check_index(op: &str, x: &Tensor, index: &[usize]) -> Result<usize> {
+    let [rows, row @ ..] = x.dims() else { bail!("{op} needs at least one dimension, not a scalar") };
+    if let Some(outside) = index.iter().find(|index| *index >= rows) {
+        bail!("{op}: there is no row {outside} in shape {:?}", x.dims());
+    }
+    Ok(row.iter().product())
+}
+
+struct SetRows {
+    index: Vec<usize>,
+    width: usize,
+}
+
+impl CustomOp2 for SetRows {
+    fn name(&self) -> &'static str {
+        "set_rows"
+    }
+
+    fn cpu_fwd(&self, base: &CpuStorage, lb: &Layout, rows: &CpuStorage, lr: &Layout) -> Result<(CpuStorage, Shape)> {
+        let mut result = cpu_values(self.name(), base, lb)?.to_vec();
+        let rows = cpu_values(self.name(), rows, lr)?;
+        for (g, at) in self.index.iter().enumerate() {
+            result[at * self.width..][..self.width].copy_from_slice(&rows[g * self.width..][..self.width]);
+        }
+        Ok(output(result, lb.shape().clone()))
+    }
+
+    fn bwd(&self, base: &Tensor, rows: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let (rest, gathered) = with_values(self.name(), [&dy.contiguous()?], |[dy]| {
+            let mut rest = dy.to_vec();
+            for at in &self.index {
+                rest[at * self.width..][..self.width].fill(0.0);
+            }
+            (rest, kernel::gather(dy, &self.index, self.width))
+        })?;
+        Ok((Some(tensor(rest, base.shape())?), Some(tensor(gathered, rows.shape())?)))
+    }
+}
+
+struct GatherRows {
+    index: Vec<usize>,
+    width: usize,
+}
+
+impl CustomOp1 for GatherRows {
+    fn name(&self) -> &'static str {
+        "gather_rows"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let rows = kernel::gather(cpu_values(self.name(), x, layout)?, &self.index, self.width);
+        let mut dims = layout.dims().to_vec();
+        dims[0] = self.index.len();
+        Ok(output(rows, dims))
+    }
+
+    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let mut dx = vec![0.0; x.elem_count()];
+        with_values(self.name(), [&dy.contiguous()?], |[dy]| {
+            kernel::accumulate(&mut dx, dy, self.width, |t| Some(self.index[t]));
+        })?;
+        Ok(Some(tensor(dx, x.shape())?))
+    }
+}
+
+/// Sum over `(table, ids)` of the tables' rows `ids`: tables `[V, d]`, all `ids` T long, the result `[T, d]`. Records no
+/// graph: [`accumulate_rows`] is its backward.
+///
+/// # Errors
+/// When widths or numbers of ids differ, there is no table, or an id is not below its table's V.
+pub fn embed(tables: &[(&Tensor, &[u32])]) -> Result<Tensor> {
+    let Some((first, ids)) = tables.first() else { bail!("embed needs at least one table") };
+    let (_, width) = first.dims2()?;
+    for (table, other) in tables {
+        let (rows, other_width) = table.dims2()?;
+        if other_width != width || other.len() != ids.len() {
+            bail!(
+                "embed: table {:?} with {} ids beside {:?} with {}",
+                table.dims(),
+                other.len(),
+                first.dims(),
+                ids.len()
+            );
+        }
+        if let Some(id) = other.iter().find(|id| **id as usize >= rows) {
+            bail!("embed: id {id} is not in a table of {rows} rows");
+        }
+    }
+    let tensors = tables.iter().map(|(table, _)| table.contiguous()).collect::<Result<Vec<_>>>()?;
+    let locked: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices = Vec::with_capacity(tables.len());
+    for ((storage, layout), (_, ids)) in locked.iter().zip(tables) {
+        slices.push((values("embed", storage, layout)?, *ids));
+    }
+    tensor(kernel::embed(&slices, width), (ids.len(), width))
+}
+
+/// `accumulator[ids[t]] += gradient[t]` in place and outside the graph: `accumulator` `[V, d]`, `gradient` `[T, d]`. Rows
+/// of the id `skip` (padding) receive nothing.
+///
+/// # Errors
+/// When the shapes do not fit, or an id is not below V.
+pub fn accumulate_rows(accumulator: &Tensor, ids: &[u32], gradient: &Tensor, skip: Option<u32>) -> Result<()> {
+    let ((rows, width), (count, gradient_width)) = (accumulator.dims2()?, gradient.dims2()?);
+    if width != gradient_width || count != ids.len() {
+        bail!("accumulate_rows: {} ids, gradient {:?} into {:?}", ids.len(), gradient.dims(), accumulator.dims());
+    }
+    if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
+        bail!("accumulate_rows: id {id} is not in a table of {rows} rows");
+    }
+    accumulator.inplace_op2(&gradient.contiguous()?, &AccumulateRows { ids, width, skip })
+}
+
+struct AccumulateRows<'a> {
+    ids: &'a [u32],
+    width: usize,
+    skip: Option<u32>,
+}
+
+impl InplaceOp2 for AccumulateRows<'_> {
+    fn name(&self) -> &'static str {
+        "accumulate_rows"
+    }
+
+    fn cpu_fwd(&self, sum: &mut CpuStorage, sum_layout: &Layout, rows: &CpuStorage, layout: &Layout) -> Result<()> {
+        let sum = cpu_values_mut(self.name(), sum, sum_layout)?;
+        let rows = cpu_values(self.name(), rows, layout)?;
+        kernel::accumulate(sum, rows, self.width, |t| {
+            let id = self.ids[t];
+            (Some(id) != self.skip).then_some(id as usize)
+        });
+        Ok(())
+    }
+}
