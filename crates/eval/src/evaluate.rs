@@ -15,8 +15,8 @@ use crate::{
 ///
 /// Every prediction must have its reference record and every reference record its prediction; records are reported in
 /// the order of `references`. With several reference texts the best F1 counts, for each metric on its own. When every
-/// reference record has its document, the lead and tail of the documents are scored too, each as long as the mean
-/// reference (rounded down to whole words), with one sentence a line.
+/// reference record has its document, the lead and tail of the documents are scored too, with one sentence a line, each
+/// as long as the mean reference (the first of each record, rounded down to whole words).
 ///
 /// # Errors
 /// A missing or doubled id, a record without reference text, no records at all, or ROUGE-0.
@@ -35,7 +35,7 @@ pub fn evaluate(predictions: &[Prediction], references: &[Reference], options: &
         records: records.len(),
         options: options.clone(),
         scores: scorer.aggregate(&scores),
-        baselines: scorer.baselines(lengths.references.mean as usize),
+        baselines: scorer.baselines(),
         lengths,
         per_record: scorer.per_record(&records, scores),
     })
@@ -54,9 +54,7 @@ pub fn baselines(references: &[Reference], options: &Options) -> Result<Vec<Base
     if let Some(without) = references.iter().find(|reference| reference.references.is_empty()) {
         return Err(Error::NoReferenceText { id: without.id.clone() });
     }
-    let lengths: Vec<f64> = references.iter().map(|reference| mean_words(&reference.references)).collect();
-    let words = LengthStatistics::of(lengths).mean as usize;
-    Ok(Scorer { options, metrics, references }.baselines(words))
+    Ok(Scorer { options, metrics, references }.baselines())
 }
 
 struct Scorer<'a> {
@@ -87,11 +85,13 @@ impl Scorer<'_> {
         Scores(self.metrics.iter().enumerate().map(aggregate).collect())
     }
 
-    fn baselines(&self, words: usize) -> Vec<Baseline> {
+    fn baselines(&self) -> Vec<Baseline> {
         let documents = self.references.iter().map(|reference| reference.document.as_deref());
         let Some(documents) = documents.collect::<Option<Vec<&str>>>() else {
             return Vec::new();
         };
+        let lengths = self.references.iter().map(|reference| words(&reference.references[0]));
+        let words = lengths.sum::<usize>() / documents.len();
         let baseline = |name: &str, take: fn(&str, usize) -> String| {
             let summaries: Vec<String> = documents.par_iter().map(|document| take(document, words)).collect();
             Baseline { name: name.to_owned(), words, scores: self.aggregate(&self.score(&summaries)) }

@@ -1,4 +1,4 @@
-//! ROUGE between texts: the numbers of Python's `rouge_score` 0.1.2, computed fast and in linear memory.
+//! ROUGE between texts: the numbers of Python's `rouge_score` 0.1.2, computed fast and in little memory.
 //!
 //! ```
 //! use rouge::{Options, score};
@@ -42,6 +42,10 @@ mod pair;
 mod porter;
 mod score;
 mod tokenize;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
 
 use rayon::prelude::*;
 
