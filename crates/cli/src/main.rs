@@ -1,2 +1,82 @@
-//! The `epitome` command.
-fn main() {}
+//! The `epitome` command: parses options, calls one crate, prints.
+//!
+//! Exit codes: 0 the work is done, 1 it failed (one line on stderr says why), 2 wrong usage.
+#![forbid(unsafe_code)]
+
+mod bench;
+mod convert;
+mod decode;
+mod decoding;
+mod device;
+mod evaluate;
+mod failure;
+mod generation;
+mod inspect;
+mod model;
+mod output;
+mod progress;
+mod score;
+mod threads;
+mod tokenizer;
+mod train;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Summarize long documents with LED models: decode, train, score and evaluate.
+#[derive(Debug, Parser)]
+#[command(name = "epitome", version, propagate_version = true, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// Compute threads [default: one per physical core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Write summaries of documents
+    Decode(decode::Arguments),
+    /// Log-likelihood of given summaries
+    Score(score::Arguments),
+    /// Train a model from a TOML file
+    Train(train::Arguments),
+    /// ROUGE of predictions against references
+    Evaluate(evaluate::Arguments),
+    /// Make tokenizers
+    Tokenizer(tokenizer::Arguments),
+    /// Turn BART or allenai weights into a LED model directory
+    Convert(convert::Arguments),
+    /// Say what a model is and how much memory it takes
+    Inspect(inspect::Arguments),
+    /// Time this machine
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}
+
+fn run(cli: Cli) -> Result<ExitCode> {
+    if let Some(code) = threads::configure(cli.threads.map(usize::from))? {
+        return Ok(code);
+    }
+    match cli.command {
+        Command::Decode(arguments) => decode::run(&arguments),
+        Command::Score(arguments) => score::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Tokenizer(arguments) => tokenizer::run(&arguments),
+        Command::Convert(arguments) => convert::run(&arguments),
+        Command::Inspect(arguments) => inspect::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}

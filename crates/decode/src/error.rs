@@ -65,4 +65,20 @@ pub enum Error {
         /// Number of entries in the vocabulary.
         vocab_size: usize,
     },
+    /// A record holds a token that the model does not have.
+    #[error("{location}: token {token} is not in the model's vocabulary of {vocab_size} entries")]
+    InputToken {
+        /// Where the record is.
+        location: epitome_data::Location,
+        /// The token id.
+        token: u32,
+        /// Number of entries in the vocabulary.
+        vocab_size: usize,
+    },
+    /// From the model.
+    #[error(transparent)]
+    Model(#[from] epitome_model::Error),
+    /// From the records or the tokenizer.
+    #[error(transparent)]
+    Data(#[from] epitome_data::Error),
 }

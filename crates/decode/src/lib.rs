@@ -11,6 +11,8 @@
 //! - [`processors`]: the rules about the next token, one struct each
 //! - `log_softmax`, `candidates`: the arithmetic over the vocabulary; `finished`: the result slots of a document
 //! - `beam` and `greedy`: the two searches; [`generate`] chooses
+//! - `session`: [`LedSession`], a LED model as a [`Stepper`]
+//! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out
 
 #![forbid(unsafe_code)]
 
@@ -23,15 +25,19 @@ mod greedy;
 mod log_softmax;
 mod options;
 pub mod processors;
+mod session;
 mod step;
 mod stepper;
+mod summarizer;
 
 pub use beam::beam_search;
 pub use config::GenerationConfig;
 pub use error::{Error, Result};
 pub use greedy::greedy_search;
 pub use options::{EarlyStopping, GenerationOptions, TokenIds};
+pub use session::LedSession;
 pub use stepper::{Document, Hypothesis, Progress, Stepper};
+pub use summarizer::{Sequence, Summarizer, Summary};
 
 /// The best `config.num_return_sequences` summaries of each document, best first: [`greedy_search`] for one beam,
 /// [`beam_search`] for more. `progress` is called after each step.

@@ -1,0 +1,222 @@
+//! `epitome bench`: one JSON line, of the same form and for the same token ids as the reference's benchmark.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use epitome_data::{Example, Source};
+use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_model::{Documents, Parameters, Weights};
+use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Twins, accumulate_gradients};
+use serde::Serialize;
+
+use crate::device::DeviceOptions;
+use crate::failure::usage;
+use crate::model::ModelOption;
+
+/// Learning rate of the timed update; small enough that repeating it changes nothing that matters.
+const LEARNING_RATE: f64 = 1e-5;
+
+/// Options of `epitome bench`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// What to time
+    #[arg(value_enum)]
+    what: What,
+    #[command(flatten)]
+    model: ModelOption,
+    /// Tokens of the document
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(2..))]
+    tokens: u32,
+    /// Tokens of the target, for train
+    #[arg(long, value_name = "M", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..))]
+    target_tokens: u32,
+    /// Beams, for generate
+    #[arg(long, value_name = "B", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    beams: u32,
+    /// Tokens to write, for generate
+    #[arg(long, value_name = "T", default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
+    new_tokens: u32,
+    /// How often; the best time counts
+    #[arg(long, value_name = "R", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    repeat: u32,
+    /// Keep what layers compute instead of running them again in the backward pass, for train
+    #[arg(long)]
+    no_checkpointing: bool,
+    #[command(flatten)]
+    device: DeviceOptions,
+}
+
+/// What is timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    /// The encoder on one document.
+    Encode,
+    /// Encoder and beam search, a fixed number of tokens.
+    Generate,
+    /// Forward, backward and AdamW update on one document and target.
+    Train,
+}
+
+#[derive(Serialize)]
+struct Measurement {
+    what: What,
+    tokens: u32,
+    dtype: &'static str,
+    device: &'static str,
+    threads: usize,
+    seconds: f64,
+    tokens_per_second: f64,
+    peak_gib: Option<f64>,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    arguments.device.check()?;
+    let (seconds, tokens) = match arguments.what {
+        What::Encode => (encode(arguments)?, arguments.tokens),
+        What::Generate => (generate(arguments)?, arguments.new_tokens),
+        What::Train => (train(arguments)?, arguments.tokens),
+    };
+    let measurement = Measurement {
+        what: arguments.what,
+        tokens: arguments.tokens,
+        dtype: "f32",
+        device: "cpu",
+        threads: rayon::current_num_threads(),
+        seconds: rounded(seconds, 4),
+        tokens_per_second: rounded(f64::from(tokens) / seconds, 1),
+        peak_gib: peak_gib().map(|peak| rounded(peak, 2)),
+    };
+    println!("{}", serde_json::to_string(&measurement)?);
+    Ok(())
+}
+
+fn encode(arguments: &Arguments) -> Result<f64> {
+    let summarizer = arguments.model.load(&GenerationOptions::default())?;
+    let led = summarizer.led();
+    let ids = ids(arguments.tokens, led.config().vocab_size)?;
+    let documents = Documents::new([(ids.as_slice(), [0].as_slice())])?;
+    best(arguments.repeat, || {
+        led.encode(&documents)?;
+        Ok(())
+    })
+}
+
+fn generate(arguments: &Arguments) -> Result<f64> {
+    let new_tokens = arguments.new_tokens as usize;
+    let options = GenerationOptions {
+        origin: "the benchmark".into(),
+        num_beams: Some(arguments.beams as usize),
+        num_return_sequences: Some(1),
+        min_new_tokens: Some(new_tokens),
+        max_new_tokens: Some(new_tokens),
+        ..GenerationOptions::default()
+    };
+    let summarizer = arguments.model.load(&options)?;
+    let source = source(arguments.tokens, &summarizer)?;
+    best(arguments.repeat, || {
+        let summaries = summarizer.summarize(std::slice::from_ref(&source), &mut |_| {})?;
+        if summaries[0].best.tokens.len() != new_tokens {
+            bail!("{} tokens were written instead of {new_tokens}", summaries[0].best.tokens.len());
+        }
+        Ok(())
+    })
+}
+
+fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
+    let input_ids = ids(tokens, summarizer.led().config().vocab_size)?;
+    Ok(Source { input_ids, global_positions: vec![0], truncated_tokens: 0 })
+}
+
+/// One update without dropout, which the models of the reference's benchmark do not have.
+fn train(arguments: &Arguments) -> Result<f64> {
+    let Some(directory) = &arguments.model.model else {
+        return usage("bench train needs --model");
+    };
+    let config = epitome_model::Config::load(directory)?;
+    let twins = Twins::new(&config, Parameters::new(&Weights::load(directory, &config)?)?)?;
+    let example = Example {
+        id: "benchmark".into(),
+        input_ids: ids(arguments.tokens, config.vocab_size)?,
+        global_positions: vec![0],
+        labels: ids(arguments.target_tokens, config.vocab_size)?.into_iter().map(i64::from).collect(),
+    };
+    let batch = Batch::new([&example], &config)?;
+    let pass = Pass {
+        dropouts: None,
+        label_smoothing: 0.0,
+        scale: 1.0 / f64::from(arguments.target_tokens),
+        gradient_checkpointing: !arguments.no_checkpointing,
+    };
+    let mut optimizer = Optimizer::default();
+    let optim = OptimConfig { max_grad_norm: 0.0, weight_decay: 0.01, ..OptimConfig::default() };
+    best(arguments.repeat, || {
+        let mut gradients = Gradients::default();
+        accumulate_gradients(&twins, &batch, pass, &mut gradients)?;
+        let norm = gradients.norm()?;
+        optimizer.step(twins.parameters(), &gradients, norm, &optim, LEARNING_RATE)?;
+        Ok(())
+    })
+}
+
+/// `<s>`, a fixed linear congruential sequence, `</s>`; folded into the vocabulary where that is smaller than BART's.
+fn ids(count: u32, vocab_size: usize) -> Result<Vec<u32>> {
+    const FIRST: u64 = 5;
+    let ordinary = (vocab_size as u64).saturating_sub(FIRST).min(50_000);
+    if ordinary == 0 {
+        bail!("a vocabulary of {vocab_size} entries has no ordinary tokens");
+    }
+    let mut ids: Vec<u32> =
+        (0..u64::from(count)).map(|index| (FIRST + (index * 7919 + 13) % ordinary) as u32).collect();
+    ids[0] = 0;
+    ids[count as usize - 1] = 2;
+    Ok(ids)
+}
+
+fn best(repeat: u32, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
+    let mut best = f64::INFINITY;
+    for _ in 0..repeat {
+        let started = Instant::now();
+        work()?;
+        best = best.min(started.elapsed().as_secs_f64());
+    }
+    Ok(best)
+}
+
+fn rounded(value: f64, digits: i32) -> f64 {
+    let factor = 10f64.powi(digits);
+    (value * factor).round() / factor
+}
+
+/// The most memory this process has held, where the system says.
+fn peak_gib() -> Option<f64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / f64::from(1 << 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ids, rounded};
+
+    #[test]
+    fn the_sequence_is_the_references() {
+        let ids = ids(9, 50_265).unwrap();
+        assert_eq!(ids, [0, 7937, 15856, 23775, 31694, 39613, 47532, 5451, 2]);
+    }
+
+    #[test]
+    fn a_small_vocabulary_is_not_left() {
+        assert!(ids(1_000, 300).unwrap().iter().all(|&id| id < 300));
+        assert!(ids(10, 5).is_err());
+    }
+
+    #[test]
+    fn numbers_are_rounded_as_in_python() {
+        assert_eq!(rounded(1.23456, 4), 1.2346);
+        assert_eq!(rounded(1234.56, 1), 1234.6);
+    }
+}

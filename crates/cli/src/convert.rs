@@ -1,0 +1,57 @@
+//! `epitome convert`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use epitome_model::ConvertOptions;
+
+use crate::failure::warn;
+
+/// Options of `epitome convert`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// Directory of a BART model or an allenai Longformer encoder-decoder
+    #[arg(long, value_name = "DIR")]
+    from: PathBuf,
+    /// LED model directory to write
+    #[arg(long, value_name = "DIR")]
+    output: PathBuf,
+    /// Rows of the encoder's position table [default: 16384 for BART, as many as there are for allenai's]
+    #[arg(long, value_name = "N", value_parser = positive())]
+    max_encoder_positions: Option<u64>,
+    /// Two-sided attention window of every encoder layer [default: 1024 for BART, the model's own for allenai's]
+    #[arg(long, value_name = "W", value_parser = positive())]
+    attention_window: Option<u64>,
+}
+
+fn positive() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(1..)
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let options = ConvertOptions {
+        max_encoder_positions: arguments.max_encoder_positions.map(|count| count as usize),
+        attention_window: arguments.attention_window.map(|window| window as usize),
+    };
+    let converted = epitome_model::convert(&arguments.from, &arguments.output, options)?;
+    let positions = converted.config.max_encoder_position_embeddings;
+    if positions < converted.source_positions {
+        warn(format_args!("only the first {positions} of {} encoder positions are kept", converted.source_positions));
+    }
+    if !converted.ignored.is_empty() {
+        warn(format_args!("LED has no place for {}", converted.ignored.join(", ")));
+    }
+    println!(
+        "{} -> LED in {}: {} encoder positions from {}, {}",
+        converted.family,
+        arguments.output.display(),
+        positions,
+        converted.source_positions,
+        match converted.copied.as_slice() {
+            [] => "no tokenizer files to copy".to_owned(),
+            files => format!("copied {}", files.join(", ")),
+        }
+    );
+    Ok(())
+}

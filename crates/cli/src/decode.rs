@@ -1,0 +1,151 @@
+//! `epitome decode`.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use epitome_data::{Record, RecordReader, read_document};
+use epitome_decode::Summary;
+use serde::Serialize;
+
+use crate::decoding::{DecodingOptions, list_skipped};
+use crate::failure::usage;
+use crate::output::Output;
+use crate::progress;
+
+/// Options of `epitome decode`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// Text files, or - for standard input; gzip and zstd are unpacked
+    #[arg(value_name = "FILE", conflicts_with = "input")]
+    files: Vec<PathBuf>,
+    /// Records to summarize: JSON Lines, plain, gzip or zstd, or - for standard input
+    #[arg(long, value_name = "RECORDS")]
+    input: Option<PathBuf>,
+    /// File to write instead of standard output
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// Keep the complete records that the output already holds and go on after them
+    #[arg(long, requires = "input", requires = "output")]
+    resume: bool,
+    /// How to write summaries [default: text for files, json for records]
+    #[arg(long, value_enum)]
+    format: Option<Format>,
+    #[command(flatten)]
+    decoding: DecodingOptions,
+}
+
+/// The form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// The summary alone, under a header where there are several.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// A line of the output.
+#[derive(Serialize)]
+pub(crate) struct OutputRecord<'a> {
+    pub(crate) id: &'a str,
+    #[serde(flatten)]
+    pub(crate) summary: &'a Summary,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    arguments.decoding.device.check()?;
+    match &arguments.input {
+        Some(input) => decode_records(arguments, input),
+        None => decode_files(arguments),
+    }
+}
+
+fn decode_files(arguments: &Arguments) -> Result<()> {
+    let mut files = arguments.files.clone();
+    if files.is_empty() {
+        if io::stdin().is_terminal() {
+            return usage("nothing to summarize: name text files, - for standard input, or --input RECORDS");
+        }
+        files.push("-".into());
+    }
+    // All files are read first: a wrong name should not be found after an hour.
+    let records = files
+        .iter()
+        .map(|file| Ok(Record::from_text(file.display().to_string(), read_document(file)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let summarizer = arguments.decoding.load()?;
+    let output = Output::create(arguments.output.as_deref())?;
+    let format = arguments.format.unwrap_or(Format::Text);
+    let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
+    let bar = progress::bar(Some(files.len() as u64), "documents");
+    let decoding = arguments.decoding.decoding(&summarizer, bar);
+    decoding.run(records.into_iter().map(Ok), &mut |record, summary| writer.write(&record.id, &summary))
+}
+
+fn decode_records(arguments: &Arguments, input: &Path) -> Result<()> {
+    let format = arguments.format.unwrap_or(Format::Json);
+    if arguments.resume && format == Format::Text {
+        return usage("--resume needs --format json: text does not say which records it holds");
+    }
+    let mut reader = RecordReader::open_all([input])?.skipping_bad_records(arguments.decoding.skip_bad_records);
+    let summarizer = arguments.decoding.load()?;
+    let (output, done) = match (&arguments.output, arguments.resume) {
+        (Some(path), true) => Output::resume(path)?,
+        (path, _) => (Output::create(path.as_deref())?, Vec::new()),
+    };
+    pass_over(&mut reader, &done, arguments.output.as_deref())?;
+    let bar = progress::bar(progress::count_records(input), "records");
+    bar.inc(done.len() as u64);
+    let mut writer = Writer { output, format, headers: true, first: true };
+    let decoding = arguments.decoding.decoding(&summarizer, bar);
+    let outcome = decoding.run(&mut reader, &mut |record, summary| writer.write(&record.id, &summary));
+    list_skipped(&reader);
+    outcome
+}
+
+/// Takes the records that the output already holds from the reader.
+fn pass_over(reader: &mut RecordReader, done: &[String], output: Option<&Path>) -> Result<()> {
+    let name = output.map_or(String::new(), |path| path.display().to_string());
+    for id in done {
+        match reader.next().transpose()? {
+            Some(record) if record.id == *id => {}
+            Some(record) => bail!(
+                "cannot resume {name}: it holds the record {id} where the input has {}; choose another --output",
+                record.id
+            ),
+            None => bail!("cannot resume {name}: it holds the record {id}, but the input has ended before it"),
+        }
+    }
+    Ok(())
+}
+
+struct Writer {
+    output: Output,
+    format: Format,
+    headers: bool,
+    first: bool,
+}
+
+impl Writer {
+    fn write(&mut self, id: &str, summary: &Summary) -> Result<()> {
+        let first = std::mem::replace(&mut self.first, false);
+        match self.format {
+            Format::Json => self.output.record(&OutputRecord { id, summary }),
+            Format::Text if self.headers => {
+                let gap = if first { "" } else { "\n" };
+                self.output.text(&format!("{gap}==> {id} <==\n{}", text(summary)))
+            }
+            Format::Text => self.output.text(&text(summary)),
+        }
+    }
+}
+
+/// The summary, or all that were asked for with a blank line between.
+fn text(summary: &Summary) -> String {
+    if summary.sequences.is_empty() {
+        return summary.best.summary.clone();
+    }
+    let all: Vec<&str> = summary.sequences.iter().map(|sequence| sequence.summary.as_str()).collect();
+    all.join("\n\n")
+}

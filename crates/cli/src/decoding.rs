@@ -1,0 +1,189 @@
+//! Records in, summaries out, in order: what `decode` and `evaluate` share.
+
+use std::mem;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use epitome_data::{Record, RecordReader, Source};
+use epitome_decode::{Summarizer, Summary};
+use indicatif::ProgressBar;
+
+use crate::device::DeviceOptions;
+use crate::failure::warn;
+use crate::generation::GenerationArguments;
+use crate::model::ModelOption;
+
+/// Without `--batch-size`, documents decode together as long as they are no more than this many ...
+const DEFAULT_BATCH_SIZE: usize = 4;
+/// ... and have no more than this many tokens, which bounds the memory.
+const DEFAULT_BATCH_TOKENS: usize = 16_384;
+
+/// Options of every command that writes summaries.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DecodingOptions {
+    #[command(flatten)]
+    pub(crate) model: ModelOption,
+    #[command(flatten)]
+    pub(crate) device: DeviceOptions,
+    /// Documents that decode together [default: up to 4 with at most 16384 tokens]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: Option<u32>,
+    /// Read only the first N tokens of a document; without this nothing is ever cut
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    max_document_tokens: Option<u64>,
+    /// Count and list bad records instead of stopping at the first
+    #[arg(long)]
+    pub(crate) skip_bad_records: bool,
+    #[command(flatten)]
+    generation: GenerationArguments,
+}
+
+impl DecodingOptions {
+    /// Loads the model with these options.
+    pub(crate) fn load(&self) -> Result<Summarizer> {
+        self.model.load(&self.generation.options())
+    }
+
+    /// The decoding of records with a loaded model.
+    pub(crate) fn decoding<'a>(&self, summarizer: &'a Summarizer, bar: ProgressBar) -> Decoding<'a> {
+        Decoding {
+            summarizer,
+            bar,
+            batch_size: self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
+            batch_tokens: if self.batch_size.is_some() { usize::MAX } else { DEFAULT_BATCH_TOKENS },
+            max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
+            waiting: Vec::new(),
+            tiling_is_said: false,
+            truncated: Truncated::default(),
+        }
+    }
+}
+
+/// What `--max-document-tokens` took.
+#[derive(Clone, Copy, Debug, Default)]
+struct Truncated {
+    documents: usize,
+    tokens: usize,
+}
+
+/// Decodes records in small batches and hands out the summaries in the order of the records.
+pub(crate) struct Decoding<'a> {
+    summarizer: &'a Summarizer,
+    bar: ProgressBar,
+    batch_size: usize,
+    batch_tokens: usize,
+    max_document_tokens: Option<usize>,
+    /// Records of the next batch; an empty document has no source.
+    waiting: Vec<(Record, Option<Source>)>,
+    tiling_is_said: bool,
+    truncated: Truncated,
+}
+
+impl Decoding<'_> {
+    /// Decodes every record. After a bad record the ones before it are still decoded and handed out.
+    ///
+    /// # Errors
+    /// The first error of the records, of the model, or of `emit`.
+    pub(crate) fn run(
+        mut self,
+        records: impl Iterator<Item = epitome_data::Result<Record>>,
+        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
+    ) -> Result<()> {
+        let outcome = self.run_all(records, emit);
+        self.bar.finish_and_clear();
+        let Truncated { documents, tokens } = self.truncated;
+        if documents > 0 {
+            warn(format_args!("--max-document-tokens left out {tokens} tokens of {documents} document(s)"));
+        }
+        outcome
+    }
+
+    fn run_all(
+        &mut self,
+        records: impl Iterator<Item = epitome_data::Result<Record>>,
+        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
+    ) -> Result<()> {
+        for record in records {
+            let prepared = record.map_err(anyhow::Error::from).and_then(|record| self.prepare(record));
+            match prepared {
+                Ok(prepared) => self.push(prepared, emit)?,
+                Err(error) => {
+                    self.decode_waiting(emit)?;
+                    return Err(error);
+                }
+            }
+        }
+        self.decode_waiting(emit)
+    }
+
+    fn prepare(&mut self, record: Record) -> Result<(Record, Option<Source>)> {
+        if record.is_empty() {
+            self.bar.suspend(|| warn(format_args!("{}: the document is empty, and so is its summary", record.id)));
+            return Ok((record, None));
+        }
+        let source = self.summarizer.source(&record, self.max_document_tokens)?;
+        let rows = self.summarizer.led().config().max_encoder_position_embeddings;
+        if source.input_ids.len() > rows && !mem::replace(&mut self.tiling_is_said, true) {
+            self.bar.suspend(|| {
+                warn(format_args!(
+                    "{}: {} tokens are more than the {rows} rows of the position table, so positions are tiled; \
+                     nothing is cut (this is said once; records have `positions_tiled`)",
+                    record.id,
+                    source.input_ids.len()
+                ));
+            });
+        }
+        if source.truncated_tokens > 0 {
+            self.truncated.documents += 1;
+            self.truncated.tokens += source.truncated_tokens;
+        }
+        Ok((record, Some(source)))
+    }
+
+    fn push(
+        &mut self,
+        prepared: (Record, Option<Source>),
+        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
+    ) -> Result<()> {
+        let tokens = |source: &Option<Source>| source.as_ref().map_or(0, |source| source.input_ids.len());
+        let waiting: usize = self.waiting.iter().map(|(_, source)| tokens(source)).sum();
+        if !self.waiting.is_empty() && waiting + tokens(&prepared.1) > self.batch_tokens {
+            self.decode_waiting(emit)?;
+        }
+        self.waiting.push(prepared);
+        if self.waiting.len() >= self.batch_size { self.decode_waiting(emit) } else { Ok(()) }
+    }
+
+    fn decode_waiting(&mut self, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
+        let (records, sources): (Vec<Record>, Vec<Option<Source>>) = mem::take(&mut self.waiting).into_iter().unzip();
+        let empty: Vec<bool> = sources.iter().map(Option::is_none).collect();
+        let sources: Vec<Source> = sources.into_iter().flatten().collect();
+        let mut summaries = Vec::new().into_iter();
+        if !sources.is_empty() {
+            let bar = &self.bar;
+            let found = self.summarizer.summarize(&sources, &mut |progress| {
+                bar.set_message(format!("token {} of at most {}", progress.generated, progress.max_new_tokens));
+            });
+            summaries = found.with_context(|| format!("decoding {}", ids(&records)))?.into_iter();
+        }
+        for (record, empty) in records.into_iter().zip(empty) {
+            let summary = if empty { None } else { summaries.next() };
+            emit(record, summary.unwrap_or_else(Summary::of_nothing))?;
+            self.bar.inc(1);
+        }
+        Ok(())
+    }
+}
+
+fn ids(records: &[Record]) -> String {
+    records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+/// Says which bad records were skipped.
+pub(crate) fn list_skipped(reader: &RecordReader) {
+    let skipped = reader.skipped();
+    if !skipped.is_empty() {
+        warn(format_args!("skipped {} bad record(s)", skipped.len()));
+        skipped.iter().for_each(|error| eprintln!("  {error}"));
+    }
+}

@@ -1,0 +1,169 @@
+//! `epitome evaluate`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use epitome_data::{Content, Record, RecordReader, read_document};
+use epitome_eval::{Options, Prediction, Reference, Report, SentenceSplit};
+use serde::Deserialize;
+
+use crate::decode::OutputRecord;
+use crate::decoding::{DecodingOptions, list_skipped};
+use crate::failure::usage;
+use crate::output::Output;
+use crate::progress;
+
+/// Options of `epitome evaluate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// JSON Lines with `id` and `summary`, such as `epitome decode` writes
+    #[arg(long, value_name = "FILE", requires = "references", conflicts_with = "data")]
+    predictions: Option<PathBuf>,
+    /// JSON Lines with `id` and `summary` or `references`
+    #[arg(long, value_name = "FILE", requires = "predictions", conflicts_with = "data")]
+    references: Option<PathBuf>,
+    /// Records to decode with the model and to evaluate against
+    #[arg(long, value_name = "RECORDS")]
+    data: Option<PathBuf>,
+    /// Directory for report.json, report.md and report.html (and predictions.jsonl with --data)
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Compare stems (NLTK's Porter stemmer) instead of words
+    #[arg(long)]
+    stemmer: bool,
+    /// Where sentences end, for ROUGE-Lsum: newline or period
+    #[arg(long, value_name = "WHERE", default_value = "newline")]
+    sentence_split: SentenceSplit,
+    /// Resamples for the confidence intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    bootstrap: usize,
+    /// Seed of the resampling
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    #[command(flatten)]
+    decoding: DecodingOptions,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let (predictions, references) = match (&arguments.predictions, &arguments.references, &arguments.data) {
+        (Some(predictions), Some(references), None) => {
+            if arguments.decoding.model.model.is_some() {
+                return usage("--model decodes --data; predictions that are there already need none");
+            }
+            (read_predictions(predictions)?, read_references(references)?)
+        }
+        (None, None, Some(data)) => decode(arguments, data)?,
+        _ => return usage("give --predictions with --references, or --data with --model"),
+    };
+    let report = epitome_eval::evaluate(&predictions, &references, &arguments.options())?;
+    print(&report)?;
+    if let Some(directory) = &arguments.output {
+        report.write(directory)?;
+    }
+    Ok(())
+}
+
+impl Arguments {
+    fn options(&self) -> Options {
+        Options {
+            stemmer: self.stemmer,
+            sentence_split: self.sentence_split,
+            bootstrap: self.bootstrap,
+            seed: self.seed,
+            ..Options::default()
+        }
+    }
+}
+
+fn print(report: &Report) -> Result<()> {
+    Output::create(None)?.text(report.table().trim_end())
+}
+
+/// Decodes the records; with an output directory the predictions are written there as they are made.
+fn decode(arguments: &Arguments, data: &Path) -> Result<(Vec<Prediction>, Vec<Reference>)> {
+    arguments.decoding.device.check()?;
+    let mut reader = RecordReader::open_all([data])?.skipping_bad_records(arguments.decoding.skip_bad_records);
+    let summarizer = arguments.decoding.load()?;
+    let mut output = match &arguments.output {
+        Some(directory) => {
+            fs::create_dir_all(directory).with_context(|| format!("cannot write {}", directory.display()))?;
+            Some(Output::create(Some(&directory.join("predictions.jsonl")))?)
+        }
+        None => None,
+    };
+    let (mut predictions, mut references) = (Vec::new(), Vec::new());
+    let bar = progress::bar(progress::count_records(data), "records");
+    let decoding = arguments.decoding.decoding(&summarizer, bar);
+    let outcome = decoding.run(&mut reader, &mut |record, summary| {
+        if let Some(output) = &mut output {
+            output.record(&OutputRecord { id: &record.id, summary: &summary })?;
+        }
+        predictions.push(Prediction { id: record.id.clone(), summary: summary.best.summary });
+        references.push(reference(record));
+        Ok(())
+    });
+    list_skipped(&reader);
+    outcome?;
+    Ok((predictions, references))
+}
+
+fn reference(record: Record) -> Reference {
+    let references = record.targets().to_vec();
+    let document = match record.content {
+        Content::Text { documents, .. } => Some(documents.join("\n")),
+        Content::Tokens { .. } => None,
+    };
+    Reference { id: record.id, references, document }
+}
+
+/// What a line of predictions or references may say; other fields are passed over.
+#[derive(Deserialize)]
+struct Line {
+    id: Option<serde_json::Value>,
+    summary: Option<String>,
+    references: Option<Vec<String>>,
+    document: Option<String>,
+    documents: Option<Vec<String>>,
+}
+
+fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
+    read_lines(path, |id, line| match line.summary {
+        Some(summary) => Ok(Prediction { id, summary }),
+        None => bail!("no `summary`"),
+    })
+}
+
+fn read_references(path: &Path) -> Result<Vec<Reference>> {
+    read_lines(path, |id, line| {
+        let references = match line.references {
+            Some(references) if !references.is_empty() => references,
+            _ => line.summary.into_iter().collect(),
+        };
+        let document = line.document.or_else(|| line.documents.map(|documents| documents.join("\n")));
+        Ok(Reference { id, references, document })
+    })
+}
+
+/// Reads JSON Lines of which a line need not have a document. A line without an id has its number for one, as records do.
+fn read_lines<T>(path: &Path, convert: impl Fn(String, Line) -> Result<T>) -> Result<Vec<T>> {
+    let text = read_document(path)?;
+    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
+    let convert = |(index, line): (usize, &str)| {
+        let number = index + 1;
+        let line: Line = serde_json::from_str(line)?;
+        let id = match &line.id {
+            None => number.to_string(),
+            Some(serde_json::Value::String(id)) => id.clone(),
+            Some(serde_json::Value::Number(id)) => id.to_string(),
+            Some(_) => bail!("`id` must be a string or a number"),
+        };
+        convert(id, line)
+    };
+    lines
+        .map(|(index, line)| {
+            convert((index, line)).with_context(|| format!("{}:{}", path.display(), index + 1))
+        })
+        .collect()
+}

@@ -1,0 +1,85 @@
+//! How a run ends that did not succeed.
+
+use std::io;
+use std::process::ExitCode;
+
+use anyhow::Error;
+
+/// Options that contradict each other or miss something: exit code 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}
+
+/// A usage error as a result.
+pub(crate) fn usage<T>(message: impl Into<String>) -> anyhow::Result<T> {
+    Err(Usage(message.into()).into())
+}
+
+/// Prints one line, and returns the exit code. A reader of our output that has gone away, such as `head`, has what it
+/// wanted: that is no failure.
+pub(crate) fn report(error: &Error) -> ExitCode {
+    if is_broken_pipe(error) {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!("epitome: error: {}", one_line(error));
+    if error.is::<Usage>() {
+        eprintln!("For the options, try `epitome help`.");
+        return ExitCode::from(2);
+    }
+    ExitCode::FAILURE
+}
+
+/// Says something that does not stop the run.
+pub(crate) fn warn(message: impl std::fmt::Display) {
+    eprintln!("epitome: warning: {message}");
+}
+
+fn is_broken_pipe(error: &Error) -> bool {
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
+/// The chain of causes, each once: library errors repeat their cause in their own message.
+fn one_line(error: &Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let message = cause.to_string();
+        if !line.contains(&message) {
+            if !line.is_empty() {
+                line.push_str(": ");
+            }
+            line.push_str(&message);
+        }
+    }
+    line.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Usage, is_broken_pipe, one_line};
+    use anyhow::Context;
+    use std::io;
+
+    #[test]
+    fn causes_are_named_once_and_on_one_line() {
+        let inner = io::Error::other("disk on fire\nreally");
+        let error = anyhow::Error::from(inner).context("out.jsonl: disk on fire\nreally").context("writing");
+        assert_eq!(one_line(&error), "writing: out.jsonl: disk on fire; really");
+    }
+
+    #[test]
+    fn a_closed_pipe_is_recognised_behind_context() {
+        let pipe: Result<(), _> = Err(io::Error::from(io::ErrorKind::BrokenPipe));
+        assert!(is_broken_pipe(&pipe.context("stdout").unwrap_err()));
+        assert!(!is_broken_pipe(&Usage("no".into()).into()));
+    }
+}

@@ -1,0 +1,194 @@
+//! `epitome inspect`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use epitome_data::Tokenizer;
+use epitome_model::{AttentionWindow, Config, ParameterShape, parameter_shapes};
+
+/// Options of `epitome inspect`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// Model directory, checkpoint or run
+    #[arg(value_name = "DIR")]
+    model: PathBuf,
+    /// Estimate the memory for a document of N tokens [default: several lengths up to the position table]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Beams to estimate the memory for
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    num_beams: usize,
+}
+
+/// Bytes of an f32.
+const F32: usize = 4;
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let config = Config::load(&arguments.model)?;
+    let shapes = parameter_shapes(&config);
+    println!("{}", arguments.model.display());
+    for (name, value) in [sizes(&config), tokens(&config), vocabulary(&arguments.model)?].into_iter().flatten() {
+        println!("  {name:<22} {value}");
+    }
+    println!("  {:<22} {}", "parameters", grouped(parameters(&shapes)));
+    println!("  {:<22} {}", "  of the encoder", grouped(part(&shapes, "led.encoder.")));
+    println!("  {:<22} {}", "  of the decoder", grouped(part(&shapes, "led.decoder.")));
+    println!();
+    println!("Estimated memory in GiB, f32, {} beams:", arguments.num_beams);
+    println!("  {:>10} {:>9} {:>9} {:>9} {:>9}", "tokens", "weights", "encode", "generate", "peak");
+    for count in lengths(arguments.tokens, config.max_encoder_position_embeddings) {
+        let memory = Memory::estimate(&config, parameters(&shapes), count, arguments.num_beams);
+        println!(
+            "  {:>10} {:>9} {:>9} {:>9} {:>9}",
+            grouped(count),
+            gib(memory.weights),
+            gib(memory.encode),
+            gib(memory.generate),
+            gib(memory.peak())
+        );
+    }
+    Ok(())
+}
+
+fn sizes(config: &Config) -> Vec<(&'static str, String)> {
+    let stack = |layers, heads, width| format!("{layers} layers, {heads} heads, feed-forward {width}");
+    let window = match &config.attention_window {
+        AttentionWindow::Every(window) => format!("{window} (both sides together), every layer"),
+        AttentionWindow::PerLayer(windows) => {
+            let list: Vec<String> = windows.iter().map(usize::to_string).collect();
+            format!("{} (both sides together, per layer)", list.join(", "))
+        }
+    };
+    vec![
+        (
+            "encoder",
+            stack(config.encoder_layers, config.encoder_attention_heads, config.encoder_ffn_dim),
+        ),
+        (
+            "decoder",
+            stack(config.decoder_layers, config.decoder_attention_heads, config.decoder_ffn_dim),
+        ),
+        ("d_model", config.d_model.to_string()),
+        ("attention window", window),
+        (
+            "encoder positions",
+            format!("{}, tiled beyond", grouped(config.max_encoder_position_embeddings)),
+        ),
+        (
+            "decoder positions",
+            format!("{}, tiled beyond", grouped(config.max_decoder_position_embeddings)),
+        ),
+    ]
+}
+
+fn tokens(config: &Config) -> Vec<(&'static str, String)> {
+    vec![
+        ("vocabulary", grouped(config.vocab_size)),
+        (
+            "special tokens",
+            format!(
+                "bos {}, pad {}, eos {}, decoder start {}",
+                config.bos_token_id, config.pad_token_id, config.eos_token_id, config.decoder_start_token_id
+            ),
+        ),
+    ]
+}
+
+fn vocabulary(directory: &Path) -> Result<Vec<(&'static str, String)>> {
+    if !Tokenizer::exists(directory) {
+        return Ok(vec![("tokenizer", "none: only tokenized records".into())]);
+    }
+    let tokenizer = Tokenizer::load(directory)?;
+    let separator = match tokenizer.special_tokens().document_separator {
+        Some(id) => format!("<doc-sep> {id}"),
+        None => "no <doc-sep>: several documents are joined by </s>".into(),
+    };
+    Ok(vec![("tokenizer", format!("{} entries, {separator}", grouped(tokenizer.vocab_size())))])
+}
+
+fn parameters(shapes: &[ParameterShape]) -> usize {
+    part(shapes, "")
+}
+
+fn part(shapes: &[ParameterShape], prefix: &str) -> usize {
+    shapes
+        .iter()
+        .filter(|parameter| parameter.name.starts_with(prefix))
+        .map(|parameter| parameter.shape.iter().product::<usize>())
+        .sum()
+}
+
+fn lengths(asked: Option<usize>, table: usize) -> Vec<usize> {
+    if let Some(tokens) = asked {
+        return vec![tokens];
+    }
+    let mut lengths: Vec<usize> = (0..).map(|power| 1024 << power).take_while(|&length| length < table).collect();
+    lengths.push(table);
+    lengths
+}
+
+/// Bytes that decoding one document takes.
+struct Memory {
+    weights: usize,
+    encode: usize,
+    generate: usize,
+}
+
+impl Memory {
+    /// Encoding holds, at its widest, the hidden states, their residual and the feed-forward layer before and after its
+    /// activation; generating holds the encoded document, its cross-attention keys and values for every layer, and the
+    /// keys and values of the beams' own tokens.
+    fn estimate(config: &Config, parameters: usize, tokens: usize, beams: usize) -> Self {
+        let d = config.d_model;
+        let summary = config.max_decoder_position_embeddings;
+        let attention = 6 * d;
+        let feed_forward = 3 * d + 2 * config.encoder_ffn_dim;
+        let cross = 2 * config.decoder_layers * d;
+        let own = 2 * config.decoder_layers * d * summary * beams;
+        Self {
+            weights: parameters * F32,
+            encode: tokens * attention.max(feed_forward) * F32,
+            generate: (tokens * (cross + d) + own + 2 * beams * config.vocab_size) * F32,
+        }
+    }
+
+    fn peak(&self) -> usize {
+        self.weights + self.encode.max(self.generate)
+    }
+}
+
+fn gib(bytes: usize) -> String {
+    format!("{:.2}", bytes as f64 / (1u64 << 30) as f64)
+}
+
+/// A number with its thousands apart.
+fn grouped(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{grouped, lengths};
+
+    #[test]
+    fn thousands_are_kept_apart() {
+        let texts: Vec<String> = [7, 999, 1000, 16_384, 1_234_567].into_iter().map(grouped).collect();
+        assert_eq!(texts, ["7", "999", "1,000", "16,384", "1,234,567"]);
+    }
+
+    #[test]
+    fn lengths_double_up_to_the_position_table() {
+        assert_eq!(lengths(None, 4096), [1024, 2048, 4096]);
+        assert_eq!(lengths(None, 512), [512]);
+        assert_eq!(lengths(Some(30_000), 4096), [30_000]);
+    }
+}

@@ -1,0 +1,47 @@
+//! Which model a command uses: a directory, or the one inside the binary.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use epitome_decode::{GenerationOptions, Summarizer};
+
+use crate::failure::warn;
+
+/// Names and contents of the default model's files; empty when the binary was built without it.
+const BUNDLED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/bundled_model.rs"));
+
+/// Names a model directory to use when `--model` does not.
+const VARIABLE: &str = "EPITOME_MODEL";
+
+/// `--model`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ModelOption {
+    /// Model directory [default: EPITOME_MODEL, else the model inside this program]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) model: Option<PathBuf>,
+}
+
+impl ModelOption {
+    /// Loads the model; what the user should know about its settings goes to stderr.
+    ///
+    /// # Errors
+    /// When there is no model, one of its files is wrong, or the generation options contradict each other.
+    pub(crate) fn load(&self, options: &GenerationOptions) -> Result<Summarizer> {
+        let directory = self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
+        let summarizer = match directory {
+            Some(directory) => Summarizer::load(&directory, options)?,
+            None if BUNDLED.is_empty() => {
+                bail!("this program was built without its default model: name a model directory with --model")
+            }
+            None => Summarizer::from_files(bundled, Path::new("the default model"), options)?,
+        };
+        summarizer.warnings().iter().for_each(warn);
+        Ok(summarizer)
+    }
+}
+
+fn bundled(name: &str) -> Option<&'static [u8]> {
+    BUNDLED.iter().find(|(file, _)| *file == name).map(|(_, bytes)| *bytes)
+}

@@ -1,0 +1,75 @@
+//! `epitome train`.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use epitome_train::{Event, RunConfig};
+use indicatif::ProgressBar;
+
+use crate::failure::{usage, warn};
+use crate::progress;
+
+/// Options of `epitome train`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// TOML file of the run
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Change a value of the file, such as optim.learning_rate=1e-4; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
+    settings: Vec<String>,
+    /// Directory of the run [default: run.output of the file]
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Continue from the newest checkpoint in the output directory
+    #[arg(long)]
+    resume: bool,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let config = RunConfig::load(&arguments.config, &arguments.settings)?;
+    let Some(output) = arguments.output.as_ref().or(config.run.output.as_ref()) else {
+        return usage("no output directory: give --output, or run.output in the file");
+    };
+    let mut display = Display::default();
+    let outcome = epitome_train::train(&config, output, arguments.resume, &mut |event| display.show(&event));
+    display.bar.finish_and_clear();
+    let outcome = outcome?;
+    let validation = outcome.validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
+    println!("{} steps{validation}: {}", outcome.steps, outcome.directory.display());
+    Ok(())
+}
+
+/// A bar with the loss and the speed; on anything but a terminal only the lines that matter.
+struct Display {
+    bar: ProgressBar,
+}
+
+impl Default for Display {
+    fn default() -> Self {
+        Self { bar: ProgressBar::hidden() }
+    }
+}
+
+impl Display {
+    fn show(&mut self, event: &Event) {
+        match event {
+            Event::Notice(notice) => self.bar.suspend(|| warn(notice)),
+            Event::Started { parameters, records, step, total_steps } => {
+                eprintln!("{parameters} parameters, {records} records, steps {} to {total_steps}", step + 1);
+                self.bar = progress::bar(Some(*total_steps as u64), "steps");
+                self.bar.set_position(*step as u64);
+                self.bar.reset_eta();
+            }
+            Event::Step { step, loss, tokens_per_second } => {
+                self.bar.set_position(*step as u64);
+                self.bar.set_message(format!("loss {loss:.4}, {tokens_per_second:.0} tokens/s"));
+            }
+            Event::Validation { step, loss } => {
+                self.bar.suspend(|| eprintln!("step {step}: validation loss {loss:.4}"));
+            }
+            Event::Saved(path) => self.bar.suspend(|| eprintln!("saved {}", path.display())),
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! [`Summarizer`]: a model directory and records in, summaries out.
+
+use std::path::Path;
+
+use epitome_data::{Record, Source, Target, Tokenizer};
+use epitome_kernels::{self as kernels, Segments};
+use epitome_model::{Config, Documents, Led, Weights};
+use serde::Serialize;
+
+use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
+
+/// Labels with this value are not scored.
+const IGNORE_INDEX: i64 = -100;
+
+/// A model with its tokenizer and its generation settings.
+#[derive(Debug)]
+pub struct Summarizer {
+    led: Led,
+    tokenizer: Option<Tokenizer>,
+    generation: GenerationConfig,
+    warnings: Vec<String>,
+}
+
+/// One summary.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Sequence {
+    /// The text; empty without a tokenizer.
+    pub summary: String,
+    /// Generated ids without the decoder start, the end token included.
+    pub tokens: Vec<u32>,
+    /// Sum of log-probabilities (nats) over the length to the power of `length_penalty`.
+    pub score: f32,
+}
+
+/// What was made of one document.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Summary {
+    /// The best summary.
+    #[serde(flatten)]
+    pub best: Sequence,
+    /// Tokens that the encoder read.
+    pub document_tokens: usize,
+    /// Tokens left out because a limit was asked for.
+    pub truncated_tokens: usize,
+    /// Whether the document is longer than the encoder's position table, so that its positions were tiled.
+    #[serde(skip_serializing_if = "is_false")]
+    pub positions_tiled: bool,
+    /// The best `num_return_sequences` summaries, the first included; empty when only one was asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sequences: Vec<Sequence>,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+impl Summary {
+    /// What a document without any text is summarized to; no model is asked.
+    pub fn of_nothing() -> Self {
+        Self {
+            best: Sequence { summary: String::new(), tokens: Vec::new(), score: 0.0 },
+            document_tokens: 0,
+            truncated_tokens: 0,
+            positions_tiled: false,
+            sequences: Vec::new(),
+        }
+    }
+}
+
+impl Summarizer {
+    /// Loads a model directory. Generation settings come from `options`, then `generation_config.json`, then
+    /// `config.json`, then the defaults (see [`GenerationConfig::resolve`]). A directory without a tokenizer serves
+    /// tokenized records only.
+    ///
+    /// # Errors
+    /// When a file is missing or wrong, or the settings contradict each other.
+    pub fn load(directory: &Path, options: &GenerationOptions) -> Result<Self> {
+        let config = Config::load(directory)?;
+        let path = directory.join("generation_config.json");
+        let saved = if path.exists() { GenerationOptions::read(&path)? } else { GenerationOptions::default() };
+        let layers = [options, &saved, &model_options(&config, &directory.join("config.json"))?];
+        let (generation, warnings) = resolve(&layers, &config)?;
+        let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
+        let led = Led::load(&config, &Weights::load(directory, &config)?)?;
+        Ok(Self { led, tokenizer, generation, warnings })
+    }
+
+    /// As [`Summarizer::load`], from the contents of the files `config.json`, `tokenizer.json`, `model.safetensors` and,
+    /// where there is one, `generation_config.json`; `file` gives them by name. `origin` stands for the directory in
+    /// messages.
+    ///
+    /// # Errors
+    /// As [`Summarizer::load`].
+    pub fn from_files<'f>(
+        file: impl Fn(&str) -> Option<&'f [u8]>,
+        origin: &Path,
+        options: &GenerationOptions,
+    ) -> Result<Self> {
+        let required = |name: &str| {
+            let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "the file is missing");
+            file(name).ok_or(Error::Io { path: origin.join(name), source: missing })
+        };
+        let path = origin.join("config.json");
+        let config = Config::from_json(&String::from_utf8_lossy(required("config.json")?), &path)?;
+        let saved = match file("generation_config.json") {
+            Some(bytes) => {
+                GenerationOptions::from_json(&String::from_utf8_lossy(bytes), &origin.join("generation_config.json"))?
+            }
+            None => GenerationOptions::default(),
+        };
+        let (generation, warnings) = resolve(&[options, &saved, &model_options(&config, &path)?], &config)?;
+        let tokenizer = Tokenizer::from_bytes(required("tokenizer.json")?, &origin.join("tokenizer.json"))?;
+        let weights = Weights::from_bytes(required("model.safetensors")?, &origin.join("model.safetensors"), &config)?;
+        Ok(Self { led: Led::load(&config, &weights)?, tokenizer: Some(tokenizer), generation, warnings })
+    }
+
+    /// The model.
+    pub fn led(&self) -> &Led {
+        &self.led
+    }
+
+    /// The tokenizer, if the model directory has one.
+    pub fn tokenizer(&self) -> Option<&Tokenizer> {
+        self.tokenizer.as_ref()
+    }
+
+    /// The settings that all summaries are made with.
+    pub fn generation(&self) -> &GenerationConfig {
+        &self.generation
+    }
+
+    /// What the user should know about the settings.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// What the encoder reads of a record, of at most `max_document_tokens` tokens if given.
+    ///
+    /// # Errors
+    /// Text without a tokenizer, a limit below 2, or a token id outside the vocabulary.
+    pub fn source(&self, record: &Record, max_document_tokens: Option<usize>) -> Result<Source> {
+        let source = Source::new(record, self.tokenizer(), max_document_tokens)?;
+        let vocab_size = self.led.config().vocab_size;
+        match source.input_ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&token) => Err(Error::InputToken { location: record.location.clone(), token, vocab_size }),
+            None => Ok(source),
+        }
+    }
+
+    /// The labels of a record.
+    ///
+    /// # Errors
+    /// A record without a summary or labels, text without a tokenizer, or a label outside the vocabulary.
+    pub fn target(&self, record: &Record) -> Result<Target> {
+        let target = Target::new(record, self.tokenizer(), None)?;
+        let vocab_size = self.led.config().vocab_size;
+        let outside = |&&label: &&i64| label != IGNORE_INDEX && usize::try_from(label).is_ok_and(|id| id >= vocab_size);
+        match target.labels.iter().find(outside) {
+            Some(&label) => {
+                Err(Error::InputToken { location: record.location.clone(), token: label as u32, vocab_size })
+            }
+            None => Ok(target),
+        }
+    }
+
+    /// Summarizes documents together. A result does not depend on which documents are beside it.
+    ///
+    /// # Errors
+    /// When an operation fails or the model gives numbers that are not finite.
+    pub fn summarize(&self, sources: &[Source], on_progress: &mut dyn FnMut(Progress)) -> Result<Vec<Summary>> {
+        let documents = pack(sources)?;
+        let mut session = LedSession::new(&self.led, &documents)?;
+        let seen: Vec<Document> = sources.iter().map(|source| Document { encoder_ids: &source.input_ids }).collect();
+        let found = generate(&mut session, &seen, &self.generation, on_progress)?;
+        sources.iter().zip(found).map(|(source, hypotheses)| self.summary(source, hypotheses)).collect()
+    }
+
+    fn summary(&self, source: &Source, hypotheses: Vec<Hypothesis>) -> Result<Summary> {
+        let mut sequences = hypotheses.into_iter().map(|one| self.sequence(one)).collect::<Result<Vec<_>>>()?;
+        let best = sequences.first().cloned().expect("a search returns at least one hypothesis for each document");
+        if self.generation.num_return_sequences == 1 {
+            sequences.clear();
+        }
+        Ok(Summary {
+            best,
+            document_tokens: source.input_ids.len(),
+            truncated_tokens: source.truncated_tokens,
+            positions_tiled: source.input_ids.len() > self.led.config().max_encoder_position_embeddings,
+            sequences,
+        })
+    }
+
+    fn sequence(&self, hypothesis: Hypothesis) -> Result<Sequence> {
+        let text = match &self.tokenizer {
+            Some(tokenizer) => tokenizer.decode(&hypothesis.tokens)?.trim().to_owned(),
+            None => String::new(),
+        };
+        Ok(Sequence { summary: text, tokens: hypothesis.tokens, score: hypothesis.score })
+    }
+
+    /// Log-probabilities (nats) of labels given their documents, by teacher forcing: one for each label that is not -100.
+    ///
+    /// # Errors
+    /// When there is a document without labels, or an operation fails.
+    pub fn score(&self, pairs: &[(Source, Target)]) -> Result<Vec<Vec<f32>>> {
+        let documents = pack(pairs.iter().map(|(source, _)| source))?;
+        let encoded = self.led.encode(&documents)?;
+        let labels: Vec<&[i64]> = pairs.iter().map(|(_, target)| target.labels.as_slice()).collect();
+        let lengths: Vec<usize> = labels.iter().map(|labels| labels.len()).collect();
+        let targets = Segments::from_lengths(&lengths);
+        let inputs: Vec<u32> = labels.iter().flat_map(|labels| self.decoder_inputs(labels)).collect();
+        let hidden = self.led.decoder().forward(&inputs, &targets, &encoded, documents.segments())?;
+        let packed = labels.concat();
+        let bias = Some(self.led.final_logits_bias());
+        let scores = kernels::token_log_probabilities(&hidden, self.led.shared(), bias, &packed)
+            .map_err(epitome_model::Error::from)?;
+        let counted = |range: std::ops::Range<usize>| {
+            range.filter(|&row| packed[row] != IGNORE_INDEX).map(|row| scores[row]).collect()
+        };
+        Ok(targets.ranges().map(counted).collect())
+    }
+
+    /// The start token and the labels but the last (semantics C2); ignored labels are read as padding.
+    fn decoder_inputs(&self, labels: &[i64]) -> Vec<u32> {
+        let config = self.led.config();
+        let previous = labels.iter().take(labels.len().saturating_sub(1));
+        let ids = previous.map(|&label| if label == IGNORE_INDEX { config.pad_token_id } else { label as u32 });
+        std::iter::once(config.decoder_start_token_id).chain(ids).take(labels.len()).collect()
+    }
+}
+
+fn pack<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Result<Documents> {
+    let parts = sources.into_iter().map(|source| (source.input_ids.as_slice(), source.global_positions.as_slice()));
+    Ok(Documents::new(parts)?)
+}
+
+/// The generation fields of `config.json`, with LED's defaults where the file is silent.
+fn model_options(config: &Config, path: &Path) -> Result<GenerationOptions> {
+    let text = serde_json::to_string(config).expect("a config has only string keys");
+    GenerationOptions::from_json(&text, path)
+}
+
+fn resolve(layers: &[&GenerationOptions], config: &Config) -> Result<(GenerationConfig, Vec<String>)> {
+    let (generation, warnings) = GenerationConfig::resolve(layers, config.max_decoder_position_embeddings)?;
+    generation.check_vocabulary(config.vocab_size)?;
+    Ok((generation, warnings))
+}

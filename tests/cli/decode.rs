@@ -1,0 +1,210 @@
+//! `epitome decode`: what goes in, what comes out, in which order.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::fixture::{DECODER_POSITIONS, Folder, TEXT, command, finish, json_lines, model, run, run_with_stdin};
+
+#[test]
+fn a_text_file_gives_its_summary_on_stdout() {
+    let folder = Folder::new();
+    let file = folder.write("a.txt", TEXT);
+    let summary = run(&["decode", &file, "--model", model()]).succeeds();
+    assert!(!summary.stdout.trim().is_empty());
+    let piped = run_with_stdin(&["decode", "-", "--model", model()], TEXT).succeeds();
+    assert_eq!(piped.stdout, summary.stdout);
+    let unnamed = run_with_stdin(&["decode", "--model", model()], TEXT).succeeds();
+    assert_eq!(unnamed.stdout, summary.stdout);
+}
+
+#[test]
+fn several_files_are_told_apart() {
+    let folder = Folder::new();
+    let (first, second) = (folder.write("a.txt", TEXT), folder.write("b.txt", "Another text."));
+    let text = run(&["decode", &first, &second, "--model", model()]).succeeds().stdout;
+    assert!(text.starts_with(&format!("==> {first} <==\n")), "{text}");
+    assert!(text.contains(&format!("\n==> {second} <==\n")), "{text}");
+    let records = run(&["decode", &first, &second, "--model", model(), "--format", "json"]).succeeds().records();
+    let ids: Vec<&Value> = records.iter().map(|record| &record["id"]).collect();
+    assert_eq!(ids, [&json!(first), &json!(second)]);
+}
+
+#[test]
+fn records_come_out_in_input_order_with_every_field() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 5);
+    let records = run(&["decode", "--input", &input, "--model", model()]).succeeds().records();
+    let ids: Vec<&str> = records.iter().map(|record| record["id"].as_str().unwrap()).collect();
+    assert_eq!(ids, ["r0", "r1", "r2", "r3", "r4"]);
+    for record in &records {
+        let tokens = record["tokens"].as_array().unwrap();
+        assert!(!tokens.is_empty() && tokens.len() < DECODER_POSITIONS, "{record}");
+        assert!(record["score"].as_f64().unwrap() < 0.0);
+        assert!(record["document_tokens"].as_u64().unwrap() > 2);
+        assert_eq!(record["truncated_tokens"], 0);
+        assert!(record["summary"].is_string());
+        assert!(record.get("sequences").is_none());
+    }
+}
+
+#[test]
+fn batch_mates_and_threads_change_nothing() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 7);
+    let decode = |extra: &[&str]| {
+        let arguments = [&["decode", "--input", &input, "--model", model(), "--num-beams", "3"], extra].concat();
+        let mut records = run(&arguments).succeeds().records();
+        // Sums of floats may be taken in another order; the tokens may not differ.
+        records.iter_mut().for_each(|record| drop(record.as_object_mut().unwrap().remove("score")));
+        records
+    };
+    let alone = decode(&["--batch-size", "1"]);
+    assert_eq!(alone, decode(&["--batch-size", "3"]));
+    assert_eq!(alone, decode(&["--batch-size", "7", "--threads", "1"]));
+}
+
+#[test]
+fn a_resumed_run_ends_as_an_uninterrupted_one() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 6);
+    let output = folder.path("out.jsonl");
+    let arguments = ["decode", "--input", &input, "--model", model(), "--output", &output, "--batch-size", "2"];
+    run(&arguments).succeeds();
+    let whole = folder.read("out.jsonl");
+    assert_eq!(json_lines(&whole).len(), 6);
+    let resumed = [&arguments[..], &["--resume"]].concat();
+    for cut in [0, 10, whole.len() / 2, whole.len() - 1, whole.len()] {
+        fs::write(&output, &whole[..cut]).unwrap();
+        run(&resumed).succeeds();
+        assert_eq!(folder.read("out.jsonl"), whole, "cut at {cut}");
+    }
+    fs::remove_file(&output).unwrap();
+    run(&resumed).succeeds();
+    assert_eq!(folder.read("out.jsonl"), whole);
+}
+
+#[test]
+fn resume_refuses_the_output_of_another_input() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 2);
+    let output = folder.write("out.jsonl", "{\"id\":\"stranger\",\"summary\":\"\"}\n");
+    let arguments = ["decode", "--input", &input, "--model", model(), "--output", &output, "--resume"];
+    run(&arguments).fails_naming(&["out.jsonl", "stranger", "r0"]);
+    let longer: String = (0..3).map(|index| format!("{{\"id\":\"r{index}\"}}\n")).collect();
+    fs::write(&output, longer).unwrap();
+    run(&arguments).fails_naming(&["out.jsonl", "r2"]);
+    fs::write(&output, "no record\n{\"id\":\"r1\"}\n").unwrap();
+    run(&arguments).fails_naming(&["out.jsonl", "line 1"]);
+}
+
+#[test]
+fn tokenized_records_need_no_tokenizer() {
+    let folder = Folder::new();
+    let bare = folder.path("model");
+    fs::create_dir(&bare).unwrap();
+    for name in ["config.json", "model.safetensors"] {
+        fs::copy(format!("{}/{name}", model()), format!("{bare}/{name}")).unwrap();
+    }
+    let input = folder.write("in.jsonl", r#"{"input_ids": [0, 9, 10, 11, 2], "global_positions": [0, 2]}"#);
+    let records = run(&["decode", "--input", &input, "--model", &bare]).succeeds().records();
+    assert_eq!(records[0]["id"], "1");
+    assert_eq!(records[0]["summary"], "");
+    assert_eq!(records[0]["document_tokens"], 5);
+    assert!(!records[0]["tokens"].as_array().unwrap().is_empty());
+    let text = folder.records("text.jsonl", 1);
+    run(&["decode", "--input", &text, "--model", &bare]).fails_naming(&["text.jsonl:1", "tokenizer"]);
+    let outside = folder.write("outside.jsonl", r#"{"input_ids": [0, 70000, 2]}"#);
+    run(&["decode", "--input", &outside, "--model", &bare]).fails_naming(&["outside.jsonl:1", "70000", "vocabulary"]);
+}
+
+#[test]
+fn a_document_longer_than_the_position_table_is_read_whole_and_it_is_said_once() {
+    let folder = Folder::new();
+    let line = json!({"document": TEXT.repeat(5)}).to_string();
+    let input = folder.write("in.jsonl", format!("{line}\n{line}\n{{\"document\": \"short\"}}\n"));
+    let long = run(&["decode", "--input", &input, "--model", model()]).succeeds();
+    let records = long.records();
+    assert_eq!(records[0]["positions_tiled"], true);
+    assert_eq!(records[0]["truncated_tokens"], 0);
+    assert!(records[2].get("positions_tiled").is_none());
+    assert_eq!(long.stderr.matches("position table").count(), 1, "{}", long.stderr);
+}
+
+#[test]
+fn only_max_document_tokens_truncates_and_it_is_said() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 1);
+    let whole = run(&["decode", "--input", &input, "--model", model()]).succeeds();
+    let tokens = whole.records()[0]["document_tokens"].as_u64().unwrap();
+    assert!(whole.stderr.is_empty(), "{}", whole.stderr);
+    let cut = run(&["decode", "--input", &input, "--model", model(), "--max-document-tokens", "10"]).succeeds();
+    assert_eq!(cut.records()[0]["document_tokens"], 10);
+    assert_eq!(cut.records()[0]["truncated_tokens"], tokens - 10);
+    assert!(cut.stderr.contains("--max-document-tokens"), "{}", cut.stderr);
+}
+
+#[test]
+fn an_empty_document_is_a_warning() {
+    let folder = Folder::new();
+    let input = folder.write("in.jsonl", "{\"id\":\"void\",\"document\":\" \\n\"}\n{\"document\":\"words\"}\n");
+    let decoded = run(&["decode", "--input", &input, "--model", model()]).succeeds();
+    assert!(decoded.stderr.contains("void") && decoded.stderr.contains("empty"), "{}", decoded.stderr);
+    let records = decoded.records();
+    assert_eq!((&records[0]["summary"], &records[0]["tokens"]), (&json!(""), &json!([])));
+    assert_ne!(records[1]["tokens"], json!([]));
+    let file = folder.write("empty.txt", "");
+    let text = run(&["decode", &file, "--model", model()]).succeeds();
+    assert_eq!(text.stdout, "\n");
+    assert!(text.stderr.contains("empty.txt"), "{}", text.stderr);
+}
+
+#[test]
+fn several_sequences_come_best_first() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 1);
+    let options = ["--num-beams", "3", "--num-return-sequences", "3"];
+    let records = run(&[&["decode", "--input", &input, "--model", model()], &options[..]].concat()).succeeds().records();
+    let sequences = records[0]["sequences"].as_array().unwrap();
+    assert_eq!(sequences.len(), 3);
+    assert_eq!(sequences[0]["tokens"], records[0]["tokens"]);
+    let scores: Vec<f64> = sequences.iter().map(|sequence| sequence["score"].as_f64().unwrap()).collect();
+    assert!(scores.is_sorted_by(|a, b| a >= b), "{scores:?}");
+}
+
+#[test]
+fn the_command_line_wins_over_generation_config() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    let config = crate::fixture::write_model(directory.as_ref());
+    assert_eq!(config.eos_token_id, 2);
+    fs::write(format!("{directory}/generation_config.json"), r#"{"min_new_tokens": 5, "max_new_tokens": 5}"#).unwrap();
+    let input = folder.records("in.jsonl", 1);
+    let tokens = |extra: &[&str]| {
+        let records = run(&[&["decode", "--input", &input, "--model", &directory], extra].concat()).succeeds().records();
+        records[0]["tokens"].as_array().unwrap().len()
+    };
+    assert_eq!(tokens(&[]), 5);
+    assert_eq!(tokens(&["--max-new-tokens", "8", "--min-new-tokens", "8"]), 8);
+}
+
+#[test]
+fn a_summary_may_pass_the_decoders_position_table() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 1);
+    let length = (DECODER_POSITIONS + 10).to_string();
+    let options = ["--min-new-tokens", &length, "--max-new-tokens", &length];
+    let records = run(&[&["decode", "--input", &input, "--model", model()], &options[..]].concat()).succeeds().records();
+    assert_eq!(records[0]["tokens"].as_array().unwrap().len(), DECODER_POSITIONS + 10);
+}
+
+#[test]
+fn the_model_may_be_named_by_the_environment() {
+    let folder = Folder::new();
+    let file = folder.write("a.txt", TEXT);
+    let mut with_variable = command(&["decode", &file]);
+    with_variable.env("EPITOME_MODEL", model());
+    let expected = run(&["decode", &file, "--model", model()]).succeeds().stdout;
+    assert_eq!(finish(with_variable).succeeds().stdout, expected);
+}

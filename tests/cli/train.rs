@@ -1,0 +1,74 @@
+//! `epitome train`: the run of a tiny model, and what stops one.
+
+use serde_json::Value;
+
+use crate::fixture::{Folder, TEXT, json_lines, model, run};
+
+fn config(folder: &Folder, train: &str) -> String {
+    let text = format!(
+        "[model]\npath = {:?}\n\n[data]\ntrain = {train:?}\nvalidation = {train:?}\n\n\
+         [optim]\nlearning_rate = 1e-3\n\n\
+         [run]\nmax_steps = 4\nbatch_size = 2\nlogging_steps = 1\nsave_steps = 2\n",
+        model()
+    );
+    folder.write("run.toml", text)
+}
+
+#[test]
+fn a_run_leaves_a_model_that_decodes() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    let output = folder.path("run");
+    run(&["train", "--config", &config, "--output", &output]).succeeds();
+    let metrics = json_lines(&folder.read("run/metrics.jsonl"));
+    let losses: Vec<f64> = metrics.iter().filter_map(|line| line.get("loss").and_then(Value::as_f64)).collect();
+    assert_eq!(losses.len(), 4);
+    assert!(losses.iter().all(|loss| loss.is_finite() && *loss > 0.0), "{losses:?}");
+    assert!(folder.read("run/config.toml").contains("max_steps = 4"));
+    let text = folder.write("a.txt", TEXT);
+    run(&["decode", &text, "--model", &output]).succeeds();
+    run(&["decode", &text, "--model", &format!("{output}/checkpoint-2")]).succeeds();
+}
+
+#[test]
+fn a_resumed_run_ends_as_an_uninterrupted_one() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    let (whole, parts) = (folder.path("whole"), folder.path("parts"));
+    run(&["train", "--config", &config, "--output", &whole]).succeeds();
+    // The linear schedule depends on the length of the run, so it is made constant to stop half-way.
+    let constant = ["--set", "optim.lr_scheduler_type=constant"];
+    run(&[&["train", "--config", &config, "--output", &folder.path("constant")][..], &constant].concat()).succeeds();
+    let half = [&["train", "--config", &config, "--output", &parts, "--set", "run.max_steps=2"][..], &constant].concat();
+    run(&half).succeeds();
+    run(&[&["train", "--config", &config, "--output", &parts, "--resume"][..], &constant].concat()).succeeds();
+    let weights = |name: &str| std::fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
+    assert!(weights("parts") == weights("constant"), "resumed weights differ");
+    assert!(weights("parts") != weights("whole"), "the schedule made no difference");
+}
+
+#[test]
+fn wrong_keys_and_values_are_named() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 2);
+    let config = config(&folder, &records);
+    let output = folder.path("run");
+    let train = |settings: &[&str]| run(&[&["train", "--config", &config, "--output", &output][..], settings].concat());
+    train(&["--set", "optim.learning_rat=1"]).fails_naming(&["learning_rat"]);
+    train(&["--set", "run.batch_size=0"]).fails_naming(&["batch_size"]);
+    train(&["--set", "run.precision=int3"]).fails_naming(&["int3"]);
+    train(&["--set", "data.train=nowhere.jsonl"]).fails_naming(&["nowhere.jsonl"]);
+    let wrong = folder.write("wrong.toml", "[model]\n[data]\ntrain = \"x\"\n[runn]\nmax_steps = 1\n");
+    run(&["train", "--config", &wrong, "--output", &output]).fails_naming(&["wrong.toml", "runn"]);
+    let missing = folder.path("missing.toml");
+    run(&["train", "--config", &missing, "--output", &output]).fails_naming(&[&missing]);
+}
+
+#[test]
+fn an_output_directory_is_asked_for() {
+    let folder = Folder::new();
+    let config = config(&folder, "x.jsonl");
+    assert_eq!(run(&["train", "--config", &config]).code, 2);
+}
