@@ -1,0 +1,169 @@
+//! Layers of generation options: precedence, defaults, contradictions, and files as they are found on the hub.
+
+use std::path::Path;
+
+use epitome_decode::{EarlyStopping, Error, GenerationConfig, GenerationOptions, TokenIds};
+
+const POSITIONS: usize = 1024;
+
+fn layer(name: &str, json: &str) -> GenerationOptions {
+    GenerationOptions::from_json(json, Path::new(name)).unwrap()
+}
+
+/// Command line, `generation_config.json`, `config.json`.
+fn resolve(layers: [&str; 3]) -> Result<(GenerationConfig, Vec<String>), Error> {
+    let [command_line, generation_config, config] = layers;
+    let layers = [
+        layer("the command line", command_line),
+        layer("generation_config.json", generation_config),
+        layer("config.json", config),
+    ];
+    GenerationConfig::resolve(&[&layers[0], &layers[1], &layers[2]], POSITIONS)
+}
+
+#[track_caller]
+fn resolved(layers: [&str; 3]) -> GenerationConfig {
+    let (config, warnings) = resolve(layers).unwrap();
+    assert!(warnings.is_empty(), "{warnings:?}");
+    config
+}
+
+/// The generation part of a LED `config.json` from before `generation_config.json` existed.
+const OLD_CONFIG: &str = r#"{
+    "model_type": "led", "attention_window": [1024, 1024], "max_decoder_position_embeddings": 1024, "dropout": 0.1,
+    "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1, "decoder_start_token_id": 2, "vocab_size": 50265,
+    "early_stopping": true, "length_penalty": 2.0, "max_length": 512, "min_length": 100, "no_repeat_ngram_size": 3,
+    "num_beams": 4, "task_specific_params": {"summarization": {"num_beams": 9}}, "use_cache": true
+}"#;
+
+#[test]
+fn without_layers_the_defaults_of_transformers_and_the_position_table() {
+    let (config, _) = GenerationConfig::resolve(&[], POSITIONS).unwrap();
+    assert_eq!((config.max_length, config.max_new_tokens(), config.min_length), (POSITIONS, POSITIONS - 1, 0));
+    assert_eq!((config.num_beams, config.num_return_sequences), (1, 1));
+    assert_eq!((config.length_penalty, config.early_stopping), (1.0, EarlyStopping::False));
+    assert_eq!((config.no_repeat_ngram_size, config.encoder_no_repeat_ngram_size), (0, 0));
+    assert_eq!((config.repetition_penalty, config.encoder_repetition_penalty), (1.0, 1.0));
+    assert_eq!((config.forced_bos_token_id, config.forced_eos_token_id.len()), (None, 0));
+    assert_eq!((config.decoder_start_token_id, config.eos_token_id.as_slice()), (2, &[2][..]));
+}
+
+#[test]
+fn a_config_json_of_the_hub_is_a_layer() {
+    let config = resolved(["{}", "{}", OLD_CONFIG]);
+    assert_eq!((config.num_beams, config.max_length, config.min_length), (4, 512, 100));
+    assert_eq!((config.length_penalty, config.early_stopping), (2.0, EarlyStopping::True));
+    assert_eq!(config.no_repeat_ngram_size, 3);
+}
+
+#[test]
+fn each_field_comes_from_the_strongest_layer_that_has_it() {
+    let config = resolved([
+        r#"{"num_beams": 2, "early_stopping": "never"}"#,
+        r#"{"num_beams": 6, "length_penalty": 0.8, "eos_token_id": [2, 7], "no_repeat_ngram_size": null}"#,
+        OLD_CONFIG,
+    ]);
+    assert_eq!((config.num_beams, config.early_stopping), (2, EarlyStopping::Never));
+    assert_eq!((config.length_penalty, config.eos_token_id.as_slice()), (0.8, &[2, 7][..]));
+    assert_eq!(config.no_repeat_ngram_size, 3, "null says nothing");
+    assert_eq!((config.max_length, config.min_length), (512, 100));
+}
+
+#[test]
+fn new_tokens_outrank_lengths_of_their_layer_and_of_weaker_ones() {
+    let limits = |command_line, generation_config, config| {
+        let config = resolved([command_line, generation_config, config]);
+        (config.min_length, config.max_length)
+    };
+    assert_eq!(limits(r#"{"max_length": 50, "max_new_tokens": 20}"#, "{}", "{}"), (0, 21));
+    assert_eq!(limits(r#"{"min_length": 5, "min_new_tokens": 7}"#, "{}", "{}"), (8, POSITIONS));
+    assert_eq!(limits(r#"{"max_length": 50}"#, r#"{"max_new_tokens": 20}"#, "{}"), (0, 50));
+    assert_eq!(limits(r#"{"min_length": 3}"#, r#"{"min_new_tokens": 20}"#, OLD_CONFIG), (3, 512));
+    assert_eq!(limits("{}", r#"{"max_new_tokens": 200}"#, OLD_CONFIG), (100, 201));
+    assert_eq!(limits(r#"{"max_length": 5000}"#, "{}", OLD_CONFIG), (100, 5000));
+}
+
+#[test]
+fn the_decoder_starts_at_bos_only_where_nothing_else_is_said() {
+    assert_eq!(resolved(["{}", r#"{"bos_token_id": 5}"#, "{}"]).decoder_start_token_id, 5);
+    assert_eq!(resolved(["{}", r#"{"bos_token_id": 5}"#, OLD_CONFIG]).decoder_start_token_id, 2);
+    assert_eq!(resolved(["{}", r#"{"decoder_start_token_id": 0}"#, OLD_CONFIG]).decoder_start_token_id, 0);
+}
+
+#[track_caller]
+fn refused(command_line: &str, generation_config: &str, parts: &[&str]) {
+    let message = resolve([command_line, generation_config, OLD_CONFIG]).unwrap_err().to_string();
+    for part in parts {
+        assert!(message.contains(part), "`{message}` does not say `{part}`");
+    }
+}
+
+#[test]
+fn contradictions_name_the_option_and_where_it_comes_from() {
+    refused(r#"{"num_beams": 0}"#, "{}", &["num_beams", "the command line", "at least one"]);
+    refused("{}", r#"{"num_return_sequences": 5}"#, &["num_return_sequences", "generation_config.json", "num_beams is 4"]);
+    refused(r#"{"num_beams": 1, "num_return_sequences": 2}"#, "{}", &["num_return_sequences", "num_beams is 1"]);
+    refused(r#"{"num_return_sequences": 0}"#, "{}", &["num_return_sequences"]);
+    refused(r#"{"max_new_tokens": 0}"#, "{}", &["max_new_tokens", "the command line"]);
+    refused(r#"{"max_length": 1}"#, "{}", &["max_length", "no room"]);
+    refused(r#"{"min_length": 600}"#, "{}", &["min_length", "the command line", "max_length (from config.json) allows 512"]);
+    refused("{}", r#"{"min_new_tokens": 30, "max_length": 20}"#, &["min_new_tokens", "31", "max_length", "20"]);
+    refused(r#"{"repetition_penalty": 0}"#, "{}", &["repetition_penalty", "greater than 0"]);
+    refused(r#"{"encoder_repetition_penalty": -1}"#, "{}", &["encoder_repetition_penalty", "greater than 0"]);
+    refused(r#"{"bad_words_ids": [[1], []]}"#, "{}", &["bad_words_ids", "empty list"]);
+}
+
+/// The user asks for less than the model's own least length: the user's limit holds, as in `transformers`.
+#[test]
+fn a_weaker_least_length_gives_way_with_a_warning() {
+    let (config, warnings) = resolve([r#"{"max_length": 60}"#, "{}", OLD_CONFIG]).unwrap();
+    assert_eq!((config.min_length, config.max_length), (60, 60));
+    assert_eq!(warnings.len(), 1);
+    assert!(warnings[0].contains("min_length (from config.json)"), "{warnings:?}");
+}
+
+#[test]
+fn what_is_not_supported_is_named_and_what_is_irrelevant_is_not() {
+    let (_, warnings) = resolve([
+        "{}",
+        r#"{"do_sample": true, "num_beam_groups": 2, "penalty_alpha": 0.6, "suppress_tokens": [5], "temperature": 0.7}"#,
+        r#"{"do_sample": false, "num_beam_groups": 1, "diversity_penalty": 0.0, "suppress_tokens": null,
+            "begin_suppress_tokens": [], "guidance_scale": 1.0, "transformers_version": "4.57.6"}"#,
+    ])
+    .unwrap();
+    let named = ["do_sample=true", "num_beam_groups=2", "penalty_alpha=0.6", "suppress_tokens=[5]"];
+    assert_eq!(warnings.len(), named.len(), "{warnings:?}");
+    for (warning, name) in warnings.iter().zip(named) {
+        assert!(warning.starts_with("generation_config.json: ") && warning.contains(name), "{warning}");
+    }
+}
+
+#[test]
+fn a_wrong_type_names_the_file_and_the_line() {
+    let read = |json| GenerationOptions::from_json(json, Path::new("model/generation_config.json"));
+    let message = read("{\n  \"num_beams\": \"four\"\n}").unwrap_err().to_string();
+    assert!(message.contains("model/generation_config.json") && message.contains("line 2"), "{message}");
+    let message = read(r#"{"early_stopping": "sometimes"}"#).unwrap_err().to_string();
+    assert!(message.contains("early_stopping must be true, false or \"never\", not \"sometimes\""), "{message}");
+    let message = GenerationOptions::read(Path::new("no/such/file.json")).unwrap_err().to_string();
+    assert!(message.contains("no/such/file.json"), "{message}");
+}
+
+#[test]
+fn options_survive_writing_and_reading() {
+    let json = r#"{"max_new_tokens": 9, "early_stopping": "never", "eos_token_id": [2, 3], "forced_eos_token_id": 2,
+        "num_beams": 3, "some_field_of_tomorrow": {"a": [1]}}"#;
+    let options = layer("file", json);
+    assert_eq!(options.eos_token_id, Some(TokenIds::Many(vec![2, 3])));
+    let written = serde_json::to_value(&options).unwrap();
+    assert_eq!(written, serde_json::from_str::<serde_json::Value>(json).unwrap());
+    assert_eq!(layer("file", &written.to_string()), options);
+}
+
+#[test]
+fn early_stopping_is_parsed_as_on_the_command_line() {
+    assert_eq!("true".parse(), Ok(EarlyStopping::True));
+    assert_eq!("false".parse(), Ok(EarlyStopping::False));
+    assert_eq!("never".parse(), Ok(EarlyStopping::Never));
+    assert!("maybe".parse::<EarlyStopping>().unwrap_err().contains("true, false or never"));
+}
