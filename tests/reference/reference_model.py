@@ -41,14 +41,13 @@ def chunk(config):
     return math.lcm(*windows(config))
 
 
-def build(config, weights, encoder_rows=0, decoder_rows=0):
+def build(config, weights, encoder_rows=0, decoder_rows=0, model_class=LEDForConditionalGeneration):
     """The model in eval mode. Position tables are tiled where more rows are asked for than the config has."""
     settings = copy.deepcopy(config)
     tables = {"max_encoder_position_embeddings": encoder_rows, "max_decoder_position_embeddings": decoder_rows}
     for field, rows in tables.items():
         settings[field] = max(rows, config[field])
-    # A released config cannot say this, and it does not matter here: without a cache every step is computed anew.
-    model = LEDForConditionalGeneration(LEDConfig.from_dict(settings)).eval()
+    model = model_class(LEDConfig.from_dict(settings)).eval()
     state = {}
     for name, value in model.state_dict().items():
         shape = list(value.shape)
