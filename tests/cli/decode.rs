@@ -164,7 +164,8 @@ fn several_sequences_come_best_first() {
     let folder = Folder::new();
     let input = folder.records("in.jsonl", 1);
     let options = ["--num-beams", "3", "--num-return-sequences", "3"];
-    let records = run(&[&["decode", "--input", &input, "--model", model()], &options[..]].concat()).succeeds().records();
+    let records =
+        run(&[&["decode", "--input", &input, "--model", model()], &options[..]].concat()).succeeds().records();
     let sequences = records[0]["sequences"].as_array().unwrap();
     assert_eq!(sequences.len(), 3);
     assert_eq!(sequences[0]["tokens"], records[0]["tokens"]);
@@ -182,7 +183,8 @@ fn the_command_line_wins_over_generation_config() {
     fs::write(format!("{directory}/generation_config.json"), r#"{"min_new_tokens": 5, "max_new_tokens": 5}"#).unwrap();
     let input = folder.records("in.jsonl", 1);
     let tokens = |extra: &[&str]| {
-        let records = run(&[&["decode", "--input", &input, "--model", &directory], extra].concat()).succeeds().records();
+        let records =
+            run(&[&["decode", "--input", &input, "--model", &directory], extra].concat()).succeeds().records();
         records[0]["tokens"].as_array().unwrap().len()
     };
     assert_eq!(tokens(&[]), 5);
@@ -195,7 +197,8 @@ fn a_summary_may_pass_the_decoders_position_table() {
     let input = folder.records("in.jsonl", 1);
     let length = (DECODER_POSITIONS + 10).to_string();
     let options = ["--min-new-tokens", &length, "--max-new-tokens", &length];
-    let records = run(&[&["decode", "--input", &input, "--model", model()], &options[..]].concat()).succeeds().records();
+    let records =
+        run(&[&["decode", "--input", &input, "--model", model()], &options[..]].concat()).succeeds().records();
     assert_eq!(records[0]["tokens"].as_array().unwrap().len(), DECODER_POSITIONS + 10);
 }
 

@@ -16,8 +16,10 @@ fn mean(report: &Value, metric: &str) -> f64 {
 fn predictions_and_references_are_joined_by_id() {
     let folder = Folder::new();
     let references = folder.write("references.jsonl", REFERENCES);
-    let predictions =
-        folder.write("predictions.jsonl", "{\"id\":\"b\",\"summary\":\"four five\"}\n{\"id\":\"a\",\"summary\":\"the cat\"}\n");
+    let predictions = folder.write(
+        "predictions.jsonl",
+        "{\"id\":\"b\",\"summary\":\"four five\"}\n{\"id\":\"a\",\"summary\":\"the cat\"}\n",
+    );
     let output = folder.path("report");
     let arguments = ["evaluate", "--predictions", &predictions, "--references", &references, "--output", &output];
     let table = run(&arguments).succeeds().stdout;

@@ -12,29 +12,29 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// Position rows of the tiny encoder and decoder.
-pub const ENCODER_POSITIONS: usize = 64;
-pub const DECODER_POSITIONS: usize = 24;
+pub(crate) const ENCODER_POSITIONS: usize = 64;
+pub(crate) const DECODER_POSITIONS: usize = 24;
 
-pub const TEXT: &str = "The long document has many words, and the short summary has few of them. \
+pub(crate) const TEXT: &str = "The long document has many words, and the short summary has few of them. \
                         A model reads the whole document before it writes.";
 
 /// What a run of the program gave.
-pub struct Run {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Run {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Run {
     #[track_caller]
-    pub fn succeeds(self) -> Self {
+    pub(crate) fn succeeds(self) -> Self {
         assert_eq!(self.code, 0, "stderr: {}", self.stderr);
         self
     }
 
     /// Fails as work does: code 1 and one line on stderr that names every one of `parts`.
     #[track_caller]
-    pub fn fails_naming(self, parts: &[&str]) {
+    pub(crate) fn fails_naming(self, parts: &[&str]) {
         assert_eq!(self.code, 1, "stderr: {}", self.stderr);
         let errors: Vec<&str> = self.stderr.lines().filter(|line| line.starts_with("epitome: error: ")).collect();
         assert_eq!(errors.len(), 1, "one error line, found: {}", self.stderr);
@@ -46,28 +46,28 @@ impl Run {
 
     /// Every line of standard output as JSON.
     #[track_caller]
-    pub fn records(&self) -> Vec<Value> {
+    pub(crate) fn records(&self) -> Vec<Value> {
         json_lines(&self.stdout)
     }
 }
 
 #[track_caller]
-pub fn json_lines(text: &str) -> Vec<Value> {
+pub(crate) fn json_lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"))).collect()
 }
 
 /// The program with arguments.
-pub fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_epitome"));
     command.args(arguments).env_remove("EPITOME_MODEL").stdin(Stdio::null());
     command
 }
 
-pub fn run(arguments: &[&str]) -> Run {
+pub(crate) fn run(arguments: &[&str]) -> Run {
     finish(command(arguments))
 }
 
-pub fn finish(mut command: Command) -> Run {
+pub(crate) fn finish(mut command: Command) -> Run {
     let output = command.output().unwrap();
     Run {
         code: output.status.code().unwrap(),
@@ -77,10 +77,9 @@ pub fn finish(mut command: Command) -> Run {
 }
 
 /// The program with `input` on its standard input.
-pub fn run_with_stdin(arguments: &[&str], input: &str) -> Run {
+pub(crate) fn run_with_stdin(arguments: &[&str], input: &str) -> Run {
     let mut command = command(arguments);
-    let mut child =
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     Run {
@@ -91,7 +90,7 @@ pub fn run_with_stdin(arguments: &[&str], input: &str) -> Run {
 }
 
 /// The directory of a model that all tests share and none changes.
-pub fn model() -> &'static str {
+pub(crate) fn model() -> &'static str {
     static MODEL: OnceLock<TempDir> = OnceLock::new();
     MODEL.get_or_init(|| {
         let directory = tempfile::tempdir().unwrap();
@@ -102,7 +101,7 @@ pub fn model() -> &'static str {
 }
 
 /// Writes a fresh tiny model with its tokenizer.
-pub fn write_model(directory: &Path) -> Config {
+pub(crate) fn write_model(directory: &Path) -> Config {
     let texts = [TEXT, "Another text.", "Numbers such as 1, 2 and 3."];
     let tokenizer = Tokenizer::train(texts.map(Ok), &TrainerOptions::new(300)).unwrap();
     tokenizer.save(directory).unwrap();
@@ -112,7 +111,7 @@ pub fn write_model(directory: &Path) -> Config {
     config
 }
 
-pub fn tiny_config(vocab_size: usize) -> Config {
+pub(crate) fn tiny_config(vocab_size: usize) -> Config {
     Config {
         vocab_size,
         d_model: 16,
@@ -132,29 +131,29 @@ pub fn tiny_config(vocab_size: usize) -> Config {
 }
 
 /// A folder with files for one test.
-pub struct Folder(TempDir);
+pub(crate) struct Folder(TempDir);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    pub fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.0.path().join(name).to_str().unwrap().to_owned()
     }
 
-    pub fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+    pub(crate) fn write(&self, name: &str, content: impl AsRef<[u8]>) -> String {
         let path: PathBuf = self.0.path().join(name);
         fs::write(&path, content).unwrap();
         path.to_str().unwrap().to_owned()
     }
 
-    pub fn read(&self, name: &str) -> String {
+    pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.0.path().join(name)).unwrap()
     }
 
     /// Records `r0`, `r1`, ... with different documents and summaries.
-    pub fn records(&self, name: &str, count: usize) -> String {
+    pub(crate) fn records(&self, name: &str, count: usize) -> String {
         let lines: Vec<String> = (0..count)
             .map(|index| {
                 let document = format!("Number {index}. {}", &TEXT[..20 + 9 * (index % 8)]);

@@ -37,9 +37,8 @@ fn the_score_of_a_decoded_summary_is_its_score() {
 fn batches_and_ignored_labels() {
     let folder = Folder::new();
     let input = folder.records("in.jsonl", 5);
-    let score = |size| {
-        run(&["score", "--model", model(), "--input", &input, "--batch-size", size]).succeeds().records()
-    };
+    let score =
+        |size| run(&["score", "--model", model(), "--input", &input, "--batch-size", size]).succeeds().records();
     let (alone, together) = (score("1"), score("3"));
     for (alone, together) in alone.iter().zip(&together) {
         assert_eq!(alone["id"], together["id"]);

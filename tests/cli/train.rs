@@ -41,7 +41,8 @@ fn a_resumed_run_ends_as_an_uninterrupted_one() {
     // The linear schedule depends on the length of the run, so it is made constant to stop half-way.
     let constant = ["--set", "optim.lr_scheduler_type=constant"];
     run(&[&["train", "--config", &config, "--output", &folder.path("constant")][..], &constant].concat()).succeeds();
-    let half = [&["train", "--config", &config, "--output", &parts, "--set", "run.max_steps=2"][..], &constant].concat();
+    let half =
+        [&["train", "--config", &config, "--output", &parts, "--set", "run.max_steps=2"][..], &constant].concat();
     run(&half).succeeds();
     run(&[&["train", "--config", &config, "--output", &parts, "--resume"][..], &constant].concat()).succeeds();
     let weights = |name: &str| std::fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();

@@ -162,8 +162,6 @@ fn read_lines<T>(path: &Path, convert: impl Fn(String, Line) -> Result<T>) -> Re
         convert(id, line)
     };
     lines
-        .map(|(index, line)| {
-            convert((index, line)).with_context(|| format!("{}:{}", path.display(), index + 1))
-        })
+        .map(|(index, line)| convert((index, line)).with_context(|| format!("{}:{}", path.display(), index + 1)))
         .collect()
 }

@@ -61,24 +61,12 @@ fn sizes(config: &Config) -> Vec<(&'static str, String)> {
         }
     };
     vec![
-        (
-            "encoder",
-            stack(config.encoder_layers, config.encoder_attention_heads, config.encoder_ffn_dim),
-        ),
-        (
-            "decoder",
-            stack(config.decoder_layers, config.decoder_attention_heads, config.decoder_ffn_dim),
-        ),
+        ("encoder", stack(config.encoder_layers, config.encoder_attention_heads, config.encoder_ffn_dim)),
+        ("decoder", stack(config.decoder_layers, config.decoder_attention_heads, config.decoder_ffn_dim)),
         ("d_model", config.d_model.to_string()),
         ("attention window", window),
-        (
-            "encoder positions",
-            format!("{}, tiled beyond", grouped(config.max_encoder_position_embeddings)),
-        ),
-        (
-            "decoder positions",
-            format!("{}, tiled beyond", grouped(config.max_decoder_position_embeddings)),
-        ),
+        ("encoder positions", format!("{}, tiled beyond", grouped(config.max_encoder_position_embeddings))),
+        ("decoder positions", format!("{}, tiled beyond", grouped(config.max_decoder_position_embeddings))),
     ]
 }
 

@@ -11,10 +11,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 pub(crate) fn bar(length: Option<u64>, unit: &str) -> ProgressBar {
     // indicatif draws to stderr and hides itself when stderr is not a terminal.
     let (bar, template) = match length {
-        Some(length) => (
-            ProgressBar::new(length),
-            format!("{{wide_bar}} {{pos}}/{{len}} {unit} [{{elapsed}} < {{eta}}] {{msg}}"),
-        ),
+        Some(length) => {
+            (ProgressBar::new(length), format!("{{wide_bar}} {{pos}}/{{len}} {unit} [{{elapsed}} < {{eta}}] {{msg}}"))
+        }
         None => (ProgressBar::new_spinner(), format!("{{spinner}} {{pos}} {unit} [{{elapsed}}] {{msg}}")),
     };
     bar.set_style(ProgressStyle::with_template(&template).expect("the template is fixed and valid"));

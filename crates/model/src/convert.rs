@@ -123,7 +123,9 @@ struct Source {
 
 impl Source {
     fn open(directory: &Path) -> Result<Self> {
-        let fields = read_fields(&directory.join("config.json"))?;
+        let path = directory.join("config.json");
+        let fields = read_fields(&path)?;
+        refuse_other_layouts(&fields).map_err(|message| Error::config(&path, message))?;
         let files = Files::open(directory)?;
         let names = files.names();
         let longformer = names.iter().any(|name| name.contains(".longformer_self_attn."));
@@ -141,7 +143,6 @@ impl Source {
     fn led_config(&self, options: ConvertOptions) -> Result<Config> {
         let path = self.directory.join("config.json");
         let complain = |message: String| Error::config(&path, message);
-        self.refuse_other_layouts().map_err(complain)?;
         let default_positions = if self.longformer { self.encoder_positions } else { LED_ENCODER_POSITIONS };
         let (_, decoder_positions) = self.find("led.decoder.embed_positions.weight", &[])?;
         let (_, shared) = self.find(SHARED, &[])?;
@@ -163,32 +164,6 @@ impl Source {
         let window = serde_json::to_value(window).expect("a window is a number or a list of numbers");
         fields.insert("attention_window".into(), window);
         Config::from_json(&Value::Object(fields).to_string(), &path)
-    }
-
-    /// BART's family has members whose weights mean something else (semantics B2).
-    fn refuse_other_layouts(&self) -> std::result::Result<(), String> {
-        match self.fields.get("model_type").and_then(Value::as_str) {
-            None | Some("bart" | "longformer") => {}
-            Some("led") => return Err("this is a LED model already; nothing to convert".into()),
-            Some(family) => {
-                return Err(format!(
-                    "model_type `{family}` cannot be converted by copying weights; only BART and allenai's \
-                     Longformer encoder-decoders can"
-                ));
-            }
-        }
-        for (name, refused) in [
-            ("normalize_before", true),
-            ("add_final_layer_norm", true),
-            ("scale_embedding", true),
-            ("normalize_embedding", false),
-            ("static_position_embeddings", true),
-        ] {
-            if self.fields.get(name) == Some(&Value::Bool(refused)) {
-                return Err(format!("`{name}` is {refused}: this is not a BART that LED can express"));
-            }
-        }
-        Ok(())
     }
 
     /// allenai's configurations give one side of the window (semantics A1); LED's give both.
@@ -255,6 +230,32 @@ impl Source {
         }
         Ok((stored, tensor))
     }
+}
+
+/// BART's family has members whose weights mean something else (semantics B2).
+fn refuse_other_layouts(fields: &Map<String, Value>) -> std::result::Result<(), String> {
+    match fields.get("model_type").and_then(Value::as_str) {
+        None | Some("bart" | "longformer") => {}
+        Some("led") => return Err("this is a LED model already; nothing to convert".into()),
+        Some(family) => {
+            return Err(format!(
+                "model_type `{family}` cannot be converted by copying weights; only BART and allenai's \
+                 Longformer encoder-decoders can"
+            ));
+        }
+    }
+    for (name, refused) in [
+        ("normalize_before", true),
+        ("add_final_layer_norm", true),
+        ("scale_embedding", true),
+        ("normalize_embedding", false),
+        ("static_position_embeddings", true),
+    ] {
+        if fields.get(name) == Some(&Value::Bool(refused)) {
+            return Err(format!("`{name}` is {refused}: this is not a BART that LED can express"));
+        }
+    }
+    Ok(())
 }
 
 fn read_fields(path: &Path) -> Result<Map<String, Value>> {
