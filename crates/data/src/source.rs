@@ -45,9 +45,19 @@ impl Source {
             }
         };
         source.truncated_tokens = truncate(&mut source.input_ids, max_document_tokens)?;
-        let tokens = source.input_ids.len();
-        source.global_positions.retain(|&position| position < tokens);
+        if source.truncated_tokens > 0 {
+            source.follow_the_cut();
+        }
         Ok(source)
+    }
+
+    /// Drops the global positions of tokens that were cut; the last token has moved and takes its own along.
+    fn follow_the_cut(&mut self) {
+        let last = self.input_ids.len() - 1;
+        let last_before = last + self.truncated_tokens;
+        let moved = self.global_positions.last() == Some(&last_before);
+        self.global_positions.retain(|&position| position < last);
+        self.global_positions.extend(moved.then_some(last));
     }
 
     fn from_text(documents: &[String], query: &str, tokenizer: &Tokenizer) -> Result<Self> {
