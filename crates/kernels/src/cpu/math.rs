@@ -70,16 +70,9 @@ pub(crate) fn erf<const FMA: bool>(x: f32) -> f32 {
     let a = x.abs();
     let t = 1.0 / multiply_add::<FMA>(0.5, a, 1.0);
     let mut p = 0.170_872_77;
-    for coefficient in [
-        -0.822_152_23,
-        1.488_515_9,
-        -1.135_204,
-        0.278_868_07,
-        -0.186_288_06,
-        0.096_784_18,
-        0.374_091_96,
-        1.000_023_7,
-    ] {
+    for coefficient in
+        [-0.822_152_23, 1.488_515_9, -1.135_204, 0.278_868_07, -0.186_288_06, 0.096_784_18, 0.374_091_96, 1.000_023_7]
+    {
         p = multiply_add::<FMA>(p, t, coefficient);
     }
     let tail = t * exp::<FMA>(multiply_add::<FMA>(-a, a, multiply_add::<FMA>(p, t, -1.265_512_2)));

@@ -1,0 +1,262 @@
+//! `attention` against the whole matrix of scores in f64.
+
+use crate::numbers::{Numbers, close, differences, dot, gradients, tensor, variable};
+use epitome_kernels::{Attention, Band, Dropout, DropoutKey, Segments, Visibility, attention, banded_attention};
+
+/// Attention of one document and head written out.
+struct Reference<'a> {
+    spec: &'a Attention,
+    heads: usize,
+    size: usize,
+    q: &'a [f64],
+    k: &'a [f64],
+    v: &'a [f64],
+}
+
+/// Output and the gradients of q, k and v.
+struct Results {
+    output: Vec<f64>,
+    q: Vec<f64>,
+    k: Vec<f64>,
+    v: Vec<f64>,
+}
+
+impl Reference<'_> {
+    fn visible(&self, b: usize, i: usize, j: usize) -> bool {
+        match &self.spec.visibility {
+            Visibility::Band { radius, global } => {
+                !global[b].contains(&i) && (i.abs_diff(j) <= *radius || global[b].contains(&j))
+            }
+            Visibility::Causal { past } => j <= i + past,
+            Visibility::Full => true,
+        }
+    }
+
+    fn factor(&self, row: usize, head: usize, j: usize) -> f64 {
+        let index = ((row * self.heads + head) as u64) << 32 | j as u64;
+        self.spec.dropout.map_or(1.0, |dropout| f64::from(dropout.factor(index)))
+    }
+
+    fn run(&self, gradient: &[f64]) -> Results {
+        let mut results = Results {
+            output: vec![0.0; self.q.len()],
+            q: vec![0.0; self.q.len()],
+            k: vec![0.0; self.k.len()],
+            v: vec![0.0; self.v.len()],
+        };
+        for b in 0..self.spec.queries.count() {
+            for (i, row) in self.spec.queries.range(b).enumerate() {
+                for head in 0..self.heads {
+                    self.query(b, (i, row, head), gradient, &mut results);
+                }
+            }
+        }
+        results
+    }
+
+    fn query(&self, b: usize, (i, row, head): (usize, usize, usize), gradient: &[f64], results: &mut Results) {
+        let keys = self.spec.keys.range(b);
+        let at = |row: usize| (row * self.heads + head) * self.size..(row * self.heads + head + 1) * self.size;
+        let q: Vec<f64> = self.q[at(row)].iter().map(|q| q * f64::from(self.spec.scale)).collect();
+        let seen: Vec<usize> = (0..keys.len()).filter(|j| self.visible(b, i, *j)).collect();
+        let scores: Vec<f64> = seen.iter().map(|j| dot(&q, &self.k[at(keys.start + j)])).collect();
+        let maximum = scores.iter().fold(f64::NEG_INFINITY, |a, b| a.max(*b));
+        let total: f64 = scores.iter().map(|score| (score - maximum).exp()).sum();
+        let p: Vec<f64> = scores.iter().map(|score| (score - maximum).exp() / total).collect();
+        let incoming = &gradient[at(row)];
+        let dp: Vec<f64> =
+            seen.iter().map(|j| self.factor(row, head, *j) * dot(incoming, &self.v[at(keys.start + j)])).collect();
+        let delta = dot(&p, &dp);
+        for (n, j) in seen.iter().enumerate() {
+            let kept = p[n] * self.factor(row, head, *j);
+            let ds = p[n] * (dp[n] - delta);
+            for d in 0..self.size {
+                let (query, key) = (at(row).start + d, at(keys.start + j).start + d);
+                results.output[query] += kept * self.v[key];
+                results.v[key] += kept * gradient[query];
+                results.k[key] += ds * q[d];
+                results.q[query] += ds * f64::from(self.spec.scale) * self.k[key];
+            }
+        }
+    }
+}
+
+/// Runs the operation on seeded inputs and compares output and gradients.
+#[track_caller]
+fn check(heads: usize, size: usize, spec: &Attention) {
+    let mut numbers = Numbers::seeded((heads * 1000 + size) as u64 + spec.keys.total() as u64);
+    let (queries, keys) = (spec.queries.total() * heads * size, spec.keys.total() * heads * size);
+    let (q, k, v) = (numbers.vector(queries), numbers.vector(keys), numbers.vector(keys));
+    let gradient = numbers.vector(queries);
+    let wanted = Reference { spec, heads, size, q: &q, k: &k, v: &v }.run(&gradient);
+    let q = variable(&q, &[spec.queries.total(), heads, size]);
+    let k = variable(&k, &[spec.keys.total(), heads, size]);
+    let v = variable(&v, &[spec.keys.total(), heads, size]);
+    let output = attention(&q, &k, &v, spec.clone()).unwrap();
+    close("output", &output, &wanted.output, 1e-5);
+    let found = gradients(&output, &gradient);
+    close("dq", found.get(&q).unwrap(), &wanted.q, 2e-5);
+    close("dk", found.get(&k).unwrap(), &wanted.k, 2e-5);
+    close("dv", found.get(&v).unwrap(), &wanted.v, 2e-5);
+}
+
+fn band(lengths: &[usize], radius: usize, global: Vec<Vec<usize>>) -> Attention {
+    let segments = Segments::from_lengths(lengths);
+    let visibility = Visibility::Band { radius, global };
+    Attention { queries: segments.clone(), keys: segments, visibility, scale: 0.7, dropout: None }
+}
+
+fn plain(queries: &[usize], keys: &[usize], visibility: Visibility) -> Attention {
+    let (queries, keys) = (Segments::from_lengths(queries), Segments::from_lengths(keys));
+    Attention { queries, keys, visibility, scale: 0.4, dropout: None }
+}
+
+fn with_dropout(mut spec: Attention) -> Attention {
+    spec.dropout = Some(Dropout { probability: 0.3, key: DropoutKey::new(7).fold(1) });
+    spec
+}
+
+#[test]
+fn band_without_global_keys() {
+    for (lengths, radius) in
+        [(vec![1], 1), (vec![5], 1), (vec![70], 3), (vec![130], 64), (vec![40], 500), (vec![300], 8)]
+    {
+        check(2, 8, &band(&lengths, radius, vec![vec![]]));
+    }
+}
+
+#[test]
+fn band_of_many_documents() {
+    check(3, 3, &band(&[1, 17, 2, 129, 64, 0, 65], 5, vec![vec![]; 7]));
+}
+
+#[test]
+fn global_keys_anywhere() {
+    for global in
+        [vec![0], vec![100], vec![199], vec![0, 1, 63, 64, 65, 128, 199], (0..200).collect(), (50..150).collect()]
+    {
+        check(2, 8, &band(&[200], 6, vec![global]));
+    }
+}
+
+#[test]
+fn documents_differ_in_their_global_keys() {
+    check(2, 4, &band(&[20, 1, 90, 3], 2, vec![vec![0, 19], vec![0], vec![], vec![1]]));
+}
+
+#[test]
+fn more_global_keys_than_a_tile() {
+    check(1, 4, &band(&[700], 10, vec![(0..700).filter(|position| position % 2 == 0).collect()]));
+}
+
+#[test]
+fn head_sizes() {
+    for size in [1, 3, 8, 16, 17, 64, 96] {
+        check(2, size, &band(&[75], 20, vec![vec![0, 40]]));
+    }
+}
+
+#[test]
+fn causal() {
+    for (queries, keys, past) in [(1, 1, 0), (100, 100, 0), (3, 80, 77), (65, 70, 5), (10, 4, 0)] {
+        check(2, 8, &plain(&[queries], &[keys], Visibility::Causal { past }));
+    }
+    check(1, 8, &plain(&[5, 70, 1], &[5, 70, 1], Visibility::Causal { past: 0 }));
+}
+
+#[test]
+fn full() {
+    for (queries, keys) in [(1, 1), (4, 300), (130, 7), (16, 2500)] {
+        check(2, 8, &plain(&[queries], &[keys], Visibility::Full));
+    }
+    check(2, 8, &plain(&[3, 0, 70], &[10, 5, 1], Visibility::Full));
+}
+
+#[test]
+fn a_document_without_keys_gives_zeros() {
+    check(2, 8, &plain(&[3, 2], &[0, 4], Visibility::Full));
+}
+
+#[test]
+fn long_causal_rows_pass_many_tiles() {
+    check(1, 4, &plain(&[2300], &[2300], Visibility::Causal { past: 0 }));
+}
+
+#[test]
+fn dropout_draws_the_documented_mask() {
+    check(2, 8, &with_dropout(band(&[90, 30], 7, vec![vec![0, 45], vec![29]])));
+    check(3, 4, &with_dropout(plain(&[20, 9], &[300, 9], Visibility::Full)));
+    check(1, 8, &with_dropout(plain(&[80], &[80], Visibility::Causal { past: 0 })));
+}
+
+#[test]
+fn large_scores_do_not_overflow() {
+    let mut spec = band(&[150], 20, vec![vec![3]]);
+    spec.scale = 60.0;
+    let mut numbers = Numbers::seeded(5);
+    let [q, k, v] = [(); 3].map(|()| numbers.vector(150 * 8));
+    let wanted = Reference { spec: &spec, heads: 1, size: 8, q: &q, k: &k, v: &v }.run(&vec![0.0; 150 * 8]);
+    let [q, k, v] = [q, k, v].map(|values| tensor(&values, &[150, 1, 8]));
+    close("output", &attention(&q, &k, &v, spec).unwrap(), &wanted.output, 1e-3);
+}
+
+#[test]
+fn gradients_agree_with_differences() {
+    let spec = with_dropout(band(&[9, 4], 2, vec![vec![0, 5], vec![]]));
+    let mut numbers = Numbers::seeded(11);
+    let inputs = [(); 3].map(|()| numbers.vector(13 * 6));
+    let dy = numbers.vector(13 * 6);
+    let value = |q: &[f64], k: &[f64], v: &[f64]| {
+        dot(&Reference { spec: &spec, heads: 2, size: 3, q, k, v }.run(&dy).output, &dy)
+    };
+    let [q, k, v] = &inputs;
+    let variables = inputs.clone().map(|values| variable(&values, &[13, 2, 3]));
+    let output = attention(&variables[0], &variables[1], &variables[2], spec.clone()).unwrap();
+    let found = gradients(&output, &dy);
+    close("dq", found.get(&variables[0]).unwrap(), &differences(q, |q| value(q, k, v)), 1e-5);
+    close("dk", found.get(&variables[1]).unwrap(), &differences(k, |k| value(q, k, v)), 1e-5);
+    close("dv", found.get(&variables[2]).unwrap(), &differences(v, |v| value(q, k, v)), 1e-5);
+}
+
+#[test]
+fn a_document_is_bit_identical_alone_and_in_a_batch() {
+    let mut numbers = Numbers::seeded(3);
+    let (lengths, heads, size) = ([37, 150, 5], 2, 8);
+    let values = [(); 3].map(|()| numbers.vector(192 * heads * size));
+    let [q, k, v] = values.map(|values| tensor(&values, &[192, heads, size]));
+    let run = |from: usize, lengths: &[usize], global: Vec<Vec<usize>>| {
+        let count = lengths.iter().sum();
+        let [q, k, v] = [&q, &k, &v].map(|t| t.narrow(0, from, count).unwrap());
+        attention(&q, &k, &v, band(lengths, 9, global)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    };
+    let together = run(0, &lengths, vec![vec![1], vec![0, 77], vec![]]);
+    let alone = run(37, &[150], vec![vec![0, 77]]);
+    assert_eq!(together[37 * heads * size..187 * heads * size], alone[..]);
+}
+
+#[test]
+fn banded_attention_is_attention_in_a_band() {
+    let mut numbers = Numbers::seeded(9);
+    let [q, k, v] = [(); 3].map(|()| tensor(&numbers.vector(50 * 4), &[50, 1, 4]));
+    let spec = band(&[50], 4, vec![vec![2]]);
+    let wanted = attention(&q, &k, &v, spec.clone()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let band =
+        Band { segments: spec.queries, radius: 4, global: vec![vec![2]], scale: spec.scale, dropout: spec.dropout };
+    let found = banded_attention(&q, &k, &v, band).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    assert_eq!(found, wanted);
+}
+
+#[test]
+fn strided_inputs_are_accepted() {
+    let mut numbers = Numbers::seeded(21);
+    let wide = tensor(&numbers.vector(30 * 24), &[30, 24]);
+    let part = |i: usize| wide.narrow(1, i * 8, 8).unwrap().reshape((30, 2, 4)).unwrap();
+    let transposed = part(0).transpose(0, 1).unwrap().contiguous().unwrap().transpose(0, 1).unwrap();
+    let spec = band(&[30], 4, vec![vec![]]);
+    let wanted = attention(&part(0), &part(1), &part(2), spec.clone()).unwrap();
+    let found = attention(&transposed, &part(1), &part(2), spec).unwrap();
+    assert_eq!(
+        found.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
+        wanted.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+    );
+}

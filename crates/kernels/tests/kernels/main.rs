@@ -1,0 +1,12 @@
+//! Every operation against a plain f64 reference written out in the tests: outputs, gradients, odd shapes, bad input.
+
+#![allow(clippy::unwrap_used)]
+
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod dense;
+mod global_attention;
+mod numbers;
+mod refusals;
+mod rows;

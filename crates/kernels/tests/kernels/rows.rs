@@ -1,0 +1,101 @@
+//! `set_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
+
+use crate::numbers::{Numbers, close, gradients, tensor, variable};
+use epitome_kernels::{accumulate_rows, add_assign, embed, gather_rows, scale_assign, set_rows, sum_of_squares};
+
+#[test]
+fn set_rows_replaces_rows_and_divides_the_gradient() {
+    let mut numbers = Numbers::seeded(1);
+    let (base, rows, dy) = (numbers.vector(30), numbers.vector(9), numbers.vector(30));
+    let index = [9, 0, 4];
+    let (vb, vr) = (variable(&base, &[10, 3]), variable(&rows, &[3, 3]));
+    let y = set_rows(&vb, &index, &vr).unwrap();
+    let (mut wanted, mut dbase, mut drows) = (base.clone(), dy.clone(), vec![0.0; 9]);
+    for (g, row) in index.iter().enumerate() {
+        wanted[row * 3..][..3].copy_from_slice(&rows[g * 3..][..3]);
+        dbase[row * 3..][..3].fill(0.0);
+        drows[g * 3..][..3].copy_from_slice(&dy[row * 3..][..3]);
+    }
+    close("y", &y, &wanted, 0.0);
+    let found = gradients(&y, &dy);
+    close("dbase", found.get(&vb).unwrap(), &dbase, 0.0);
+    close("drows", found.get(&vr).unwrap(), &drows, 0.0);
+}
+
+#[test]
+fn rows_may_have_more_dimensions() {
+    let mut numbers = Numbers::seeded(2);
+    let (base, rows) = (numbers.vector(24), numbers.vector(6));
+    let y = set_rows(&tensor(&base, &[4, 2, 3]), &[2], &tensor(&rows, &[1, 2, 3])).unwrap();
+    close("set", &gather_rows(&y, &[2, 0]).unwrap(), &[&rows[..], &base[..6]].concat(), 0.0);
+    let none = set_rows(&tensor(&base, &[4, 2, 3]), &[], &tensor(&[], &[0, 2, 3])).unwrap();
+    close("unchanged", &none, &base, 0.0);
+}
+
+#[test]
+fn gather_rows_adds_up_the_gradients_of_repeated_rows() {
+    let mut numbers = Numbers::seeded(3);
+    let (x, dy) = (numbers.vector(20), numbers.vector(16));
+    let index = [4, 1, 4, 0];
+    let v = variable(&x, &[5, 4]);
+    let y = gather_rows(&v, &index).unwrap();
+    let mut dx = vec![0.0; 20];
+    let mut wanted = Vec::new();
+    for (t, row) in index.iter().enumerate() {
+        wanted.extend_from_slice(&x[row * 4..][..4]);
+        (0..4).for_each(|d| dx[row * 4 + d] += dy[t * 4 + d]);
+    }
+    close("y", &y, &wanted, 0.0);
+    close("dx", gradients(&y, &dy).get(&v).unwrap(), &dx, 1e-6);
+}
+
+#[test]
+fn embed_sums_its_tables() {
+    let mut numbers = Numbers::seeded(4);
+    let (words, places) = (numbers.vector(50 * 6), numbers.vector(200 * 6));
+    let ids: Vec<u32> = (0..200).map(|_| numbers.below(50) as u32).collect();
+    let positions: Vec<u32> = (0..200).collect();
+    let mut wanted = Vec::new();
+    for t in 0..200 {
+        wanted.extend((0..6).map(|d| words[ids[t] as usize * 6 + d] + places[t * 6 + d]));
+    }
+    let (words, places) = (tensor(&words, &[50, 6]), tensor(&places, &[200, 6]));
+    let found = embed(&[(&words, &ids), (&places, &positions)]).unwrap();
+    assert_eq!(found.dims(), [200, 6]);
+    close("sum", &found, &wanted, 1e-6);
+    assert_eq!(embed(&[(&words, &[])]).unwrap().dims(), [0, 6]);
+}
+
+#[test]
+fn accumulate_rows_adds_in_place_and_skips_padding() {
+    let mut numbers = Numbers::seeded(5);
+    let (table, gradient) = (numbers.vector(7 * 5), numbers.vector(300 * 5));
+    let ids: Vec<u32> = (0..300).map(|_| numbers.below(7) as u32).collect();
+    for skip in [None, Some(1)] {
+        let accumulator = tensor(&table, &[7, 5]);
+        accumulate_rows(&accumulator, &ids, &tensor(&gradient, &[300, 5]), skip).unwrap();
+        let mut wanted = table.clone();
+        for (t, id) in ids.iter().enumerate().filter(|(_, id)| Some(**id) != skip) {
+            (0..5).for_each(|d| wanted[*id as usize * 5 + d] += gradient[t * 5 + d]);
+        }
+        close("table", &accumulator, &wanted, 1e-5);
+    }
+}
+
+#[test]
+fn accumulators_are_changed_in_place() {
+    let mut numbers = Numbers::seeded(6);
+    let (a, b) = (numbers.vector(50_000), numbers.vector(50_000));
+    let accumulator = tensor(&a, &[500, 100]);
+    let alias = accumulator.clone();
+    add_assign(&accumulator, &tensor(&b, &[500, 100])).unwrap();
+    scale_assign(&accumulator, -0.5).unwrap();
+    let wanted: Vec<f64> = a.iter().zip(&b).map(|(a, b)| -0.5 * (a + b)).collect();
+    close("through an alias", &alias, &wanted, 1e-6);
+    let squares: f64 = wanted.iter().map(|value| value * value).sum();
+    assert!((sum_of_squares(&alias).unwrap() / squares - 1.0).abs() < 1e-6);
+    let part = alias.narrow(0, 100, 1).unwrap();
+    scale_assign(&part, 0.0).unwrap();
+    assert_eq!(sum_of_squares(&part).unwrap(), 0.0);
+    assert!(sum_of_squares(&alias).unwrap() > 0.9 * squares);
+}
