@@ -1,5 +1,7 @@
 //! The tests of the crate as its users see it, in one program so that it is linked once.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 mod batches;
 mod documents;
 mod records;
