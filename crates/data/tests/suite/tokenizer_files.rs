@@ -91,3 +91,13 @@ fn prefix_space_as_tokenizer_config_says() {
     assert_ne!(without.encode("the").unwrap(), without.encode(" the").unwrap());
     assert_eq!(with.encode("the").unwrap(), without.encode(" the").unwrap());
 }
+
+#[test]
+fn tokenizer_json_from_memory() {
+    let bytes = fs::read(fixture("tokenizer/tokenizer.json")).unwrap();
+    let tokenizer = Tokenizer::from_bytes(&bytes, Path::new("bundled")).unwrap();
+    let text = "read from <mask> memory ".repeat(20);
+    assert_eq!(tokenizer.encode(&text).unwrap(), crate::support::small_tokenizer().encode(&text).unwrap());
+    let message = Tokenizer::from_bytes(&bytes[..100], Path::new("bundled")).unwrap_err().to_string();
+    assert!(message.starts_with("bundled: "), "{message}");
+}
