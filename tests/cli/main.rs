@@ -1,4 +1,5 @@
 //! The command line end to end, on a tiny fresh model.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
 mod bad_input;
 mod decode;

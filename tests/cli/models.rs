@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use candle_core::{Device, Tensor, safetensors};
-use epitome_data::Tokenizer;
+use epitome_data::{Record, Tokenizer};
+use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_model::{AttentionWindow, Config, Weights};
 
 use crate::fixture::{Folder, TEXT, model, run, write_model};
@@ -178,4 +179,26 @@ fn relatives_that_led_cannot_express_are_refused_by_name() {
         rewrite_config(from.as_ref(), |fields| drop(fields.insert("model_type".into(), family.into())));
         run(&["convert", "--from", &from, "--output", &to]).fails_naming(&["config.json", family]);
     }
+}
+
+#[test]
+fn a_model_in_memory_is_the_model_in_its_directory() {
+    let directory = Path::new(model());
+    let files: Vec<(&str, Vec<u8>)> = ["config.json", "tokenizer.json", "model.safetensors"]
+        .into_iter()
+        .map(|name| (name, fs::read(directory.join(name)).unwrap()))
+        .collect();
+    let file = |name: &str| files.iter().find(|(found, _)| *found == name).map(|(_, bytes)| bytes.as_slice());
+    let options = GenerationOptions { max_new_tokens: Some(9), ..GenerationOptions::default() };
+    let from_memory = Summarizer::from_files(file, Path::new("memory"), &options).unwrap();
+    let from_directory = Summarizer::load(directory, &options).unwrap();
+    let record = Record::from_text("a", TEXT);
+    let summaries = [&from_memory, &from_directory].map(|summarizer| {
+        let source = summarizer.source(&record, None).unwrap();
+        summarizer.summarize(&[source], &mut |_| {}).unwrap()
+    });
+    assert_eq!(summaries[0], summaries[1]);
+    let without_weights = |name: &str| file(name).filter(|_| name != "model.safetensors");
+    let error = Summarizer::from_files(without_weights, Path::new("memory"), &options).unwrap_err();
+    assert!(error.to_string().contains("memory/model.safetensors"), "{error}");
 }

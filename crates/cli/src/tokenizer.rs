@@ -36,7 +36,7 @@ struct TrainArguments {
     /// How often a pair must occur to become a token
     #[arg(long, value_name = "N", default_value_t = 2)]
     min_frequency: u64,
-    /// Add <doc-sep>, which separates several documents
+    /// Add `<doc-sep>`, which separates several documents
     #[arg(long)]
     document_separator: bool,
     /// Count and list bad records instead of stopping at the first
