@@ -35,7 +35,7 @@ def size_tables(rng, config, documents, tiled):
     """Tables just long enough, or (tiled) shorter than the longest document and target."""
     for side, field in (("encoder", "input_ids"), ("decoder", "labels")):
         longest = max(len(document[field]) for document in documents)
-        rows = rng.randint(max(1, longest // 3), max(1, longest - 1)) if tiled else longest + rng.randint(0, 9)
+        rows = rng.randint(max(2, longest // 3), max(2, longest - 1)) if tiled else max(2, longest) + rng.randint(0, 9)
         config[f"max_{side}_position_embeddings"] = rows
 
 
