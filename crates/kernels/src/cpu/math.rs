@@ -14,7 +14,7 @@ macro_rules! dispatch {
                 fn with_avx2($($arg: $ty),*) {
                     $body::<true>($($arg),*)
                 }
-                if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                if $crate::cpu::math::has_avx2() {
                     // SAFETY: the processor has both instruction sets, as just tested.
                     return unsafe { with_avx2($($arg),*) };
                 }
@@ -27,6 +27,12 @@ macro_rules! dispatch {
     };
 }
 pub(crate) use dispatch;
+
+/// Whether the processor has AVX2 and FMA. Asked once; then one load.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
 
 /// `a * b + c`; in one rounding where the machine can (`FMA`).
 #[inline(always)]

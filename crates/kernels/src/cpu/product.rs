@@ -5,7 +5,12 @@
 //! loads, an element of A one broadcast. A general product would pack both operands of every call, which for a head
 //! size of 64 costs as much as the arithmetic.
 
-use super::math::{dispatch, multiply_add};
+#[cfg(target_arch = "x86_64")]
+use super::math::has_avx2;
+#[cfg(target_arch = "x86_64")]
+use std::arch::x86_64::{
+    __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+};
 
 /// Columns of a panel of packed B.
 pub(crate) const PANEL: usize = 16;
@@ -126,90 +131,130 @@ pub(crate) fn multiply(left: View<'_>, right: &Panels, target: Target<'_>) {
     drive(left, right, target);
 }
 
-dispatch! {
-    fn drive(left: View<'_>, right: &Panels, target: Target<'_>) = drive_body
-}
-
-#[inline(always)]
-fn drive_body<const FMA: bool>(left: View<'_>, right: &Panels, target: Target<'_>) {
-    let tile = |row: usize, first: usize, target: &mut [f32], row_stride, accumulate| {
-        let arguments = Tile {
-            left: &left.values[row * left.row_stride..],
-            left_strides: (left.row_stride, left.column_stride),
-            panel: &right.values[first * right.depth..][..right.depth * PANEL],
-            target: &mut target[row * row_stride + first..],
-            row_stride,
-            columns: PANEL.min(right.columns - first),
-            accumulate,
-        };
-        match left.rows - row {
-            1 => arguments.compute::<FMA, 1>(),
-            2 => arguments.compute::<FMA, 2>(),
-            3 => arguments.compute::<FMA, 3>(),
-            4 => arguments.compute::<FMA, 4>(),
-            5 => arguments.compute::<FMA, 5>(),
-            _ => arguments.compute::<FMA, ROWS>(),
-        }
-    };
-    let Target { values, row_stride, accumulate } = target;
+/// Goes over the tiles of C; a small B stays in the first-level cache for all rows, of a large one a panel does.
+fn drive(left: View<'_>, right: &Panels, target: Target<'_>) {
+    let mut target = target;
     if right.depth * right.columns <= RESIDENT {
         for row in (0..left.rows).step_by(ROWS) {
             for first in (0..right.columns).step_by(PANEL) {
-                tile(row, first, values, row_stride, accumulate);
+                tile((left, row), (right, first), &mut target);
             }
         }
     } else {
         for first in (0..right.columns).step_by(PANEL) {
             for row in (0..left.rows).step_by(ROWS) {
-                tile(row, first, values, row_stride, accumulate);
+                tile((left, row), (right, first), &mut target);
             }
         }
     }
 }
 
+/// The tile of C that begins at `row` and `first`.
+fn tile((left, row): (View<'_>, usize), (right, first): (&Panels, usize), target: &mut Target<'_>) {
+    let mut tile = Tile {
+        left: &left.values[row * left.row_stride..],
+        row_stride: left.row_stride,
+        depth_stride: left.column_stride,
+        panel: right.values[first * right.depth..][..right.depth * PANEL].as_chunks().0,
+        target: &mut target.values[row * target.row_stride + first..],
+        target_stride: target.row_stride,
+        columns: PANEL.min(right.columns - first),
+        accumulate: target.accumulate,
+    };
+    match left.rows - row {
+        1 => tile.compute::<1>(),
+        2 => tile.compute::<2>(),
+        3 => tile.compute::<3>(),
+        4 => tile.compute::<4>(),
+        5 => tile.compute::<5>(),
+        _ => tile.compute::<ROWS>(),
+    }
+}
+
+/// One tile of C: the slices begin at its first row and column.
 struct Tile<'a> {
     left: &'a [f32],
-    left_strides: (usize, usize),
-    panel: &'a [f32],
-    target: &'a mut [f32],
     row_stride: usize,
+    depth_stride: usize,
+    panel: &'a [[f32; PANEL]],
+    target: &'a mut [f32],
+    target_stride: usize,
     columns: usize,
     accumulate: bool,
 }
 
 impl Tile<'_> {
-    #[inline(always)]
-    fn compute<const FMA: bool, const ROWS: usize>(self) {
-        let mut sums = [[0.0f32; PANEL]; ROWS];
-        let (row_stride, depth_stride) = self.left_strides;
-        let depth = self.panel.len() / PANEL;
-        if depth > 0 {
-            assert!((ROWS - 1) * row_stride + (depth - 1) * depth_stride < self.left.len());
+    fn compute<const ROWS: usize>(&mut self) {
+        if let Some(last) = self.panel.len().checked_sub(1) {
+            assert!((ROWS - 1) * self.row_stride + last * self.depth_stride < self.left.len());
         }
-        for (d, panel_row) in self.panel.chunks_exact(PANEL).enumerate() {
-            let panel_row: &[f32; PANEL] = panel_row.try_into().expect("a chunk of PANEL values");
+        assert!((ROWS - 1) * self.target_stride + self.columns <= self.target.len());
+        #[cfg(target_arch = "x86_64")]
+        if has_avx2() {
+            // SAFETY: the processor has the instructions, and the assertions above are the function's contract.
+            return unsafe { self.compute_avx2::<ROWS>() };
+        }
+        self.store(&self.sums_portable::<ROWS>());
+    }
+
+    fn sums_portable<const ROWS: usize>(&self) -> [[f32; PANEL]; ROWS] {
+        let mut sums = [[0.0f32; PANEL]; ROWS];
+        for (d, panel_row) in self.panel.iter().enumerate() {
             for (r, sums) in sums.iter_mut().enumerate() {
-                // SAFETY: r < ROWS and d < depth, so the index is at most the one asserted to be in bounds above.
-                let a = unsafe { *self.left.get_unchecked(r * row_stride + d * depth_stride) };
+                let a = self.left[r * self.row_stride + d * self.depth_stride];
                 for (sum, b) in sums.iter_mut().zip(panel_row) {
-                    *sum = multiply_add::<FMA>(a, *b, *sum);
+                    *sum += a * b;
                 }
             }
         }
+        sums
+    }
+
+    fn store<const ROWS: usize>(&mut self, sums: &[[f32; PANEL]; ROWS]) {
         for (r, sums) in sums.iter().enumerate() {
-            let target = &mut self.target[r * self.row_stride..][..self.columns];
-            if let Ok(target) = <&mut [f32; PANEL]>::try_from(&mut *target) {
-                store(target, sums, self.accumulate);
-            } else {
-                store(target, sums, self.accumulate);
+            for (target, sum) in self.target[r * self.target_stride..][..self.columns].iter_mut().zip(sums) {
+                *target = if self.accumulate { *target + sum } else { *sum };
             }
         }
     }
-}
 
-#[inline(always)]
-fn store(target: &mut [f32], sums: &[f32; PANEL], accumulate: bool) {
-    for (target, sum) in target.iter_mut().zip(sums) {
-        *target = if accumulate { *target + sum } else { *sum };
+    /// # Safety
+    /// The machine has AVX2 and FMA; `left` reaches ROWS rows of the panel's depth, `target` ROWS rows of `columns`.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn compute_avx2<const ROWS: usize>(&mut self) {
+        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
+        let mut left = self.left.as_ptr();
+        for panel_row in self.panel {
+            // SAFETY: a panel row has 16 values; reads of `left` stay below the index of the contract.
+            unsafe {
+                let low = _mm256_loadu_ps(panel_row.as_ptr());
+                let high = _mm256_loadu_ps(panel_row.as_ptr().add(8));
+                for r in 0..ROWS {
+                    let a = _mm256_broadcast_ss(&*left.add(r * self.row_stride));
+                    sums[r][0] = _mm256_fmadd_ps(a, low, sums[r][0]);
+                    sums[r][1] = _mm256_fmadd_ps(a, high, sums[r][1]);
+                }
+            }
+            left = left.wrapping_add(self.depth_stride);
+        }
+        if self.columns < PANEL {
+            // SAFETY: two vectors of 8 values are one array of 16.
+            let sums = unsafe { std::mem::transmute_copy::<[[__m256; 2]; ROWS], [[f32; PANEL]; ROWS]>(&sums) };
+            return self.store(&sums);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            // SAFETY: `target` holds 16 values from here, by the contract.
+            unsafe {
+                let target = self.target.as_mut_ptr().add(r * self.target_stride);
+                let [mut low, mut high] = *sums;
+                if self.accumulate {
+                    low = _mm256_add_ps(low, _mm256_loadu_ps(target));
+                    high = _mm256_add_ps(high, _mm256_loadu_ps(target.add(8)));
+                }
+                _mm256_storeu_ps(target, low);
+                _mm256_storeu_ps(target.add(8), high);
+            }
+        }
     }
 }
