@@ -15,17 +15,32 @@ impl Weights {
     /// # Errors
     /// When a tensor cannot be allocated.
     pub fn initialise(config: &Config, seed: u64) -> Result<Self> {
+        Self::from_values(config, Path::new("fresh weights"), |parameter| fresh(parameter, config, seed))
+    }
+
+    /// Weights whose numbers, in row-major order, come from `values`; `origin` names them in error messages.
+    ///
+    /// # Errors
+    /// When `values` returns a wrong count for a shape.
+    pub fn from_values(
+        config: &Config,
+        origin: &Path,
+        values: impl Fn(&ParameterShape) -> Vec<f32>,
+    ) -> Result<Self> {
         let tensors = parameter_shapes(config)
             .into_iter()
-            .map(|parameter| Ok((parameter.name.clone(), fresh(&parameter, config, seed)?)))
+            .map(|parameter| {
+                let tensor = Tensor::from_vec(values(&parameter), parameter.shape.as_slice(), &Device::Cpu)?;
+                Ok((parameter.name, tensor))
+            })
             .collect::<Result<BTreeMap<_, _>>>()?;
-        Ok(Self::new(tensors, Path::new("fresh weights"), Vec::new()))
+        Ok(Self::new(tensors, origin, Vec::new()))
     }
 }
 
-fn fresh(parameter: &ParameterShape, config: &Config, seed: u64) -> Result<Tensor> {
+fn fresh(parameter: &ParameterShape, config: &Config, seed: u64) -> Vec<f32> {
     let count = parameter.shape.iter().product();
-    let values = match parameter.kind {
+    match parameter.kind {
         ParameterKind::Weight => normal(count, config.init_std, seed, &parameter.name),
         ParameterKind::Embedding => {
             let mut values = normal(count, config.init_std, seed, &parameter.name);
@@ -35,8 +50,7 @@ fn fresh(parameter: &ParameterShape, config: &Config, seed: u64) -> Result<Tenso
         }
         ParameterKind::NormWeight => vec![1.0; count],
         ParameterKind::Bias | ParameterKind::NormBias | ParameterKind::Buffer => vec![0.0; count],
-    };
-    Ok(Tensor::from_vec(values, parameter.shape.as_slice(), &Device::Cpu)?)
+    }
 }
 
 /// Normal numbers by the Box-Muller transform over a counter-based generator.

@@ -1,7 +1,7 @@
 //! The encoder's self-attention: a sliding window plus global tokens (paper section 3.1, semantics A1 to A13).
 
 use candle_core::Tensor;
-use epitome_kernels as kernels;
+use epitome_kernels::{self as kernels, Band};
 
 use crate::layers::{Linear, Site, at};
 use crate::{Config, Documents, Dropouts, Result, Weights};
@@ -40,15 +40,18 @@ impl LongformerSelfAttention {
 
     /// `[T, d]` to `[T, d]`.
     pub(crate) fn forward(&self, hidden: &Tensor, documents: &Documents, dropouts: Option<Dropouts>) -> Result<Tensor> {
+        let band = Band {
+            segments: documents.segments().clone(),
+            radius: self.radius,
+            global: documents.global().to_vec(),
+            scale: self.scale(hidden)? as f32,
+            dropout: at(dropouts, Site::SelfAttention),
+        };
         let local = kernels::banded_attention(
             &self.query.heads(hidden, self.heads)?,
             &self.key.heads(hidden, self.heads)?,
             &self.value.heads(hidden, self.heads)?,
-            documents.segments(),
-            self.radius,
-            documents.global(),
-            self.scale(hidden)? as f32,
-            at(dropouts, Site::SelfAttention),
+            band,
         )?
         .reshape(hidden.shape())?;
         let rows = documents.global_rows();

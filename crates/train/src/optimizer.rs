@@ -32,7 +32,7 @@ impl Optimizer {
     }
 
     /// One update of every parameter that has a gradient; the gradients are multiplied by the clipping coefficient on the
-    /// way. Biases and layer norms are not decayed. Returns the gradients' L2 norm before clipping.
+    /// way, which follows from their L2 `norm`. Biases and layer norms are not decayed.
     ///
     /// # Errors
     /// When an operation fails.
@@ -40,10 +40,10 @@ impl Optimizer {
         &mut self,
         parameters: &Parameters,
         gradients: &Gradients,
+        norm: f64,
         config: &OptimConfig,
         learning_rate: f64,
-    ) -> Result<f64> {
-        let norm = gradients.norm()?;
+    ) -> Result<()> {
         let coefficient = clip_coefficient(norm, config.max_grad_norm) as f32;
         for (name, parameter) in parameters.iter() {
             let Some(gradient) = gradients.get(name) else { continue };
@@ -63,7 +63,7 @@ impl Optimizer {
             };
             kernels::adamw_step(parameter, &self.moments[name], gradient, coefficient, &hyper)?;
         }
-        Ok(norm)
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use epitome_kernels::DropoutKey;
+use epitome_kernels::{DropoutKey, Loss};
 use epitome_model::Dropouts;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -72,6 +72,16 @@ pub(crate) struct Interval {
     seconds: f64,
 }
 
+impl Interval {
+    fn add(&mut self, loss: Loss, target_tokens: usize, source_tokens: usize, seconds: f64) {
+        self.loss += loss.loss;
+        self.nll += loss.nll;
+        self.target_tokens += target_tokens;
+        self.source_tokens += source_tokens;
+        self.seconds += seconds;
+    }
+}
+
 /// Runs `config` and writes everything under `output`: `config.toml`, `metrics.jsonl`, `checkpoint-N/` and at the end the
 /// model itself. With `resume` the newest checkpoint there is continued.
 ///
@@ -130,21 +140,45 @@ impl Run<'_> {
     /// One optimizer update over its micro-batches.
     fn update(&mut self, total_steps: usize) -> Result<()> {
         let started = Instant::now();
-        let Setup { training, model, twins, optimizer, state, .. } = &mut self.setup;
-        let micro_batches = training.step(state.step);
+        let micro_batches = self.setup.training.step(self.setup.state.step);
+        let examples = self.setup.training.examples();
         let batches = micro_batches
             .iter()
-            .map(|indices| Ok(Batch::new(indices.iter().map(|&index| &training.examples()[index]), model)?))
+            .map(|indices| Ok(Batch::new(indices.iter().map(|&index| &examples[index]), &self.setup.model)?))
             .collect::<Result<Vec<_>>>()?;
-        let ids = || micro_batches.iter().flatten().map(|&index| training.examples()[index].id.clone()).collect();
+        let ids = || micro_batches.iter().flatten().map(|&index| examples[index].id.clone()).collect::<Vec<_>>();
         // Semantics C4: the loss is the mean over the target tokens of the whole step.
         let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
         if target_tokens == 0 {
-            let ids: Vec<String> = ids();
-            return Err(Error::Dataset(format!("no label counts in the records {}", ids.join(", "))));
+            return Err(Error::Dataset(format!("no label counts in the records {}", ids().join(", "))));
         }
+        let (gradients, loss) = self.gradients(&batches, target_tokens)?;
+        let step = self.setup.state.step + 1;
+        let mean = loss.loss / target_tokens as f64;
+        let norm = gradients.norm()?;
+        if let Some(&loss) = [mean, norm].iter().find(|value| !value.is_finite()) {
+            return Err(Error::NotFinite { step, loss, ids: ids() });
+        }
+        let rate = self.learning_rate(total_steps);
+        let Setup { optimizer, twins, state, .. } = &mut self.setup;
+        optimizer.step(twins.parameters(), &gradients, norm, &self.config.optim, rate)?;
+        state.step = step;
+        let seconds = started.elapsed().as_secs_f64();
+        let source_tokens: usize = batches.iter().map(|batch| batch.documents.ids().len()).sum();
+        state.interval.add(loss, target_tokens, source_tokens, seconds);
+        let tokens_per_second = (source_tokens + target_tokens) as f64 / seconds;
+        (self.on_event)(Event::Step { step, loss: mean, tokens_per_second });
+        if is_due(step, self.config.run.logging_steps) || step == total_steps {
+            self.log(rate, norm)?;
+        }
+        Ok(())
+    }
+
+    /// Gradients of the mean loss over all `target_tokens` of the batches, and the losses summed.
+    fn gradients(&self, batches: &[Batch], target_tokens: usize) -> Result<(Gradients, Loss)> {
+        let Setup { model, twins, state, .. } = &self.setup;
         let mut gradients = Gradients::default();
-        let mut loss = 0.0;
+        let mut total = Loss { loss: 0.0, nll: 0.0, tokens: 0 };
         for (index, batch) in batches.iter().enumerate() {
             let key = DropoutKey::new(self.config.run.seed).fold(state.step as u64).fold(index as u64);
             let pass = Pass {
@@ -154,33 +188,17 @@ impl Run<'_> {
                 gradient_checkpointing: self.config.run.gradient_checkpointing,
             };
             let part = accumulate_gradients(twins, batch, pass, &mut gradients)?;
-            loss += part.loss;
-            state.interval.nll += part.nll;
-            state.interval.source_tokens += batch.documents.ids().len();
+            total.loss += part.loss;
+            total.nll += part.nll;
+            total.tokens += part.tokens;
         }
-        let mean = loss / target_tokens as f64;
-        if !mean.is_finite() {
-            return Err(Error::NotFinite { step: state.step + 1, loss: mean, ids: ids() });
-        }
+        Ok((gradients, total))
+    }
+
+    fn learning_rate(&self, total_steps: usize) -> f64 {
         let optim = &self.config.optim;
-        let rate =
-            learning_rate(optim.lr_scheduler_type, optim.learning_rate, state.step, optim.warmup_steps, total_steps);
-        let norm = optimizer.step(twins.parameters(), &gradients, optim, rate)?;
-        if !norm.is_finite() {
-            return Err(Error::NotFinite { step: state.step + 1, loss: norm, ids: ids() });
-        }
-        state.step += 1;
-        state.interval.loss += loss;
-        state.interval.target_tokens += target_tokens;
-        let seconds = started.elapsed().as_secs_f64();
-        state.interval.seconds += seconds;
-        let tokens = batches.iter().map(|batch| batch.documents.ids().len() + batch.labels.len()).sum::<usize>();
-        let step = state.step;
-        (self.on_event)(Event::Step { step, loss: mean, tokens_per_second: tokens as f64 / seconds });
-        if is_due(step, self.config.run.logging_steps) || step == total_steps {
-            self.log(rate, norm)?;
-        }
-        Ok(())
+        let step = self.setup.state.step;
+        learning_rate(optim.lr_scheduler_type, optim.learning_rate, step, optim.warmup_steps, total_steps)
     }
 
     /// Writes the means since the last line.
