@@ -172,15 +172,17 @@ fn a_full_disk_is_an_error() {
 fn a_reader_that_goes_away_is_no_error() {
     let folder = Folder::new();
     let input = folder.records("in.jsonl", 3);
-    let mut child = command(&["decode", "--input", &input, "--model", model(), "--batch-size", "1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    drop(child.stdout.take());
-    let outcome = child.wait_with_output().unwrap();
-    assert!(outcome.status.success());
-    assert!(outcome.stderr.is_empty(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    for arguments in [
+        &["decode", "--input", &input, "--model", model(), "--batch-size", "1"][..],
+        &["inspect", model()],
+        &["evaluate", "--predictions", &input, "--references", &input],
+    ] {
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stdout.take());
+        let outcome = child.wait_with_output().unwrap();
+        assert!(outcome.status.success(), "{arguments:?}");
+        assert!(outcome.stderr.is_empty(), "{}", String::from_utf8_lossy(&outcome.stderr));
+    }
 }
 
 #[test]

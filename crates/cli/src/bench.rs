@@ -14,6 +14,7 @@ use serde::Serialize;
 use crate::device::DeviceOptions;
 use crate::failure::usage;
 use crate::model::ModelOption;
+use crate::output::print;
 
 /// Learning rate of the timed update; small enough that repeating it changes nothing that matters.
 const LEARNING_RATE: f64 = 1e-5;
@@ -89,8 +90,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         tokens_per_second: rounded(f64::from(tokens) / seconds, 1),
         peak_gib: peak_gib().map(|peak| rounded(peak, 2)),
     };
-    println!("{}", serde_json::to_string(&measurement)?);
-    Ok(())
+    print(&serde_json::to_string(&measurement)?)
 }
 
 fn encode(arguments: &Arguments) -> Result<f64> {

@@ -7,6 +7,7 @@ use clap::Args;
 use epitome_model::ConvertOptions;
 
 use crate::failure::warn;
+use crate::output::print;
 
 /// Options of `epitome convert`.
 #[derive(Clone, Debug, Args)]
@@ -42,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !converted.ignored.is_empty() {
         warn(format_args!("LED has no place for {}", converted.ignored.join(", ")));
     }
-    println!(
+    print(&format!(
         "{} -> LED in {}: {} encoder positions from {}, {}",
         converted.family,
         arguments.output.display(),
@@ -52,6 +53,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             [] => "no tokenizer files to copy".to_owned(),
             files => format!("copied {}", files.join(", ")),
         }
-    );
-    Ok(())
+    ))
 }

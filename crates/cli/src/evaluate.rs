@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use epitome_data::{Content, Record, RecordReader, read_document};
-use epitome_eval::{Options, Prediction, Reference, Report, SentenceSplit};
+use epitome_eval::{Options, Prediction, Reference, SentenceSplit};
 use serde::Deserialize;
 
 use crate::decode::OutputRecord;
 use crate::decoding::{DecodingOptions, list_skipped};
 use crate::failure::usage;
-use crate::output::Output;
+use crate::output::{Output, print};
 use crate::progress;
 
 /// Options of `epitome evaluate`.
@@ -58,11 +58,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         _ => return usage("give --predictions with --references, or --data with --model"),
     };
     let report = epitome_eval::evaluate(&predictions, &references, &arguments.options())?;
-    print(&report)?;
     if let Some(directory) = &arguments.output {
         report.write(directory)?;
     }
-    Ok(())
+    print(report.table().trim_end())
 }
 
 impl Arguments {
@@ -75,10 +74,6 @@ impl Arguments {
             ..Options::default()
         }
     }
-}
-
-fn print(report: &Report) -> Result<()> {
-    Output::create(None)?.text(report.table().trim_end())
 }
 
 /// Decodes the records; with an output directory the predictions are written there as they are made.

@@ -7,6 +7,8 @@ use clap::Args;
 use epitome_data::Tokenizer;
 use epitome_model::{AttentionWindow, Config, ParameterShape, parameter_shapes};
 
+use crate::output::print;
+
 /// Options of `epitome inspect`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Arguments {
@@ -27,28 +29,27 @@ const F32: usize = 4;
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let config = Config::load(&arguments.model)?;
     let shapes = parameter_shapes(&config);
-    println!("{}", arguments.model.display());
-    for (name, value) in [sizes(&config), tokens(&config), vocabulary(&arguments.model)?].into_iter().flatten() {
-        println!("  {name:<22} {value}");
-    }
-    println!("  {:<22} {}", "parameters", grouped(parameters(&shapes)));
-    println!("  {:<22} {}", "  of the encoder", grouped(part(&shapes, "led.encoder.")));
-    println!("  {:<22} {}", "  of the decoder", grouped(part(&shapes, "led.decoder.")));
-    println!();
-    println!("Estimated memory in GiB, f32, {} beams:", arguments.num_beams);
-    println!("  {:>10} {:>9} {:>9} {:>9} {:>9}", "tokens", "weights", "encode", "generate", "peak");
+    let mut lines = vec![arguments.model.display().to_string()];
+    let counts = [
+        ("parameters", grouped(parameters(&shapes))),
+        ("  of the encoder", grouped(part(&shapes, "led.encoder."))),
+        ("  of the decoder", grouped(part(&shapes, "led.decoder."))),
+    ];
+    let facts = [sizes(&config), tokens(&config), vocabulary(&arguments.model)?, counts.to_vec()];
+    lines.extend(facts.into_iter().flatten().map(|(name, value)| format!("  {name:<22} {value}")));
+    lines.push(format!("\nEstimated memory in GiB, f32, {} beams:", arguments.num_beams));
+    let row = |cells: [String; 5]| {
+        let [tokens, weights, encode, generate, peak] = cells;
+        format!("  {tokens:>10} {weights:>9} {encode:>9} {generate:>9} {peak:>9}")
+    };
+    lines.push(row(["tokens", "weights", "encode", "generate", "peak"].map(str::to_owned)));
     for count in lengths(arguments.tokens, config.max_encoder_position_embeddings) {
         let memory = Memory::estimate(&config, parameters(&shapes), count, arguments.num_beams);
-        println!(
-            "  {:>10} {:>9} {:>9} {:>9} {:>9}",
-            grouped(count),
-            gib(memory.weights),
-            gib(memory.encode),
-            gib(memory.generate),
-            gib(memory.peak())
-        );
+        let [weights, encode, generate, peak] =
+            [memory.weights, memory.encode, memory.generate, memory.peak()].map(gib);
+        lines.push(row([grouped(count), weights, encode, generate, peak]));
     }
-    Ok(())
+    print(&lines.join("\n"))
 }
 
 fn sizes(config: &Config) -> Vec<(&'static str, String)> {

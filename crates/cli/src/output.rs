@@ -64,6 +64,11 @@ impl Output {
     }
 }
 
+/// Prints text and a line end on standard output. Unlike `println!`, a reader that has gone away is an error, not a panic.
+pub(crate) fn print(text: &str) -> Result<()> {
+    Output::create(None)?.text(text)
+}
+
 /// Ids of the records in complete lines, and where the last of these ends.
 fn complete_records(file: &File) -> Result<(Vec<String>, u64)> {
     let mut reader = BufReader::new(file);

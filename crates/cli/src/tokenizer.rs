@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use epitome_data::{RecordReader, Tokenizer, TrainerOptions};
 
 use crate::failure::warn;
+use crate::output::print;
 use crate::progress;
 
 /// Options of `epitome tokenizer`.
@@ -67,6 +68,5 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             tokenizer.vocab_size()
         ));
     }
-    println!("{} entries in {}", tokenizer.vocab_size(), arguments.output.display());
-    Ok(())
+    print(&format!("{} entries in {}", tokenizer.vocab_size(), arguments.output.display()))
 }

@@ -8,6 +8,7 @@ use epitome_train::{Event, RunConfig};
 use indicatif::ProgressBar;
 
 use crate::failure::{usage, warn};
+use crate::output::print;
 use crate::progress;
 
 /// Options of `epitome train`.
@@ -37,8 +38,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     display.bar.finish_and_clear();
     let outcome = outcome?;
     let validation = outcome.validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
-    println!("{} steps{validation}: {}", outcome.steps, outcome.directory.display());
-    Ok(())
+    print(&format!("{} steps{validation}: {}", outcome.steps, outcome.directory.display()))
 }
 
 /// A bar with the loss and the speed; on anything but a terminal only the lines that matter.
