@@ -11,6 +11,8 @@ MODELS = 30
 CASES_PER_MODEL = 5
 LONGEST = 48
 TOLERANCE = 1e-4
+# The library cannot tell this from no `max_length` at all, and then allows that many *new* tokens.
+LIBRARY_MAX_LENGTH = 20
 
 
 def draw_model(rng):
@@ -29,6 +31,8 @@ def draw_options(rng, vocab):
     beams = rng.choice([1, 2, 3, 4, 4, 5])
     limit = rng.choice([rng.randint(3, 12), rng.randint(12, 32)])
     options = {"num_beams": beams, rng.choice(["max_length", "max_new_tokens"]): limit}
+    if options.get("max_length") == LIBRARY_MAX_LENGTH:
+        options["max_length"] += 1
     if beams > 1:
         options["early_stopping"] = rng.choice([True, False, "never"])
         options["num_return_sequences"] = rng.choice([1, rng.randint(1, beams)])
