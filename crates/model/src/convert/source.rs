@@ -1,4 +1,4 @@
-//! Turning BART models and allenai's Longformer encoder-decoders into LED model directories.
+//! A BART model or an allenai Longformer encoder-decoder, read as LED.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -7,25 +7,16 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value};
 
+use super::ConvertOptions;
 use crate::load::Files;
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
-use crate::{AttentionWindow, Config, Error, ParameterKind, Result, SavedDtype, Weights, parameter_shapes};
+use crate::{AttentionWindow, Config, Error, ParameterKind, Result, Weights, parameter_shapes};
 
 /// Rows in front of BART's position tables that LED does not have (semantics B3).
 const POSITION_OFFSET: usize = 2;
 /// Encoder positions and two-sided window of the released LED models, for BART models, which have neither.
 const LED_ENCODER_POSITIONS: usize = 16_384;
 const LED_ATTENTION_WINDOW: usize = 1_024;
-/// Files that go along unchanged.
-const COMPANIONS: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-];
 /// Fields of BART's and allenai's configurations that mean nothing to LED.
 const DROPPED_FIELDS: [&str; 15] = [
     "_name_or_path",
@@ -45,84 +36,19 @@ const DROPPED_FIELDS: [&str; 15] = [
     "transformers_version",
 ];
 
-/// What may be chosen in a conversion.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct ConvertOptions {
-    /// Rows of the encoder's position table: the source's are tiled or cut. By default 16,384 for BART, and as many as
-    /// there are for allenai's models.
-    pub max_encoder_positions: Option<usize>,
-    /// Two-sided window of every encoder layer. By default 1,024 for BART, and the model's own for allenai's.
-    pub attention_window: Option<usize>,
-}
-
-/// What a conversion has made.
-#[derive(Clone, Debug)]
-pub struct Converted {
-    /// The architecture written.
-    pub config: Config,
-    /// `BART` or `allenai Longformer encoder-decoder`.
-    pub family: &'static str,
-    /// Position rows of the source's encoder, without the leading two.
-    pub source_positions: usize,
-    /// Tensors of the source that LED has no place for.
-    pub ignored: Vec<String>,
-    /// Tokenizer and generation files copied.
-    pub copied: Vec<&'static str>,
-}
-
-/// Reads the BART or allenai model in `from` and writes a LED model directory to `output` (semantics B3, B4): the two
-/// leading position rows are dropped and the rest tiled, and where the source has no `*_global` projections they start as
-/// copies of the local ones.
-///
-/// # Errors
-/// When `from` is not such a model, one of its tensors is missing or has a wrong shape, or `output` cannot be written.
-pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Converted> {
-    let source = Source::open(from)?;
-    let config = source.led_config(options)?;
-    fs::create_dir_all(output).map_err(Error::io(output))?;
-    if same_directory(from, output) {
-        return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
-    }
-    let (weights, ignored) = source.led_weights(&config)?;
-    config.save(output)?;
-    weights.save(output, SavedDtype::F32)?;
-    Ok(Converted {
-        family: source.family(),
-        source_positions: source.encoder_positions,
-        ignored,
-        copied: copy_companions(from, output)?,
-        config,
-    })
-}
-
-fn same_directory(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-fn copy_companions(from: &Path, output: &Path) -> Result<Vec<&'static str>> {
-    let mut copied = Vec::new();
-    for name in COMPANIONS {
-        let source = from.join(name);
-        if source.exists() {
-            fs::copy(&source, output.join(name)).map_err(Error::io(&source))?;
-            copied.push(name);
-        }
-    }
-    Ok(copied)
-}
-
 /// A model to convert.
-struct Source {
+pub(super) struct Source {
     directory: PathBuf,
     fields: Map<String, Value>,
     files: Files,
     names: BTreeSet<String>,
     longformer: bool,
-    encoder_positions: usize,
+    /// Rows of the encoder's position table, without the leading two.
+    pub(super) encoder_positions: usize,
 }
 
 impl Source {
-    fn open(directory: &Path) -> Result<Self> {
+    pub(super) fn open(directory: &Path) -> Result<Self> {
         let path = directory.join("config.json");
         let fields = read_fields(&path)?;
         refuse_other_layouts(&fields).map_err(|message| Error::config(&path, message))?;
@@ -136,11 +62,11 @@ impl Source {
         Ok(source)
     }
 
-    fn family(&self) -> &'static str {
+    pub(super) fn family(&self) -> &'static str {
         if self.longformer { "allenai Longformer encoder-decoder" } else { "BART" }
     }
 
-    fn led_config(&self, options: ConvertOptions) -> Result<Config> {
+    pub(super) fn led_config(&self, options: ConvertOptions) -> Result<Config> {
         let path = self.directory.join("config.json");
         let complain = |message: String| Error::config(&path, message);
         let default_positions = if self.longformer { self.encoder_positions } else { LED_ENCODER_POSITIONS };
@@ -181,7 +107,7 @@ impl Source {
     }
 
     /// All tensors of the LED model, and the names of the source's tensors that went nowhere.
-    fn led_weights(&self, config: &Config) -> Result<(Weights, Vec<String>)> {
+    pub(super) fn led_weights(&self, config: &Config) -> Result<(Weights, Vec<String>)> {
         let mut used = BTreeSet::new();
         let mut tensors = BTreeMap::new();
         for parameter in parameter_shapes(config) {
