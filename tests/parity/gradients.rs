@@ -1,0 +1,93 @@
+//! Losses and gradients of every parameter.
+
+use std::collections::HashMap;
+
+use epitome_kernels::DropoutKey;
+use epitome_model::{Config, Dropouts, Parameters};
+use epitome_train::{Batch, Gradients, Pass, Twins, accumulate_gradients};
+use serde::Deserialize;
+
+use crate::fixture::{Case, Pair, cases, flat, tensors};
+
+#[derive(Deserialize)]
+struct Expected {
+    documents: Vec<Pair>,
+    losses: HashMap<String, f64>,
+    vanishing: Vec<String>,
+    without_gradient: Vec<String>,
+}
+
+const TOLERANCE: f32 = 1e-4;
+
+fn pass(smoothing: f64, tokens: usize) -> Pass {
+    Pass { dropouts: None, label_smoothing: smoothing, scale: 1.0 / tokens as f64, gradient_checkpointing: true }
+}
+
+fn twins(case: &Case<Expected>) -> (Config, Twins) {
+    let config = case.config();
+    let parameters = Parameters::new(&case.weights()).unwrap();
+    (config.clone(), Twins::new(&config, parameters).unwrap())
+}
+
+fn batch(case: &Case<Expected>, config: &Config) -> Batch {
+    let examples: Vec<_> = case.rest.documents.iter().map(Pair::example).collect();
+    Batch::new(&examples, config).unwrap()
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |largest, value| largest.max(value.abs()))
+}
+
+#[test]
+fn every_parameter_has_the_reference_s_gradient() {
+    let stored = tensors("gradients");
+    for case in cases::<Expected>("gradients") {
+        let (config, twins) = twins(&case);
+        let batch = batch(&case, &config);
+        for (smoothing, expected_loss) in &case.rest.losses {
+            let mut gradients = Gradients::default();
+            let pass = pass(smoothing.parse().unwrap(), batch.target_tokens());
+            let loss = accumulate_gradients(&twins, &batch, pass, &mut gradients).unwrap();
+            let mean = loss.loss / batch.target_tokens() as f64;
+            assert!((mean - expected_loss).abs() < 1e-4, "{}: loss {mean}, expected {expected_loss}", case.name);
+            let biggest = gradients.iter().map(|(_, gradient)| largest(&flat(gradient))).fold(0.0, f32::max);
+            for (name, _) in twins.parameters().iter() {
+                let what = format!("{} {smoothing} {name}", case.name);
+                let found = gradients.get(name).map(flat);
+                if case.rest.without_gradient.iter().any(|without| without == name) {
+                    assert!(found.is_none(), "{what}: a parameter that takes no part has a gradient");
+                    continue;
+                }
+                let found = found.unwrap_or_else(|| panic!("{what}: no gradient"));
+                if case.rest.vanishing.iter().any(|vanishing| vanishing == name) {
+                    assert!(largest(&found) <= 1e-5 * biggest, "{what}: {}", largest(&found));
+                    continue;
+                }
+                let expected = flat(&stored[&format!("{}.{smoothing}.{name}", case.name)]);
+                let scale = largest(&expected);
+                let difference = found.iter().zip(&expected).map(|(f, e)| (f - e).abs()).fold(0.0, f32::max);
+                assert!(scale > 0.0 && largest(&found) > 0.0, "{what}: all zero");
+                assert!(difference <= TOLERANCE * scale, "{what}: off by {difference} of {scale}");
+            }
+        }
+    }
+}
+
+/// Recomputation must not change a bit, dropout included: masks are functions of their place.
+#[test]
+fn recomputation_gives_identical_gradients() {
+    for case in cases::<Expected>("gradients") {
+        let (config, twins) = twins(&case);
+        let batch = batch(&case, &config);
+        let dropped = Config { dropout: 0.3, attention_dropout: 0.2, activation_dropout: 0.1, ..config };
+        let run = |gradient_checkpointing| {
+            let mut gradients = Gradients::default();
+            let dropouts = Some(Dropouts::new(&dropped, DropoutKey::new(5)));
+            let pass = Pass { dropouts, gradient_checkpointing, ..pass(0.1, batch.target_tokens()) };
+            let loss = accumulate_gradients(&twins, &batch, pass, &mut gradients).unwrap().loss;
+            let all: Vec<_> = gradients.iter().map(|(name, gradient)| (name.to_owned(), flat(gradient))).collect();
+            (loss, all)
+        };
+        assert!(run(true) == run(false), "{}: recomputation changed something", case.name);
+    }
+}

@@ -1,0 +1,10 @@
+//! The reference's numbers, from the fixtures that `tests/reference` makes.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+mod fixture;
+mod forward;
+mod generate;
+mod gradients;
+mod models;
+mod overfit;
+mod training;
