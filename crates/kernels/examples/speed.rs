@@ -8,6 +8,9 @@ use epitome_kernels::{
 };
 use std::time::Instant;
 
+#[global_allocator]
+static ALLOCATOR: epitome_kernels::ReusingAllocator = epitome_kernels::ReusingAllocator::new();
+
 const HEADS: usize = 12;
 const HEAD_SIZE: usize = 64;
 const WIDTH: usize = HEADS * HEAD_SIZE;

@@ -9,6 +9,8 @@
 //! | `segments`, `visibility`, `random` | documents of a batch, masks of attention, counter-based dropout |
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
+//! | `cache` | attention over the past of each hypothesis of a search |
+//! | `memory` | a global allocator that keeps large blocks, so that results are not paged in anew each time |
 //!
 //! | operation | in the graph |
 //! |---|---|
@@ -17,18 +19,21 @@
 //! | [`set_rows`], [`gather_rows`], [`pull_back`] | yes |
 //! | [`embed`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
 //! | [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`], [`adamw_step`] | no |
+//! | [`cached_attention`] | no |
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
 //! is not f32 or when it is not on the CPU.
 
 mod cache;
 mod cpu;
+mod memory;
 mod ops;
 mod random;
 mod segments;
 mod visibility;
 
 pub use cache::{KeyValueRows, cached_attention};
+pub use memory::ReusingAllocator;
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{attention, banded_attention};
 pub use ops::cross_entropy::{Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
