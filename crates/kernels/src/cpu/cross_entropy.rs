@@ -3,7 +3,7 @@
 //! with a target take part.
 
 use super::math::{dispatch, exp, larger};
-use super::matmul::{Matrix, Threads, matmul};
+use super::matmul::{Matrix, matmul};
 use rayon::prelude::*;
 
 /// Logits of one chunk, in values (64 MiB).
@@ -55,12 +55,12 @@ impl Head<'_> {
             let dz = Matrix::new(probabilities, active.len(), self.vocabulary);
             gathered.resize(active.len() * self.width, 0.0);
             let table = Matrix::new(self.table, self.vocabulary, self.width);
-            matmul(&mut gathered, dz, table, false, Threads::All);
+            matmul(&mut gathered, dz, table, false);
             for ((row, _), values) in active.iter().zip(gathered.chunks_exact(self.width)) {
                 hidden_gradient[row * self.width..][..self.width].copy_from_slice(values);
             }
             let hidden = Matrix::new(hidden, active.len(), self.width);
-            matmul(table_gradient, dz.transposed(), hidden, true, Threads::All);
+            matmul(table_gradient, dz.transposed(), hidden, true);
         });
         (losses, hidden_gradient)
     }
@@ -79,7 +79,7 @@ impl Head<'_> {
             }
             let logits = &mut logits[..active.len() * self.vocabulary];
             let table = Matrix::new(self.table, self.vocabulary, self.width).transposed();
-            matmul(logits, Matrix::new(&hidden, active.len(), self.width), table, false, Threads::All);
+            matmul(logits, Matrix::new(&hidden, active.len(), self.width), table, false);
             logits
                 .par_chunks_exact_mut(self.vocabulary)
                 .zip(losses.par_iter_mut())

@@ -1,6 +1,7 @@
 //! y = x W^T + b with its gradients: `dx = dy W`, `dW = dy^T x`, `db = sum over rows of dy`.
 
-use super::matmul::{Matrix, Threads, matmul};
+use super::few_rows;
+use super::matmul::{Matrix, matmul};
 use rayon::prelude::*;
 
 /// Rows whose output is initialised with the bias by one task, and summed by one task in the bias gradient.
@@ -16,6 +17,9 @@ pub(crate) struct Sizes {
 
 pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, sizes: Sizes) -> Vec<f32> {
     let Sizes { rows, inputs, outputs } = sizes;
+    if few_rows::fits(sizes) {
+        return few_rows::forward(x, weight, bias, sizes);
+    }
     let mut y = vec![0.0; rows * outputs];
     if outputs == 0 {
         return y;
@@ -26,7 +30,7 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, sizes: Si
         });
     }
     let weight = Matrix::new(weight, outputs, inputs).transposed();
-    matmul(&mut y, Matrix::new(x, rows, inputs), weight, bias.is_some(), Threads::All);
+    matmul(&mut y, Matrix::new(x, rows, inputs), weight, bias.is_some());
     y
 }
 
@@ -34,7 +38,7 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, sizes: Si
 pub(crate) fn input_gradient(dy: &[f32], weight: &[f32], sizes: Sizes) -> Vec<f32> {
     let Sizes { rows, inputs, outputs } = sizes;
     let mut dx = vec![0.0; rows * inputs];
-    matmul(&mut dx, Matrix::new(dy, rows, outputs), Matrix::new(weight, outputs, inputs), false, Threads::All);
+    matmul(&mut dx, Matrix::new(dy, rows, outputs), Matrix::new(weight, outputs, inputs), false);
     dx
 }
 
@@ -43,7 +47,7 @@ pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], sizes: Sizes) -> Vec<f32> {
     let Sizes { rows, inputs, outputs } = sizes;
     let mut dw = vec![0.0; outputs * inputs];
     let dy = Matrix::new(dy, rows, outputs).transposed();
-    matmul(&mut dw, dy, Matrix::new(x, rows, inputs), false, Threads::All);
+    matmul(&mut dw, dy, Matrix::new(x, rows, inputs), false);
     dw
 }
 

@@ -1,4 +1,5 @@
-//! The large matrix product: the `gemm` crate behind a safe function.
+//! The large matrix product: the `gemm` crate behind a safe function. It uses all of rayon's threads (small products
+//! one), so it is not for the inside of a parallel loop.
 
 use gemm::Parallelism;
 
@@ -31,13 +32,9 @@ impl<'a> Matrix<'a> {
 }
 
 /// `target = left right`, or `target += left right` when `accumulate`; target row-major [m, n].
-pub(crate) fn matmul(target: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, accumulate: bool, threads: Threads) {
+pub(crate) fn matmul(target: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
     assert_eq!(left.columns, right.rows, "inner dimensions of a matrix product");
     assert_eq!(target.len(), left.rows * right.columns, "size of a matrix product's target");
-    let parallelism = match threads {
-        Threads::All => Parallelism::Rayon(0),
-        Threads::One => Parallelism::None,
-    };
     // SAFETY: the constructors checked that every (i, j) of both operands lies in its slice, the assertion above that
     // the target holds m x n values; the target is borrowed mutably, so it overlaps neither operand.
     unsafe {
@@ -60,16 +57,7 @@ pub(crate) fn matmul(target: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, ac
             false,
             false,
             false,
-            parallelism,
+            Parallelism::Rayon(0),
         );
     }
-}
-
-/// How many threads a product may use.
-#[derive(Clone, Copy)]
-pub(crate) enum Threads {
-    /// All of rayon's.
-    All,
-    /// The calling one: inside a parallel loop.
-    One,
 }

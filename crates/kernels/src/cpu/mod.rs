@@ -5,6 +5,7 @@ pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
+mod few_rows;
 pub(crate) mod global_attention;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;

@@ -12,9 +12,24 @@ fn linear_reference(x: &[f64], weight: &[f64], bias: &[f64], inputs: usize) -> V
     y
 }
 
+/// Rows, inputs, outputs: one row, the few rows of decoding with and without whole vectors, many rows.
+const SIZES: [(usize, usize, usize); 11] = [
+    (1, 1, 1),
+    (1, 70, 33),
+    (2, 8, 3),
+    (3, 513, 2),
+    (4, 64, 1100),
+    (5, 17, 40),
+    (7, 15, 5),
+    (8, 32, 9),
+    (15, 100, 7),
+    (17, 30, 7),
+    (300, 64, 48),
+];
+
 #[test]
 fn linear_and_its_gradients() {
-    for (rows, inputs, outputs) in [(1, 1, 1), (1, 70, 33), (5, 17, 40), (300, 64, 48), (3, 513, 2)] {
+    for (rows, inputs, outputs) in SIZES {
         let mut numbers = Numbers::seeded((rows * inputs * outputs) as u64);
         let (x, weight) = (numbers.vector(rows * inputs), numbers.vector(outputs * inputs));
         let (bias, dy) = (numbers.vector(outputs), numbers.vector(rows * outputs));
