@@ -253,12 +253,12 @@ fn token_ids<'a>(
 }
 
 fn num_return_sequences(layers: &Layers, num_beams: usize) -> Result<usize> {
-    layers
-        .pick("num_return_sequences", |options| options.num_return_sequences, 1)
-        .require(|&count| count >= 1, "at least one hypothesis is returned")
-        .and_then(|count| {
-            let setting = layers.pick("num_return_sequences", |options| options.num_return_sequences, 1);
-            setting.require(|&count| count <= num_beams, &format!("num_beams is {num_beams}: raise num_beams"))?;
-            Ok(count)
-        })
+    let count = layers.pick("num_return_sequences", |options| options.num_return_sequences, 1);
+    match count.value {
+        0 => Err(count.refuse("is 0, but at least one hypothesis is returned")),
+        more if more > num_beams => {
+            Err(count.refuse(format!("is {more}, but num_beams is {num_beams}; raise num_beams to that at least")))
+        }
+        _ => Ok(count.value),
+    }
 }

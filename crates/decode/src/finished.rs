@@ -47,3 +47,64 @@ impl Finished {
         self.slots
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::GenerationOptions;
+
+    /// Whether the search ends after 4 of at most 16 tokens, with two beams, these finished scores and this running sum.
+    #[track_caller]
+    fn check(early_stopping: EarlyStopping, length_penalty: f64, finished: &[f32], best_running: f32, ends: bool) {
+        let options = GenerationOptions {
+            num_beams: Some(2),
+            max_new_tokens: Some(16),
+            early_stopping: Some(early_stopping),
+            length_penalty: Some(length_penalty),
+            ..GenerationOptions::default()
+        };
+        let (config, _) = GenerationConfig::resolve(&[&options], 1024).expect("the options fit together");
+        let mut slots = Finished::default();
+        for &score in finished {
+            slots.offer(Hypothesis { tokens: vec![2], score }, &config);
+        }
+        assert_eq!(slots.ends_search(best_running, 4, &config), ends);
+    }
+
+    #[test]
+    fn the_search_ends_when_the_stopping_rule_says_so() {
+        use EarlyStopping::{False, Never, True};
+        // An empty slot can always be filled.
+        check(False, 1.0, &[-0.1], -4.0, false);
+        check(True, 1.0, &[-0.1], -4.0, false);
+        check(False, 1.0, &[-0.1], f32::NEG_INFINITY, true);
+        // Two full slots end it at once, or against -4 / 4 at the present length.
+        check(True, 1.0, &[-0.1, -9.0], -4.0, true);
+        check(False, 1.0, &[-0.1, -1.1], -4.0, false);
+        check(False, 1.0, &[-0.1, -1.0], -4.0, true);
+        check(False, 1.0, &[-0.1, -0.9], -4.0, true);
+        // Only the best two count.
+        check(False, 1.0, &[-9.0, -0.9, -0.1], -4.0, true);
+        // With patience the greatest length counts, -4 / 16, unless length is punished.
+        check(Never, 1.0, &[-0.1, -0.3], -4.0, false);
+        check(Never, 1.0, &[-0.1, -0.2], -4.0, true);
+        check(Never, -1.0, &[-0.1, -17.0], -4.0, false);
+        check(Never, -1.0, &[-0.1, -15.0], -4.0, true);
+        check(Never, 0.0, &[-0.1, -5.0], -4.0, false);
+    }
+
+    #[test]
+    fn of_equal_scores_the_first_is_ahead() {
+        let (config, _) = GenerationConfig::resolve(
+            &[&GenerationOptions { num_beams: Some(2), ..GenerationOptions::default() }],
+            1024,
+        )
+        .expect("the options fit together");
+        let mut slots = Finished::default();
+        for (token, score) in [(1, -1.0), (2, -1.0), (3, -1.0), (4, -0.5)] {
+            slots.offer(Hypothesis { tokens: vec![token], score }, &config);
+        }
+        let tokens: Vec<u32> = slots.into_best(2).iter().map(|hypothesis| hypothesis.tokens[0]).collect();
+        assert_eq!(tokens, [4, 1]);
+    }
+}

@@ -1,5 +1,7 @@
 //! Layers of generation options: precedence, defaults, contradictions, and files as they are found on the hub.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::path::Path;
 
 use epitome_decode::{EarlyStopping, Error, GenerationConfig, GenerationOptions, TokenIds};
@@ -101,12 +103,20 @@ fn refused(command_line: &str, generation_config: &str, parts: &[&str]) {
 #[test]
 fn contradictions_name_the_option_and_where_it_comes_from() {
     refused(r#"{"num_beams": 0}"#, "{}", &["num_beams", "the command line", "at least one"]);
-    refused("{}", r#"{"num_return_sequences": 5}"#, &["num_return_sequences", "generation_config.json", "num_beams is 4"]);
+    refused(
+        "{}",
+        r#"{"num_return_sequences": 5}"#,
+        &["num_return_sequences", "generation_config.json", "num_beams is 4"],
+    );
     refused(r#"{"num_beams": 1, "num_return_sequences": 2}"#, "{}", &["num_return_sequences", "num_beams is 1"]);
     refused(r#"{"num_return_sequences": 0}"#, "{}", &["num_return_sequences"]);
     refused(r#"{"max_new_tokens": 0}"#, "{}", &["max_new_tokens", "the command line"]);
     refused(r#"{"max_length": 1}"#, "{}", &["max_length", "no room"]);
-    refused(r#"{"min_length": 600}"#, "{}", &["min_length", "the command line", "max_length (from config.json) allows 512"]);
+    refused(
+        r#"{"min_length": 600}"#,
+        "{}",
+        &["min_length", "the command line", "max_length (from config.json) allows 512"],
+    );
     refused("{}", r#"{"min_new_tokens": 30, "max_length": 20}"#, &["min_new_tokens", "31", "max_length", "20"]);
     refused(r#"{"repetition_penalty": 0}"#, "{}", &["repetition_penalty", "greater than 0"]);
     refused(r#"{"encoder_repetition_penalty": -1}"#, "{}", &["encoder_repetition_penalty", "greater than 0"]);

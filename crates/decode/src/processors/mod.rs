@@ -82,3 +82,69 @@ fn forbid(tokens: &[u32], scores: &mut [f32]) {
         scores[token as usize] = f32::NEG_INFINITY;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Which of eight tokens a rule forbids after `tokens`.
+    #[track_caller]
+    fn check(rule: &impl LogitsProcessor, tokens: &[u32], forbidden: &[u32]) {
+        let mut scores = [-1.0; 8];
+        rule.process(tokens, &mut scores);
+        let found: Vec<u32> = (0..8).filter(|&token| scores[token as usize] == f32::NEG_INFINITY).collect();
+        assert_eq!(found, forbidden, "after {tokens:?}");
+    }
+
+    #[test]
+    fn repeated_ngrams() {
+        check(&NoRepeatNGram::new(1), &[2, 0, 5], &[0, 2, 5]);
+        check(&NoRepeatNGram::new(2), &[2], &[]);
+        check(&NoRepeatNGram::new(2), &[2, 4, 3, 2], &[4]);
+        check(&NoRepeatNGram::new(2), &[2, 4, 2, 5, 2], &[4, 5]);
+        check(&NoRepeatNGram::new(3), &[2, 4, 3, 2, 4], &[3]);
+        check(&NoRepeatNGram::new(3), &[2, 4, 3, 4], &[]);
+        check(&NoRepeatNGram::new(9), &[2, 4, 3, 4], &[]);
+    }
+
+    #[test]
+    fn ngrams_of_the_document() {
+        let document = [2, 4, 3, 4, 6, 4, 70];
+        check(&EncoderNoRepeatNGram::new(1, &document), &[0], &[2, 3, 4, 6]);
+        check(&EncoderNoRepeatNGram::new(2, &document), &[0, 4], &[3, 6]);
+        check(&EncoderNoRepeatNGram::new(3, &document), &[4], &[]);
+        check(&EncoderNoRepeatNGram::new(3, &document), &[0, 3, 4], &[6]);
+        check(&EncoderNoRepeatNGram::new(8, &document), &[2, 4, 3, 4, 6, 4, 70], &[]);
+    }
+
+    #[test]
+    fn bad_words() {
+        let words = [vec![3], vec![2], vec![4, 5], vec![0, 4, 6], vec![4, 2]];
+        let rule = NoBadWords::new(&words, &[2]);
+        check(&rule, &[0], &[3]);
+        check(&rule, &[0, 4], &[2, 3, 5]);
+        check(&rule, &[1, 0, 4], &[2, 3, 5, 6]);
+        check(&rule, &[1, 0, 4, 1], &[3]);
+        check(&NoBadWords::new(&[vec![0, 4]], &[2]), &[0], &[]);
+    }
+
+    #[test]
+    fn least_length_and_forced_tokens() {
+        check(&MinLength::new(3, &[2, 7]), &[0, 1], &[2, 7]);
+        check(&MinLength::new(3, &[2, 7]), &[0, 1, 1], &[]);
+        check(&ForcedBosToken::new(5), &[0], &[0, 1, 2, 3, 4, 6, 7]);
+        check(&ForcedBosToken::new(5), &[0, 5], &[]);
+        check(&ForcedEosToken::new(4, &[2, 3]), &[0, 1], &[]);
+        check(&ForcedEosToken::new(4, &[2, 3]), &[0, 1, 1], &[0, 1, 4, 5, 6, 7]);
+    }
+
+    #[test]
+    fn penalties_act_once_on_each_token_and_on_both_signs() {
+        let mut scores = [-1.0, 4.0, 0.0, -3.0];
+        RepetitionPenalty::new(2.0).process(&[0, 1, 1, 0, 1], &mut scores);
+        assert_eq!(scores, [-2.0, 2.0, 0.0, -3.0]);
+        let mut scores = [-1.0, 4.0, 0.0, -3.0];
+        EncoderRepetitionPenalty::new(2.0, &[0, 1, 1, 90]).process(&[3], &mut scores);
+        assert_eq!(scores, [-0.5, 8.0, 0.0, -3.0]);
+    }
+}

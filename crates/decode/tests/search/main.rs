@@ -1,5 +1,7 @@
 //! The searches against `transformers`, against brute force, and against themselves in other batches.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod batches;
 mod brute_force;
 mod dead_ends;
