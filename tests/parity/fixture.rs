@@ -7,17 +7,17 @@ use std::path::{Path, PathBuf};
 use candle_core::{Device, Tensor};
 use epitome_data::Example;
 use epitome_model::{Config, Documents, Led, ParameterKind, Weights};
-use serde::de::DeserializeOwned;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 /// A case of one of the JSON files; `T` holds the fields that only this kind has.
 #[derive(Deserialize)]
-pub struct Case<T> {
-    pub name: String,
+pub(crate) struct Case<T> {
+    pub(crate) name: String,
     config: serde_json::Value,
     weights: Hashed,
     #[serde(flatten)]
-    pub rest: T,
+    pub(crate) rest: T,
 }
 
 /// What weights are computed from; see `tests/reference/README.md`.
@@ -33,14 +33,14 @@ struct Hashed {
 
 /// A tokenized record with a target.
 #[derive(Clone, Deserialize)]
-pub struct Pair {
-    pub input_ids: Vec<u32>,
-    pub global_positions: Vec<usize>,
-    pub labels: Vec<i64>,
+pub(crate) struct Pair {
+    pub(crate) input_ids: Vec<u32>,
+    pub(crate) global_positions: Vec<usize>,
+    pub(crate) labels: Vec<i64>,
 }
 
 impl Pair {
-    pub fn example(&self) -> Example {
+    pub(crate) fn example(&self) -> Example {
         Example {
             id: "fixture".into(),
             input_ids: self.input_ids.clone(),
@@ -50,12 +50,12 @@ impl Pair {
     }
 }
 
-pub fn directory() -> PathBuf {
+pub(crate) fn directory() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures")
 }
 
 /// The cases of `name.json`.
-pub fn cases<T: DeserializeOwned>(name: &str) -> Vec<Case<T>> {
+pub(crate) fn cases<T: DeserializeOwned>(name: &str) -> Vec<Case<T>> {
     #[derive(Deserialize)]
     struct File<T> {
         cases: Vec<Case<T>>,
@@ -65,16 +65,16 @@ pub fn cases<T: DeserializeOwned>(name: &str) -> Vec<Case<T>> {
 }
 
 /// The tensors of `name.safetensors`.
-pub fn tensors(name: &str) -> HashMap<String, Tensor> {
+pub(crate) fn tensors(name: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(directory().join(format!("{name}.safetensors")), &Device::Cpu).unwrap()
 }
 
 impl<T> Case<T> {
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config::from_json(&self.config.to_string(), Path::new("fixture")).unwrap()
     }
 
-    pub fn weights(&self) -> Weights {
+    pub(crate) fn weights(&self) -> Weights {
         let config = self.config();
         let eos = config.eos_token_id as usize;
         Weights::from_values(&config, Path::new("fixture"), |parameter| {
@@ -89,7 +89,7 @@ impl<T> Case<T> {
         .unwrap()
     }
 
-    pub fn led(&self) -> Led {
+    pub(crate) fn led(&self) -> Led {
         Led::load(&self.config(), &self.weights()).unwrap()
     }
 }
@@ -117,8 +117,7 @@ impl Hashed {
 }
 
 fn fnv1a(text: &str) -> u64 {
-    text.bytes()
-        .fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
+    text.bytes().fold(0xCBF2_9CE4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01B3))
 }
 
 fn finalize(mut z: u64) -> u64 {
@@ -127,17 +126,17 @@ fn finalize(mut z: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-pub fn documents<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Documents {
+pub(crate) fn documents<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Documents {
     Documents::new(pairs.into_iter().map(|pair| (pair.input_ids.as_slice(), pair.global_positions.as_slice()))).unwrap()
 }
 
-pub fn flat(tensor: &Tensor) -> Vec<f32> {
+pub(crate) fn flat(tensor: &Tensor) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
 /// Asserts that no element differs by more than `tolerance`.
 #[track_caller]
-pub fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+pub(crate) fn assert_close(found: &[f32], expected: &[f32], tolerance: f32, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: lengths");
     for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
         // Written so that a NaN fails.

@@ -29,8 +29,7 @@ fn run(led: &Led, documents_: &[Document]) -> (Vec<f32>, Vec<f32>) {
     let encoded = led.encode(&sources).unwrap();
     let examples: Vec<_> = pairs.iter().map(Pair::example).collect();
     let batch = Batch::new(&examples, led.config()).unwrap();
-    let hidden =
-        led.decoder().forward(&batch.decoder_ids, &batch.targets, &encoded, sources.segments()).unwrap();
+    let hidden = led.decoder().forward(&batch.decoder_ids, &batch.targets, &encoded, sources.segments()).unwrap();
     let rows = encoded.to_vec2::<f32>().unwrap();
     let states = documents_
         .iter()

@@ -3,14 +3,11 @@
 use std::path::Path;
 
 use epitome_data::{Record, Source, Target, Tokenizer};
-use epitome_kernels::{self as kernels, Segments};
+use epitome_kernels::{self as kernels, IGNORE_INDEX, Segments};
 use epitome_model::{Config, Documents, Led, Weights};
 use serde::Serialize;
 
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
-
-/// Labels with this value are not scored.
-const IGNORE_INDEX: i64 = -100;
 
 /// A model with its tokenizer and its generation settings.
 #[derive(Debug)]
@@ -208,7 +205,7 @@ impl Summarizer {
         let labels: Vec<&[i64]> = pairs.iter().map(|(_, target)| target.labels.as_slice()).collect();
         let lengths: Vec<usize> = labels.iter().map(|labels| labels.len()).collect();
         let targets = Segments::from_lengths(&lengths);
-        let inputs: Vec<u32> = labels.iter().flat_map(|labels| self.decoder_inputs(labels)).collect();
+        let inputs: Vec<u32> = labels.iter().flat_map(|labels| self.led.config().decoder_inputs(labels)).collect();
         let hidden = self.led.decoder().forward(&inputs, &targets, &encoded, documents.segments())?;
         let packed = labels.concat();
         let bias = Some(self.led.final_logits_bias());
@@ -218,14 +215,6 @@ impl Summarizer {
             range.filter(|&row| packed[row] != IGNORE_INDEX).map(|row| scores[row]).collect()
         };
         Ok(targets.ranges().map(counted).collect())
-    }
-
-    /// The start token and the labels but the last (semantics C2); ignored labels are read as padding.
-    fn decoder_inputs(&self, labels: &[i64]) -> Vec<u32> {
-        let config = self.led.config();
-        let previous = labels.iter().take(labels.len().saturating_sub(1));
-        let ids = previous.map(|&label| if label == IGNORE_INDEX { config.pad_token_id } else { label as u32 });
-        std::iter::once(config.decoder_start_token_id).chain(ids).take(labels.len()).collect()
     }
 }
 

@@ -36,7 +36,7 @@ pub use cache::{KeyValueRows, cached_attention};
 pub use memory::ReusingAllocator;
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{attention, banded_attention};
-pub use ops::cross_entropy::{Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
+pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
 pub use ops::elementwise::{add_assign, dropout, gelu, pull_back, scale_assign, sum_of_squares};
 pub use ops::global_attention::global_attention;
 pub use ops::layer_norm::{add_layer_norm, layer_norm};

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use epitome_kernels::IGNORE_INDEX;
+
 use crate::{Error, Result, replace_file};
 
 /// The two-sided attention window: one for all encoder layers or one per layer. A window of `w` lets token i see tokens
@@ -139,6 +141,14 @@ impl Config {
         let mut text = serde_json::to_string_pretty(&saved).expect("a config has only string keys");
         text.push('\n');
         replace_file(&path, |temporary| fs::write(temporary, &text).map_err(Error::io(&path)))
+    }
+
+    /// What the decoder reads when it is to predict `labels`: the start token and the labels but the last, ignored ones as
+    /// padding (semantics C2).
+    pub fn decoder_inputs(&self, labels: &[i64]) -> Vec<u32> {
+        let previous = &labels[..labels.len().saturating_sub(1)];
+        let ids = previous.iter().map(|&label| if label == IGNORE_INDEX { self.pad_token_id } else { label as u32 });
+        std::iter::once(self.decoder_start_token_id).chain(ids).take(labels.len()).collect()
     }
 
     /// Keys on one side of each token in the encoder's layer `layer`.

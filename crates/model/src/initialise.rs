@@ -22,11 +22,7 @@ impl Weights {
     ///
     /// # Errors
     /// When `values` returns a wrong count for a shape.
-    pub fn from_values(
-        config: &Config,
-        origin: &Path,
-        values: impl Fn(&ParameterShape) -> Vec<f32>,
-    ) -> Result<Self> {
+    pub fn from_values(config: &Config, origin: &Path, values: impl Fn(&ParameterShape) -> Vec<f32>) -> Result<Self> {
         let tensors = parameter_shapes(config)
             .into_iter()
             .map(|parameter| {

@@ -43,6 +43,6 @@ pub use error::{Error, Result};
 pub use layers::Dropouts;
 pub use led::Led;
 pub use parameters::Parameters;
-pub use save::SavedDtype;
+pub use save::{COMPANION_FILES, SavedDtype};
 pub use schema::{ParameterKind, ParameterShape, parameter_shapes};
 pub use weights::Weights;

@@ -9,6 +9,17 @@ use safetensors::{Dtype, View};
 
 use crate::{Error, Result, Weights, replace_file};
 
+/// Files of a model directory besides configuration and weights, which go along unchanged when a model is saved anew.
+pub const COMPANION_FILES: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "generation_config.json",
+];
+
 /// The number type of saved weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SavedDtype {

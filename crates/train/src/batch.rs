@@ -1,11 +1,8 @@
 //! A micro-batch as the network takes it.
 
 use epitome_data::Example;
-use epitome_kernels::Segments;
+use epitome_kernels::{IGNORE_INDEX, Segments};
 use epitome_model::{Config, Documents, Error, Result};
-
-/// Label positions that do not count.
-const IGNORE_INDEX: i64 = -100;
 
 /// Documents with their targets, packed.
 #[derive(Clone, Debug)]
@@ -33,12 +30,7 @@ impl Batch {
         for example in examples {
             check(example, config)?;
             sources.push((example.input_ids.as_slice(), example.global_positions.as_slice()));
-            let previous = &example.labels[..example.labels.len() - 1];
-            decoder_ids.push(config.decoder_start_token_id);
-            decoder_ids.extend(previous.iter().map(|&label| match label {
-                IGNORE_INDEX => config.pad_token_id,
-                id => id as u32,
-            }));
+            decoder_ids.extend(config.decoder_inputs(&example.labels));
             lengths.push(example.labels.len());
             labels.extend_from_slice(&example.labels);
         }

@@ -4,22 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use epitome_data::Tokenizer;
-use epitome_model::{Config, Parameters, Weights};
+use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
 
 use crate::checkpoint::{self, Companions, TrainState};
 use crate::dataset::{self, Dataset};
 use crate::{Error, Optimizer, Result, RunConfig, Twins};
-
-/// Files of a model directory that travel with the weights.
-const COMPANIONS: [&str; 7] = [
-    "tokenizer.json",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-];
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -94,7 +83,7 @@ fn load_tokenizer(directory: Option<&Path>) -> Result<Option<Tokenizer>> {
 /// Tokenizer files, and the generation settings of the model that is fine-tuned.
 fn companion_files(config: &RunConfig) -> Vec<PathBuf> {
     let directories = [config.model.tokenizer.as_ref(), config.model.path.as_ref()];
-    COMPANIONS
+    COMPANION_FILES
         .iter()
         .filter_map(|file| {
             directories.iter().flatten().map(|directory| directory.join(file)).find(|path| path.exists())

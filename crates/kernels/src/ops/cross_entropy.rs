@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, bail};
 use std::sync::OnceLock;
 
 /// The target of a position that has none.
-const IGNORED: i64 = -100;
+pub const IGNORE_INDEX: i64 = -100;
 
 /// Cross-entropy of a batch, summed, not averaged: divide by the tokens of the whole optimizer step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -119,7 +119,7 @@ fn active_rows(hidden: &Tensor, table: &Tensor, targets: &[i64]) -> Result<Vec<(
     for (row, target) in targets.iter().enumerate() {
         match usize::try_from(*target) {
             Ok(target) if target < vocabulary => active.push((row, target)),
-            _ if *target == IGNORED => (),
+            _ if *target == IGNORE_INDEX => (),
             _ => bail!("cross_entropy: target {target} at position {row} is not in a vocabulary of {vocabulary}"),
         }
     }

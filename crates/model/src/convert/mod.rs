@@ -6,18 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
-use crate::{Config, Error, Result, SavedDtype};
-
-/// Files that go along unchanged.
-const COMPANIONS: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-];
+use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype};
 
 /// What may be chosen in a conversion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +64,7 @@ fn same_directory(one: &Path, other: &Path) -> bool {
 
 fn copy_companions(from: &Path, output: &Path) -> Result<Vec<&'static str>> {
     let mut copied = Vec::new();
-    for name in COMPANIONS {
+    for name in COMPANION_FILES {
         let source = from.join(name);
         if source.exists() {
             fs::copy(&source, output.join(name)).map_err(Error::io(&source))?;
