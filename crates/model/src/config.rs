@@ -215,7 +215,7 @@ impl Config {
             ("encoder_attention_heads", self.encoder_attention_heads),
             ("decoder_attention_heads", self.decoder_attention_heads),
         ] {
-            if heads == 0 || self.d_model % heads != 0 {
+            if heads == 0 || !self.d_model.is_multiple_of(heads) {
                 return Err(format!("{name} is {heads}, which does not divide d_model {}", self.d_model));
             }
         }
@@ -234,7 +234,7 @@ impl Config {
                 ));
             }
         };
-        match windows.iter().find(|&&window| window == 0 || window % 2 == 1) {
+        match windows.iter().find(|&&window| window == 0 || !window.is_multiple_of(2)) {
             Some(window) => Err(format!("attention_window {window} must be even and positive")),
             None => Ok(()),
         }
