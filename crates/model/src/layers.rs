@@ -106,7 +106,8 @@ impl LayerNorm {
 
     /// `LN(residual + dropout(x))`, the end of every post-LN sublayer (semantics B1).
     pub(crate) fn add(&self, x: &Tensor, residual: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
-        self.forward(&(kernels::dropout(x, dropout)? + residual)?)
+        let dropped = kernels::dropout(x, dropout)?;
+        Ok(kernels::add_layer_norm(&dropped, residual, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 }
 
