@@ -266,6 +266,8 @@ fn map(bytes: usize) -> *mut u8 {
 
 #[cfg(all(test, unix))]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     fn layout(size: usize) -> Layout {
@@ -279,7 +281,10 @@ mod tests {
         assert_eq!((last.index, last.bytes), (0, LARGE));
         for size in (LARGE..20 * LARGE).step_by(12_345) {
             let class = Class::of(layout(size)).unwrap();
-            assert!(class.bytes >= size && class.bytes - size <= size / 8 && class.bytes % 4096 == 0, "{size}");
+            assert!(
+                class.bytes >= size && class.bytes - size <= size / 8 && class.bytes.is_multiple_of(4096),
+                "{size}"
+            );
             assert_eq!(class.index > last.index, class.bytes > last.bytes, "{size}");
             last = class;
         }

@@ -88,10 +88,10 @@ fn products_avx2<const COUNT: usize>(x: &[f32], weight: &[f32]) -> [f32; ROWS] {
         unsafe {
             let low = _mm256_loadu_ps(pair.as_ptr());
             let high = _mm256_loadu_ps(pair.as_ptr().add(8));
-            for r in 0..COUNT {
+            for (r, sums) in sums.iter_mut().enumerate() {
                 let x = x.as_ptr().add(r * inputs + i * 16);
-                sums[r][0] = _mm256_fmadd_ps(low, _mm256_loadu_ps(x), sums[r][0]);
-                sums[r][1] = _mm256_fmadd_ps(high, _mm256_loadu_ps(x.add(8)), sums[r][1]);
+                sums[0] = _mm256_fmadd_ps(low, _mm256_loadu_ps(x), sums[0]);
+                sums[1] = _mm256_fmadd_ps(high, _mm256_loadu_ps(x.add(8)), sums[1]);
             }
         }
     }

@@ -230,10 +230,10 @@ impl Tile<'_> {
             unsafe {
                 let low = _mm256_loadu_ps(panel_row.as_ptr());
                 let high = _mm256_loadu_ps(panel_row.as_ptr().add(8));
-                for r in 0..ROWS {
+                for (r, sums) in sums.iter_mut().enumerate() {
                     let a = _mm256_broadcast_ss(&*left.add(r * self.row_stride));
-                    sums[r][0] = _mm256_fmadd_ps(a, low, sums[r][0]);
-                    sums[r][1] = _mm256_fmadd_ps(a, high, sums[r][1]);
+                    sums[0] = _mm256_fmadd_ps(a, low, sums[0]);
+                    sums[1] = _mm256_fmadd_ps(a, high, sums[1]);
                 }
             }
             left = left.wrapping_add(self.depth_stride);
@@ -256,5 +256,57 @@ impl Tile<'_> {
                 _mm256_storeu_ps(target.add(8), high);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Small whole numbers, so that every order of additions gives the same sum.
+    fn numbers(length: usize, step: usize) -> Vec<f32> {
+        (0..length).map(|i| ((i * step) % 11) as f32 - 5.0).collect()
+    }
+
+    #[test]
+    fn products_of_all_tile_sizes_in_place_and_transposed() {
+        for (m, n, k) in [(1, 1, 1), (6, 16, 64), (7, 17, 5), (13, 40, 3), (64, 64, 256), (5, 3, 0)] {
+            let (a, b) = (numbers(m * k, 7), numbers(k * n, 3));
+            let start = numbers(m * (n + 2), 5);
+            let mut panels = Panels::default();
+            panels.pack(View::rows(&b, k, n, n), 2.0);
+            let mut target = start.clone();
+            multiply(
+                View::rows(&a, k, m, m).transposed(),
+                &panels,
+                Target { values: &mut target, row_stride: n + 2, accumulate: true },
+            );
+            for i in 0..m {
+                for j in 0..n + 2 {
+                    let product: f32 = (0..k).filter(|_| j < n).map(|d| 2.0 * a[d * m + i] * b[d * n + j]).sum();
+                    assert_eq!(target[i * (n + 2) + j], start[i * (n + 2) + j] + product, "{m} {n} {k}: {i} {j}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_portable_tile_is_the_vector_tile() {
+        let (a, b) = (numbers(6 * 9, 7), numbers(9 * PANEL, 3));
+        let mut target = vec![0.0; 6 * PANEL];
+        let mut tile = Tile {
+            left: &a,
+            row_stride: 9,
+            depth_stride: 1,
+            panel: b.as_chunks().0,
+            target: &mut target,
+            target_stride: PANEL,
+            columns: PANEL,
+            accumulate: false,
+        };
+        tile.compute::<ROWS>();
+        let portable = tile.sums_portable::<ROWS>();
+        assert_eq!(target, portable.as_flattened());
+        assert!(target.iter().any(|value| *value != 0.0));
     }
 }

@@ -70,11 +70,11 @@ impl Reference<'_> {
         for (n, j) in seen.iter().enumerate() {
             let kept = p[n] * self.factor(row, head, *j);
             let ds = p[n] * (dp[n] - delta);
-            for d in 0..self.size {
+            for (d, q) in q.iter().enumerate() {
                 let (query, key) = (at(row).start + d, at(keys.start + j).start + d);
                 results.output[query] += kept * self.v[key];
                 results.v[key] += kept * gradient[query];
-                results.k[key] += ds * q[d];
+                results.k[key] += ds * q;
                 results.q[query] += ds * f64::from(self.spec.scale) * self.k[key];
             }
         }
