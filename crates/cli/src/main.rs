@@ -57,6 +57,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    epitome_kernels::keep_freed_memory();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,

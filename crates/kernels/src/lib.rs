@@ -10,7 +10,7 @@
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
 //! | `cache` | attention over the past of each hypothesis of a search |
-//! | `memory` | a global allocator that keeps large blocks, so that results are not paged in anew each time |
+//! | `memory` | freed memory is kept, so that results are not paged in anew each time |
 //!
 //! | operation | in the graph |
 //! |---|---|
@@ -33,7 +33,7 @@ mod segments;
 mod visibility;
 
 pub use cache::{KeyValueRows, cached_attention};
-pub use memory::ReusingAllocator;
+pub use memory::keep_freed_memory;
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{attention, banded_attention};
 pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
