@@ -73,3 +73,29 @@ fn an_output_directory_is_asked_for() {
     let config = config(&folder, "x.jsonl");
     assert_eq!(run(&["train", "--config", &config]).code, 2);
 }
+
+#[test]
+fn a_loss_that_is_no_number_names_the_step_and_the_records() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    let output = folder.path("run");
+    let settings = ["optim.learning_rate=1e38", "optim.lr_scheduler_type=constant", "run.save_steps=1"];
+    let arguments = [&["train", "--config", &config, "--output", &output, "--set"][..], &settings].concat();
+    let failed = run(&arguments);
+    let named = failed.stderr.lines().find(|line| line.starts_with("epitome: error: ")).unwrap_or_default().to_owned();
+    failed.fails_naming(&["step 2", "on the records", "checkpoint"]);
+    let ids = named.split("on the records ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_default();
+    assert_eq!(ids.split(", ").count(), 2, "both records of the step are named: {named}");
+    assert!(folder.read("run/checkpoint-1/state.json").contains("\"step\": 1"), "the last checkpoint is intact");
+}
+
+#[test]
+fn an_output_that_holds_a_run_is_not_overwritten() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    let output = folder.path("run");
+    run(&["train", "--config", &config, "--output", &output]).succeeds();
+    run(&["train", "--config", &config, "--output", &output]).fails_naming(&["checkpoint-4", "--resume"]);
+}

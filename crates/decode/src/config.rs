@@ -203,7 +203,8 @@ fn lengths(layers: &Layers, decoder_positions: usize, warnings: &mut Vec<String>
     let max = layers.pick_length(
         ["max_length", "max_new_tokens"],
         |options| [options.max_length, options.max_new_tokens],
-        decoder_positions,
+        // A table of one row has no room beside the start token, but is tiled like any other.
+        decoder_positions.max(2),
     );
     let min =
         layers.pick_length(["min_length", "min_new_tokens"], |options| [options.min_length, options.min_new_tokens], 0);
