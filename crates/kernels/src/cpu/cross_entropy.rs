@@ -3,7 +3,8 @@
 //! with a target take part.
 
 use super::math::{dispatch, exp, larger};
-use super::matmul::{Matrix, matmul};
+use super::matmul::matmul;
+use super::view::View;
 use rayon::prelude::*;
 
 /// Logits of one chunk, in values (64 MiB).
@@ -52,14 +53,14 @@ impl Head<'_> {
         let mut gathered = Vec::new();
         let losses = self.chunks(|active, hidden, probabilities, losses| {
             self.logit_gradients(active, probabilities, losses, gradient);
-            let dz = Matrix::new(probabilities, active.len(), self.vocabulary);
+            let dz = View::dense(probabilities, active.len(), self.vocabulary);
             gathered.resize(active.len() * self.width, 0.0);
-            let table = Matrix::new(self.table, self.vocabulary, self.width);
+            let table = View::dense(self.table, self.vocabulary, self.width);
             matmul(&mut gathered, dz, table, false);
             for ((row, _), values) in active.iter().zip(gathered.chunks_exact(self.width)) {
                 hidden_gradient[row * self.width..][..self.width].copy_from_slice(values);
             }
-            let hidden = Matrix::new(hidden, active.len(), self.width);
+            let hidden = View::dense(hidden, active.len(), self.width);
             matmul(table_gradient, dz.transposed(), hidden, true);
         });
         (losses, hidden_gradient)
@@ -78,8 +79,8 @@ impl Head<'_> {
                 hidden.extend_from_slice(&self.hidden[row * self.width..][..self.width]);
             }
             let logits = &mut logits[..active.len() * self.vocabulary];
-            let table = Matrix::new(self.table, self.vocabulary, self.width).transposed();
-            matmul(logits, Matrix::new(&hidden, active.len(), self.width), table, false);
+            let table = View::dense(self.table, self.vocabulary, self.width).transposed();
+            matmul(logits, View::dense(&hidden, active.len(), self.width), table, false);
             logits
                 .par_chunks_exact_mut(self.vocabulary)
                 .zip(losses.par_iter_mut())

@@ -1,7 +1,8 @@
 //! y = x W^T + b with its gradients: `dx = dy W`, `dW = dy^T x`, `db = sum over rows of dy`.
 
 use super::few_rows;
-use super::matmul::{Matrix, matmul};
+use super::matmul::matmul;
+use super::view::View;
 use rayon::prelude::*;
 
 /// Rows whose output is initialised with the bias by one task, and summed by one task in the bias gradient.
@@ -29,8 +30,8 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, sizes: Si
             chunk.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias));
         });
     }
-    let weight = Matrix::new(weight, outputs, inputs).transposed();
-    matmul(&mut y, Matrix::new(x, rows, inputs), weight, bias.is_some());
+    let weight = View::dense(weight, outputs, inputs).transposed();
+    matmul(&mut y, View::dense(x, rows, inputs), weight, bias.is_some());
     y
 }
 
@@ -38,7 +39,7 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, sizes: Si
 pub(crate) fn input_gradient(dy: &[f32], weight: &[f32], sizes: Sizes) -> Vec<f32> {
     let Sizes { rows, inputs, outputs } = sizes;
     let mut dx = vec![0.0; rows * inputs];
-    matmul(&mut dx, Matrix::new(dy, rows, outputs), Matrix::new(weight, outputs, inputs), false);
+    matmul(&mut dx, View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs), false);
     dx
 }
 
@@ -46,8 +47,8 @@ pub(crate) fn input_gradient(dy: &[f32], weight: &[f32], sizes: Sizes) -> Vec<f3
 pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], sizes: Sizes) -> Vec<f32> {
     let Sizes { rows, inputs, outputs } = sizes;
     let mut dw = vec![0.0; outputs * inputs];
-    let dy = Matrix::new(dy, rows, outputs).transposed();
-    matmul(&mut dw, dy, Matrix::new(x, rows, inputs), false);
+    let dy = View::dense(dy, rows, outputs).transposed();
+    matmul(&mut dw, dy, View::dense(x, rows, inputs), false);
     dw
 }
 

@@ -3,39 +3,13 @@
 
 use gemm::Parallelism;
 
-/// A row-major matrix, or the transpose of one.
-#[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> Matrix<'a> {
-    /// `values` as rows of `columns` values.
-    pub(crate) fn new(values: &'a [f32], rows: usize, columns: usize) -> Self {
-        assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
-        Self { values, rows, columns, row_stride: columns, column_stride: 1 }
-    }
-
-    pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-}
+use super::view::View;
 
 /// `target = left right`, or `target += left right` when `accumulate`; target row-major [m, n].
-pub(crate) fn matmul(target: &mut [f32], left: Matrix<'_>, right: Matrix<'_>, accumulate: bool) {
+pub(crate) fn matmul(target: &mut [f32], left: View<'_>, right: View<'_>, accumulate: bool) {
     assert_eq!(left.columns, right.rows, "inner dimensions of a matrix product");
     assert_eq!(target.len(), left.rows * right.columns, "size of a matrix product's target");
-    // SAFETY: the constructors checked that every (i, j) of both operands lies in its slice, the assertion above that
+    // SAFETY: the view's constructors checked that every (i, j) of both operands lies in its slice, the assertion above that
     // the target holds m x n values; the target is borrowed mutably, so it overlaps neither operand.
     unsafe {
         gemm::gemm(

@@ -15,3 +15,4 @@ mod product;
 pub(crate) mod rows;
 mod shared;
 mod softmax;
+mod view;

@@ -12,6 +12,8 @@ use std::arch::x86_64::{
     __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
+use super::view::View;
+
 /// Columns of a panel of packed B.
 pub(crate) const PANEL: usize = 16;
 
@@ -20,39 +22,6 @@ const ROWS: usize = 6;
 
 /// Packed B up to this many values stays in the first-level cache beside a few rows of A.
 const RESIDENT: usize = 6144;
-
-/// A matrix inside a slice: element (i, j) is `values[i * row_stride + j * column_stride]`.
-#[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    values: &'a [f32],
-    rows: usize,
-    columns: usize,
-    row_stride: usize,
-    column_stride: usize,
-}
-
-impl<'a> View<'a> {
-    /// Rows of `columns` adjacent values, `row_stride` apart.
-    pub(crate) fn rows(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
-        let view = Self { values, rows, columns, row_stride, column_stride: 1 };
-        assert!(
-            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= values.len(),
-            "a view of {rows} x {columns} with stride {row_stride} into {} values",
-            values.len()
-        );
-        view
-    }
-
-    pub(crate) fn transposed(self) -> Self {
-        Self {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            ..self
-        }
-    }
-}
 
 /// The right operand of [`multiply`]: panel p holds columns `16 p .. 16 p + 16`, each row's 16 values adjacent, padded
 /// with zeros. Reused from call to call.

@@ -1,9 +1,10 @@
 //! The backward: a task owns the keys of one document and head, so their gradients need no atomics.
 
 use super::{Draws, Gathered, KeyTile, Place, Problem};
-use crate::cpu::product::{PANEL, Panels, Target, View, multiply};
+use crate::cpu::product::{PANEL, Panels, Target, multiply};
 use crate::cpu::shared::Shared;
 use crate::cpu::softmax::{Lanes, tile_backward};
+use crate::cpu::view::View;
 use rayon::prelude::*;
 use std::ops::Range;
 

@@ -17,8 +17,9 @@ mod forward;
 pub(crate) use backward::{Incoming, backward};
 pub(crate) use forward::forward;
 
-use super::product::{PANEL, View};
+use super::product::PANEL;
 use super::softmax::{KeyIndices, TileMask};
+use super::view::View;
 use crate::random::{Mask, Stream, active};
 use crate::{Attention, Segments};
 use std::ops::Range;

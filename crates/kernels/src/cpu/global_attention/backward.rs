@@ -2,9 +2,10 @@
 
 use super::{Problem, add_lanes};
 use crate::cpu::linear::add;
-use crate::cpu::product::{PANEL, Panels, Target, View, multiply};
+use crate::cpu::product::{PANEL, Panels, Target, multiply};
 use crate::cpu::shared::Shared;
 use crate::cpu::softmax::{Lanes, tile_backward};
+use crate::cpu::view::View;
 use crate::random::Stream;
 use rayon::prelude::*;
 use std::ops::Range;

@@ -1,8 +1,9 @@
 //! The forward: every task runs over its tokens with a running maximum; the parts of a document are merged in order.
 
 use super::{Problem, Task};
-use crate::cpu::product::{PANEL, Panels, Target, View, multiply};
+use crate::cpu::product::{PANEL, Panels, Target, multiply};
 use crate::cpu::softmax::{OnlineSoftmax, drop_probabilities};
+use crate::cpu::view::View;
 use crate::random::Stream;
 use rayon::prelude::*;
 use std::ops::Range;

@@ -14,8 +14,9 @@ mod forward;
 pub(crate) use backward::{Incoming, lane_gradients, token_gradients};
 pub(crate) use forward::forward;
 
-use super::product::{PANEL, Panels, Target, View, multiply};
+use super::product::{PANEL, Panels, Target, multiply};
 use super::softmax::{KeyIndices, TileMask};
+use super::view::View;
 use crate::Segments;
 use crate::random::{Mask, Stream};
 use std::ops::Range;

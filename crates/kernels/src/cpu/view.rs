@@ -1,0 +1,40 @@
+//! Matrices inside slices, read in place by both matrix products.
+
+/// A matrix inside a slice: element (i, j) is `values[i * row_stride + j * column_stride]`.
+#[derive(Clone, Copy)]
+pub(crate) struct View<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) rows: usize,
+    pub(super) columns: usize,
+    pub(super) row_stride: usize,
+    pub(super) column_stride: usize,
+}
+
+impl<'a> View<'a> {
+    /// All of `values` as rows of `columns` values.
+    pub(crate) fn dense(values: &'a [f32], rows: usize, columns: usize) -> Self {
+        assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
+        Self::rows(values, rows, columns, columns)
+    }
+
+    /// Rows of `columns` adjacent values, `row_stride` apart.
+    pub(crate) fn rows(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+        let view = Self { values, rows, columns, row_stride, column_stride: 1 };
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= values.len(),
+            "a view of {rows} x {columns} with stride {row_stride} into {} values",
+            values.len()
+        );
+        view
+    }
+
+    pub(crate) fn transposed(self) -> Self {
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
+    }
+}
