@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use epitome_data::Example;
+use epitome_data::{Example, Location};
 use epitome_model::{Config, Documents, Led, ParameterKind, Weights};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -43,6 +43,7 @@ impl Pair {
     pub(crate) fn example(&self) -> Example {
         Example {
             id: "fixture".into(),
+            location: Location { file: "fixture".into(), line: 1 },
             input_ids: self.input_ids.clone(),
             global_positions: self.global_positions.clone(),
             labels: self.labels.clone(),

@@ -139,6 +139,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
     let twins = Twins::new(&config, Parameters::new(&Weights::load(directory, &config)?)?)?;
     let example = Example {
         id: "benchmark".into(),
+        location: epitome_data::Location { file: "benchmark".into(), line: 1 },
         input_ids: ids(arguments.tokens, config.vocab_size)?,
         global_positions: vec![0],
         labels: ids(arguments.target_tokens, config.vocab_size)?.into_iter().map(i64::from).collect(),

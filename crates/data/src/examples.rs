@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Location, Result};
 use crate::record::Record;
 use crate::source::{Source, Target};
 use crate::tokenizer::Tokenizer;
@@ -15,6 +15,8 @@ const CHUNK_RECORDS: usize = 256;
 pub struct Example {
     /// The id of the record.
     pub id: String,
+    /// Where the record came from, for messages about this example.
+    pub location: Location,
     /// What the encoder reads.
     pub input_ids: Vec<u32>,
     /// The positions that attend globally, ascending.
@@ -83,6 +85,7 @@ impl Examples {
         self.truncated_targets += usize::from(target.truncated_tokens > 0);
         self.truncated_tokens += source.truncated_tokens + target.truncated_tokens;
         let Source { input_ids, global_positions, .. } = source;
-        self.examples.push(Example { id: record.id, input_ids, global_positions, labels: target.labels });
+        let Record { id, location, .. } = record;
+        self.examples.push(Example { id, location, input_ids, global_positions, labels: target.labels });
     }
 }

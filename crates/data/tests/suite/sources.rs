@@ -160,6 +160,17 @@ fn examples_keep_the_order_and_count_what_was_cut() {
 }
 
 #[test]
+fn examples_know_their_place() {
+    let lines =
+        &b"{\"document\": \"a\", \"summary\": \"b\"}\n\n{\"id\": \"x\", \"input_ids\": [1], \"labels\": [2]}\n"[..];
+    let reader = RecordReader::from_reader(lines, "pairs.jsonl").unwrap();
+    let examples = read_examples(reader, Some(&small_tokenizer()), Limits::default()).unwrap().examples;
+    let places: Vec<String> = examples.iter().map(|example| example.location.to_string()).collect();
+    // The line between them is blank and counts.
+    assert_eq!(places, ["pairs.jsonl:1", "pairs.jsonl:3"]);
+}
+
+#[test]
 fn examples_stop_at_the_first_error() {
     let reader = RecordReader::from_reader(&b"{\"document\": \"a\", \"summary\": \"b\"}\nbad\n"[..], "x").unwrap();
     let error = read_examples(reader, Some(&small_tokenizer()), Limits::default()).unwrap_err();
