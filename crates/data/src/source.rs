@@ -16,7 +16,8 @@ use crate::tokenizer::Tokenizer;
 /// | token ids | as given | as given |
 ///
 /// The layout with `<doc-sep>` is PRIMERA's (arXiv 2110.08499), which has one behind the last document too. Empty
-/// documents among others are passed over.
+/// documents among others are passed over. A `<doc-sep>` that stands inside a text, where documents were joined beforehand,
+/// is the same token and attends globally too.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
     /// Token ids, special tokens included.
@@ -70,7 +71,12 @@ impl Source {
         let mut global_positions: Vec<usize> = (0..input_ids.len()).collect();
         let mut documents = documents.iter().filter(|document| !document.is_empty()).peekable();
         while let Some(document) = documents.next() {
+            let start = input_ids.len();
             input_ids.extend(tokenizer.encode(document)?);
+            // A text may be several documents that were joined beforehand.
+            let inside =
+                (start..input_ids.len()).filter(|&position| Some(input_ids[position]) == special.document_separator);
+            global_positions.extend(inside);
             let between = documents.peek().map(|_| special.eos);
             if let Some(separator) = special.document_separator.or(between) {
                 global_positions.push(input_ids.len());

@@ -42,6 +42,42 @@ fn several_documents() {
 }
 
 #[test]
+fn documents_joined_beforehand() {
+    let tokenizer = with_separator();
+    let [a, b, c] = ["first ", " second one", "third"].map(|text| tokenizer.encode(text).unwrap());
+    let joined = r#"{"documents": ["first <doc-sep> second one", "third"]}"#;
+    let ids = [&[BOS][..], &a, &[SEP], &b, &[SEP], &c, &[SEP, EOS]].concat();
+    let separators = |ids: &[u32]| (0..ids.len()).filter(|&position| ids[position] == SEP).collect::<Vec<_>>();
+    let positions = separators(&ids);
+    assert_eq!(positions.len(), 3);
+    assert_eq!(source(&tokenizer, joined), (ids, [&[0][..], &positions].concat()));
+    // At the ends of a text, doubled, and in a query, whose tokens all attend globally already.
+    let json = r#"{"query": "a<doc-sep>b", "document": "<doc-sep>c<doc-sep><doc-sep>d<doc-sep>"}"#;
+    let (ids, global) = source(&tokenizer, json);
+    let query = ids.iter().position(|&id| id == EOS).unwrap();
+    let mut expected: Vec<usize> = (0..=query).chain(separators(&ids)).collect();
+    expected.sort_unstable();
+    expected.dedup();
+    assert_eq!(separators(&ids).len(), 6);
+    assert_eq!(global, expected);
+    // A cut takes the positions of what it removes.
+    for limit in 2..ids.len() {
+        let cut = tokenizer.source(&record(json), Some(limit)).unwrap();
+        assert_eq!(cut.global_positions, global.iter().copied().filter(|&p| p < limit - 1).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn only_a_separator_in_a_text_attends_globally() {
+    // Without `<doc-sep>` in the vocabulary, the `</s>` put between two documents does; one written in a text does not.
+    let tokenizer = small_tokenizer();
+    let (ids, global) = source(&tokenizer, r#"{"documents": ["a</s>b<doc-sep>c", "d"]}"#);
+    let ends: Vec<usize> = (0..ids.len()).filter(|&position| ids[position] == EOS).collect();
+    assert_eq!(ends.len(), 3);
+    assert_eq!(global, [0, ends[1]]);
+}
+
+#[test]
 fn query_in_front_attends_globally_with_its_separator() {
     let tokenizer = small_tokenizer();
     let [query, document] = ["Why is that?", "A long text."].map(|text| tokenizer.encode(text).unwrap());
