@@ -145,3 +145,26 @@ fn unwritable_directory_is_named() {
     let message = crate::support::small_tokenizer().save(&file).unwrap_err().to_string();
     assert!(message.contains("file"), "{message}");
 }
+
+#[test]
+fn a_file_that_cannot_be_replaced_stays_and_nothing_is_left_beside_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let tokenizer = crate::support::small_tokenizer();
+    tokenizer.save(directory.path()).unwrap();
+    let before = files(directory.path());
+    assert!(before.iter().all(|(name, _)| !name.ends_with(".partial")));
+    // A directory where the partial file would go: the text cannot be written.
+    let obstacle = directory.path().join("tokenizer.json.partial");
+    std::fs::create_dir(&obstacle).unwrap();
+    let message = tokenizer.save(directory.path()).unwrap_err().to_string();
+    assert!(message.contains("tokenizer.json"), "{message}");
+    std::fs::remove_dir(&obstacle).unwrap();
+    assert_eq!(files(directory.path()), before);
+    // A directory in place of the file: the text is written, but the rename fails.
+    let target = directory.path().join("tokenizer.json");
+    std::fs::remove_file(&target).unwrap();
+    std::fs::create_dir(&target).unwrap();
+    let message = tokenizer.save(directory.path()).unwrap_err().to_string();
+    assert!(message.contains("tokenizer.json"), "{message}");
+    assert!(!obstacle.exists());
+}
