@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Location, Result};
-use crate::record::Record;
+use crate::record::{Content, Record};
 use crate::source::{Source, Target};
 use crate::tokenizer::Tokenizer;
 
@@ -34,7 +34,7 @@ pub struct Limits {
     pub max_target_length: Option<usize>,
 }
 
-/// Examples, with what the limits took from them.
+/// Examples, with what the limits took from them and how many of them teach little.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Examples {
     /// In the order of the records.
@@ -45,6 +45,10 @@ pub struct Examples {
     pub truncated_targets: usize,
     /// Tokens cut from all sources and targets together.
     pub truncated_tokens: usize,
+    /// Examples with nothing to summarize: no document, or only white space in all of them.
+    pub empty_sources: usize,
+    /// Examples whose summary is empty or only white space, so that they teach the model to write nothing.
+    pub empty_targets: usize,
 }
 
 /// Tokenizes records in parallel, in order; only a few hundred are held as text at a time.
@@ -84,8 +88,16 @@ impl Examples {
         self.truncated_sources += usize::from(source.truncated_tokens > 0);
         self.truncated_targets += usize::from(target.truncated_tokens > 0);
         self.truncated_tokens += source.truncated_tokens + target.truncated_tokens;
+        self.empty_sources += usize::from(record.is_empty());
+        self.empty_targets += usize::from(has_blank_summary(&record));
         let Source { input_ids, global_positions, .. } = source;
         let Record { id, location, .. } = record;
         self.examples.push(Example { id, location, input_ids, global_positions, labels: target.labels });
     }
+}
+
+/// Only text is judged: the summary that a tokenized record may carry is not its target.
+fn has_blank_summary(record: &Record) -> bool {
+    let is_text = matches!(record.content, Content::Text { .. });
+    is_text && record.summary.as_ref().is_some_and(|summary| summary.trim().is_empty())
 }

@@ -196,6 +196,28 @@ fn examples_keep_the_order_and_count_what_was_cut() {
 }
 
 #[test]
+fn examples_count_what_is_empty() {
+    let count = |json: &str| {
+        let examples = read_examples([Ok(record(json))], Some(&small_tokenizer()), Limits::default()).unwrap();
+        assert_eq!(examples.examples.len(), 1, "{json}");
+        (examples.empty_sources, examples.empty_targets)
+    };
+    assert_eq!(count(r#"{"document": "a", "summary": "b"}"#), (0, 0));
+    assert_eq!(count(r#"{"document": "a", "summary": ""}"#), (0, 1));
+    assert_eq!(count(r#"{"document": "a", "summary": " \n\u00a0"}"#), (0, 1));
+    assert_eq!(count(r#"{"document": " \t", "summary": "b"}"#), (1, 0));
+    assert_eq!(count(r#"{"documents": [], "query": "why?", "summary": "b"}"#), (1, 0));
+    assert_eq!(count(r#"{"documents": ["", "a"], "summary": "b"}"#), (0, 0));
+    assert_eq!(count(r#"{"documents": ["", " "], "summary": ""}"#), (1, 1));
+    // Of a tokenized record only the labels count.
+    assert_eq!(count(r#"{"input_ids": [0, 2], "labels": [0, 2], "document": "", "summary": ""}"#), (0, 0));
+    let records = [r#"{"document": "", "summary": "b"}"#, r#"{"document": "a", "summary": ""}"#].repeat(300);
+    let records = records.into_iter().map(|json| Ok(record(json)));
+    let examples = read_examples(records, Some(&small_tokenizer()), Limits::default()).unwrap();
+    assert_eq!((examples.empty_sources, examples.empty_targets), (300, 300));
+}
+
+#[test]
 fn examples_know_their_place() {
     let lines =
         &b"{\"document\": \"a\", \"summary\": \"b\"}\n\n{\"id\": \"x\", \"input_ids\": [1], \"labels\": [2]}\n"[..];
