@@ -124,18 +124,36 @@ impl Config {
         {
             return Err(Error::config(path, refusal(family)));
         }
-        let config: Self = serde_json::from_value(value).map_err(|error| Error::config(path, error.to_string()))?;
+        let config = Self::from_value(value).map_err(|message| Error::config(path, message))?;
         config.validate().map_err(|message| Error::config(path, message))?;
         Ok(config)
     }
 
-    /// Writes `config.json` into a model directory.
+    /// A known field that is `null` counts as absent, as on the hub. An error names its field.
+    fn from_value(mut value: Value) -> std::result::Result<Self, String> {
+        let known = serde_json::to_value(Self::default()).expect("a config has only string keys");
+        let fields = value.as_object_mut().ok_or("must be a JSON object")?;
+        fields.retain(|name, value| !(value.is_null() && known.get(name).is_some()));
+        let alone = |(name, value): (&String, &Value)| {
+            let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
+            serde_json::from_value::<Self>(alone).err().map(|error| format!("{name}: {error}"))
+        };
+        match fields.iter().find_map(alone) {
+            Some(message) => Err(message),
+            None => serde_json::from_value(value).map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Writes `config.json` into a model directory. It does not name the type of the weights: the weight file does, and a
+    /// type kept from elsewhere could contradict it.
     ///
     /// # Errors
     /// When the file cannot be written.
     pub fn save(&self, directory: &Path) -> Result<()> {
         let path = directory.join("config.json");
         let mut saved = self.clone();
+        saved.extra.shift_remove("dtype");
+        saved.extra.shift_remove("torch_dtype");
         saved.extra.entry("architectures").or_insert_with(|| serde_json::json!(["LEDForConditionalGeneration"]));
         saved.extra.entry("is_encoder_decoder").or_insert(Value::Bool(true));
         let mut text = serde_json::to_string_pretty(&saved).expect("a config has only string keys");

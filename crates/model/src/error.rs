@@ -24,8 +24,8 @@ pub enum Error {
         /// What is wrong and what to do about it.
         message: String,
     },
-    /// A weight file that cannot be understood.
-    #[error("{}: not a readable weight file: {message}", path.display())]
+    /// A weight file that cannot be understood or written.
+    #[error("{}: cannot be read or written as a weight file: {message}", path.display())]
     WeightFile {
         /// The file.
         path: PathBuf,
@@ -55,6 +55,14 @@ pub enum Error {
         found: Vec<usize>,
         /// What to do about it, if known; starts with a separator.
         hint: &'static str,
+    },
+    /// A layer in the file that the configuration does not have.
+    #[error("{}: tensor `{name}` belongs to a layer that config.json does not have; correct its layer counts", path.display())]
+    SurplusTensor {
+        /// The file that holds the tensor.
+        path: PathBuf,
+        /// The tensor's name.
+        name: String,
     },
     /// A batch that the model cannot take.
     #[error("{0}")]

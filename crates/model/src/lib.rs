@@ -32,7 +32,7 @@ mod save;
 mod schema;
 mod weights;
 
-pub use atomic::replace_file;
+pub use atomic::{replace_file, sync_directory};
 pub use cache::{CrossMemory, DecoderCache};
 pub use config::{AttentionWindow, Config};
 pub use convert::{ConvertOptions, Converted, convert};

@@ -66,7 +66,11 @@ impl Weights {
             };
             tensors.insert(parameter.name, tensor);
         }
-        let ignored = names.iter().filter(|name| !used.contains(*name) && !is_tied(name)).cloned().collect();
+        let ignored: Vec<String> =
+            names.iter().filter(|name| !used.contains(*name) && !is_tied(name)).cloned().collect();
+        if let Some(name) = ignored.iter().find(|name| is_of_a_layer(name)) {
+            return Err(Error::SurplusTensor { path: origin.to_owned(), name: name.clone() });
+        }
         Ok(Self::new(tensors, origin, ignored))
     }
 }
@@ -75,6 +79,11 @@ fn is_tied(name: &str) -> bool {
     TIED.iter().any(|tied| *tied == name || tied.strip_prefix("led.") == Some(name))
         || name == "led.shared.weight"
         || name == "shared.weight"
+}
+
+fn is_of_a_layer(name: &str) -> bool {
+    let name = name.strip_prefix("led.").unwrap_or(name);
+    name.starts_with("encoder.layers.") || name.starts_with("decoder.layers.")
 }
 
 /// The name under which the files hold parameter `name`.

@@ -9,11 +9,11 @@ pub enum ParameterKind {
     Weight,
     /// The shared embedding: as [`ParameterKind::Weight`], with the padding row zero.
     Embedding,
-    /// A bias: zero. Not decayed by the usual optimizer.
+    /// A bias: zero.
     Bias,
-    /// The scale of a layer norm: one. Not decayed by the usual optimizer.
+    /// The scale of a layer norm: one.
     NormWeight,
-    /// The shift of a layer norm: zero. Not decayed by the usual optimizer.
+    /// The shift of a layer norm: zero.
     NormBias,
     /// `final_logits_bias`: zero, and not trained.
     Buffer,

@@ -21,7 +21,8 @@ impl Batch {
     /// Packs examples. Ids and labels are used exactly as given.
     ///
     /// # Errors
-    /// When an example has no tokens, no labels, or a label or id outside the vocabulary; the message names its id.
+    /// When an example has no tokens, no label that counts, or a label or id outside the vocabulary; the message names the
+    /// file and line it came from.
     pub fn new<'a>(examples: impl IntoIterator<Item = &'a Example>, config: &Config) -> Result<Self> {
         let mut sources = Vec::new();
         let mut decoder_ids = Vec::new();
@@ -44,13 +45,14 @@ impl Batch {
 }
 
 fn check(example: &Example, config: &Config) -> Result<()> {
-    let complain = |message: String| Err(Error::Input(format!("record {}: {message}", example.id)));
+    let complain =
+        |message: String| Err(Error::Input(format!("{}: record {}: {message}", example.location, example.id)));
     let vocabulary = config.vocab_size;
     if example.input_ids.is_empty() {
         return complain("the document has no tokens".into());
     }
-    if example.labels.is_empty() {
-        return complain("there are no labels".into());
+    if example.labels.iter().all(|&label| label == IGNORE_INDEX) {
+        return complain("no label counts: there are none, or all are -100".into());
     }
     if let Some(id) = example.input_ids.iter().find(|&&id| id as usize >= vocabulary) {
         return complain(format!("input id {id} lies outside the vocabulary of {vocabulary}"));

@@ -33,10 +33,10 @@ pub(crate) struct Companions {
     pub(crate) files: Vec<PathBuf>,
 }
 
-/// Writes the model directory: configuration, weights, tokenizer files.
+/// Writes the model directory: weights, tokenizer files and, last, the configuration that makes it complete.
 pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: &Companions) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io(directory))?;
-    companions.config.save(directory)?;
+    parameters.frozen().save(directory, SavedDtype::F32)?;
     for source in &companions.files {
         let target = directory.join(source.file_name().expect("companions are files"));
         if !same_file(source, &target) {
@@ -47,7 +47,7 @@ pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: 
             })?;
         }
     }
-    Ok(parameters.frozen().save(directory, SavedDtype::F32)?)
+    Ok(companions.config.save(directory)?)
 }
 
 /// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all).
@@ -62,16 +62,14 @@ pub(crate) fn save(
     let directory = run.join(format!("{PREFIX}{step}"));
     let temporary = run.join(format!("{PREFIX}{step}.partial"));
     remove(&temporary)?;
-    save_model(&temporary, parameters, companions)?;
-    save_moments(&temporary.join("optimizer.safetensors"), optimizer)?;
-    let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
-    let path = temporary.join("state.json");
-    let text = serde_json::to_string_pretty(&state).expect("the state has only string keys");
-    epitome_model::replace_file(&path, |target| {
-        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-    })?;
+    if let Err(error) = fill(&temporary, state, (parameters, optimizer), companions) {
+        // On a full disk the half-written checkpoint would keep its space; the first error is the one to report.
+        let _ = remove(&temporary);
+        return Err(error);
+    }
     remove(&directory)?;
     fs::rename(&temporary, &directory).map_err(Error::io(&directory))?;
+    epitome_model::sync_directory(run)?;
     if limit > 0 {
         let mut steps = list(run)?;
         steps.truncate(steps.len().saturating_sub(limit));
@@ -80,6 +78,22 @@ pub(crate) fn save(
         }
     }
     Ok(directory)
+}
+
+fn fill(
+    directory: &Path,
+    state: &TrainState,
+    (parameters, optimizer): (&Parameters, &Optimizer),
+    companions: &Companions,
+) -> Result<()> {
+    save_model(directory, parameters, companions)?;
+    save_moments(&directory.join("optimizer.safetensors"), optimizer)?;
+    let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
+    let path = directory.join("state.json");
+    let text = serde_json::to_string_pretty(&state).expect("the state has only string keys");
+    Ok(epitome_model::replace_file(&path, |target| {
+        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
+    })?)
 }
 
 /// The newest checkpoint of a run, if any.
@@ -100,7 +114,10 @@ pub(crate) fn load(directory: &Path, parameters: &Parameters) -> Result<(TrainSt
 
 fn save_moments(path: &Path, optimizer: &Optimizer) -> Result<()> {
     let moments: HashMap<_, _> = optimizer.moments().clone().into_iter().collect();
-    Ok(epitome_model::replace_file(path, |temporary| Ok(candle_core::safetensors::save(&moments, temporary)?))?)
+    Ok(epitome_model::replace_file(path, |temporary| {
+        candle_core::safetensors::save(&moments, temporary)
+            .map_err(|error| epitome_model::Error::WeightFile { path: path.to_owned(), message: error.to_string() })
+    })?)
 }
 
 fn load_moments(path: &Path, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {

@@ -19,6 +19,7 @@ mod config;
 mod dataset;
 mod error;
 mod gradients;
+mod guard;
 mod metrics;
 mod optimizer;
 mod schedule;

@@ -22,19 +22,14 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Loads or initialises everything; with `resume`, from the newest checkpoint in `output` if there is one.
-    pub(crate) fn new(config: &RunConfig, output: &Path, resume: bool) -> Result<Self> {
+    /// Loads or initialises everything, from the newest checkpoint in `output` if there is one.
+    pub(crate) fn new(config: &RunConfig, output: &Path) -> Result<Self> {
         fs::create_dir_all(output).map_err(Error::io(output))?;
         let checkpoint = checkpoint::latest(output)?;
-        if let (Some(checkpoint), false) = (&checkpoint, resume) {
-            return Err(Error::Checkpoint {
-                path: checkpoint.clone(),
-                message:
-                    "the output directory already holds a run: continue it with --resume, or choose another --output"
-                        .into(),
-            });
-        }
-        let model = model_config(config)?;
+        let model = match &checkpoint {
+            Some(checkpoint) => Config::load(checkpoint)?,
+            None => model_config(config)?,
+        };
         let weights = match (&checkpoint, &config.model.path) {
             (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
             (None, Some(path)) => Weights::load(path, &model)?,

@@ -8,6 +8,7 @@ use epitome_model::Dropouts;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::guard;
 use crate::metrics::MetricsLog;
 use crate::setup::Setup;
 use crate::{
@@ -89,7 +90,8 @@ impl Interval {
 /// When anything in the configuration, the data or the output directory is wrong, or the loss is not a number; what has
 /// been saved stays.
 pub fn train(config: &RunConfig, output: &Path, resume: bool, on_event: &mut dyn FnMut(Event)) -> Result<Outcome> {
-    let setup = Setup::new(config, output, resume)?;
+    guard::check(config, output, resume)?;
+    let setup = Setup::new(config, output)?;
     for notice in setup.training.notices().chain(setup.validation.notices()) {
         on_event(Event::Notice(notice));
     }
@@ -113,6 +115,10 @@ struct Run<'a> {
 impl Run<'_> {
     fn run(mut self) -> Result<Outcome> {
         let total_steps = self.setup.training.total_steps(&self.config.run);
+        if self.setup.state.step > total_steps {
+            let message = format!("is at step {}, beyond the run's {total_steps}", self.setup.state.step);
+            return Err(Error::Checkpoint { path: self.output.to_owned(), message });
+        }
         (self.on_event)(Event::Started {
             parameters: self.setup.twins.parameters().iter().map(|(_, variable)| variable.elem_count()).sum(),
             records: self.setup.training.examples().len(),
@@ -149,9 +155,6 @@ impl Run<'_> {
         let ids = || micro_batches.iter().flatten().map(|&index| examples[index].id.clone()).collect::<Vec<_>>();
         // Semantics C4: the loss is the mean over the target tokens of the whole step.
         let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
-        if target_tokens == 0 {
-            return Err(Error::Dataset(format!("no label counts in the records {}", ids().join(", "))));
-        }
         let (gradients, loss) = self.gradients(&batches, target_tokens)?;
         let step = self.setup.state.step + 1;
         let mean = loss.loss / target_tokens as f64;
@@ -228,6 +231,9 @@ impl Run<'_> {
         }
         let loss = validation_loss(self.setup.twins.frozen(), examples, self.config.run.batch_size)?;
         let step = self.setup.state.step;
+        if !loss.is_finite() {
+            return Err(Error::NotFinite { step, loss, ids: vec!["of the validation data".into()] });
+        }
         self.metrics.append(&json!({ "step": step, "validation_loss": loss }))?;
         (self.on_event)(Event::Validation { step, loss });
         Ok(Some(loss))

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
-use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype};
+use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype, replace_file};
 
 /// What may be chosen in a conversion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,15 +47,11 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
     }
     let (weights, ignored) = source.led_weights(&config)?;
-    config.save(output)?;
     weights.save(output, SavedDtype::F32)?;
-    Ok(Converted {
-        family: source.family(),
-        source_positions: source.encoder_positions,
-        ignored,
-        copied: copy_companions(from, output)?,
-        config,
-    })
+    let copied = copy_companions(from, output)?;
+    // Last, so that a directory with a configuration is complete.
+    config.save(output)?;
+    Ok(Converted { family: source.family(), source_positions: source.encoder_positions, ignored, copied, config })
 }
 
 fn same_directory(one: &Path, other: &Path) -> bool {
@@ -67,7 +63,8 @@ fn copy_companions(from: &Path, output: &Path) -> Result<Vec<&'static str>> {
     for name in COMPANION_FILES {
         let source = from.join(name);
         if source.exists() {
-            fs::copy(&source, output.join(name)).map_err(Error::io(&source))?;
+            let target = output.join(name);
+            replace_file(&target, |temporary| fs::copy(&source, temporary).map(drop).map_err(Error::io(&target)))?;
             copied.push(name);
         }
     }

@@ -1,0 +1,66 @@
+//! What a run must not overwrite, and what a resumed run must not change.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::{Error, Result, RunConfig, checkpoint};
+
+/// Tables and keys that decide what a step computes; a resumed run keeps them.
+const FIXED: [(&str, &[&str]); 3] = [
+    ("model", &[]),
+    ("data", &["train", "max_source_length", "max_target_length", "max_train_records", "shuffle"]),
+    ("run", &["batch_size", "gradient_accumulation_steps", "seed"]),
+];
+
+/// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches.
+pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<()> {
+    let refuse = |path: &Path, message: &str| Err(Error::Checkpoint { path: path.to_owned(), message: message.into() });
+    if config.model.path.as_ref().is_some_and(|path| same(path, output)) {
+        return refuse(output, "is model.path itself: choose another --output");
+    }
+    let checkpoint = if output.is_dir() { checkpoint::latest(output)? } else { None };
+    let held = ["model.safetensors", "metrics.jsonl", "config.toml"].map(|name| output.join(name));
+    let held = held.iter().find(|path| path.exists());
+    match (resume, checkpoint, held) {
+        (false, Some(path), _) => refuse(
+            &path,
+            "the output directory already holds a run: continue it with --resume, or choose another --output",
+        ),
+        (false, None, Some(path)) => {
+            refuse(path, "the output directory already holds a run or a model: choose another --output")
+        }
+        (true, None, Some(path)) if path.ends_with("model.safetensors") => {
+            refuse(path, "there is a model but no checkpoint to continue from: choose another --output")
+        }
+        (true, Some(_), _) => unchanged(config, &output.join("config.toml")),
+        _ => Ok(()),
+    }
+}
+
+fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let parse = |text: &str| {
+        toml::from_str::<Table>(text)
+            .map_err(|error| Error::Checkpoint { path: path.to_owned(), message: error.message().into() })
+    };
+    let (before, now) = (parse(&text)?, parse(&config.to_toml())?);
+    for (table, keys) in FIXED {
+        let empty = Table::new();
+        let section = |all: &Table| all.get(table).and_then(Value::as_table).unwrap_or(&empty).clone();
+        let (before, now) = (section(&before), section(&now));
+        let every = before.keys().chain(now.keys());
+        let changed = every
+            .filter(|key| keys.is_empty() || keys.contains(&key.as_str()))
+            .find(|key| before.get(key.as_str()) != now.get(key.as_str()));
+        if let Some(key) = changed {
+            let message = format!("{table}.{key} has changed since the run began: restore it, or start another run");
+            return Err(Error::Checkpoint { path: path.to_owned(), message });
+        }
+    }
+    Ok(())
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
