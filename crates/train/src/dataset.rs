@@ -65,6 +65,11 @@ fn notices(split: &str, read: &Examples, model: &Config) -> Vec<String> {
             read.truncated_tokens
         ));
     }
+    for (what, count) in [("documents", read.empty_sources), ("summaries", read.empty_targets)] {
+        if count > 0 {
+            notices.push(format!("{split}: {count} of {} records have empty {what}", read.examples.len()));
+        }
+    }
     for (what, table, longest) in [
         (
             "sources",
