@@ -24,7 +24,7 @@ fn predictions_and_references_are_joined_by_id() {
     let arguments = ["evaluate", "--predictions", &predictions, "--references", &references, "--output", &output];
     let table = run(&arguments).succeeds().stdout;
     for metric in ["rouge1", "rouge2", "rougeL", "rougeLsum"] {
-        assert!(table.to_lowercase().contains(&metric.to_lowercase()) || table.contains("ROUGE"), "{table}");
+        assert!(table.to_lowercase().contains(&metric.to_lowercase()), "{table}");
     }
     let report: Value = serde_json::from_str(&folder.read("report/report.json")).unwrap();
     assert_eq!(report["records"], 2);

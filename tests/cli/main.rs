@@ -6,5 +6,6 @@ mod decode;
 mod evaluate;
 mod fixture;
 mod models;
+mod protection;
 mod score;
 mod train;

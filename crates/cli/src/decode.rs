@@ -5,14 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use epitome_data::{Record, RecordReader, read_document};
+use epitome_data::{Record, read_document};
 use epitome_decode::Summary;
 use serde::Serialize;
 
-use crate::decoding::{DecodingOptions, list_skipped};
+use crate::decoding::{Decoding, DecodingOptions};
 use crate::failure::usage;
-use crate::output::Output;
+use crate::output::{Output, check_paths};
 use crate::progress;
+use crate::records::Records;
 
 /// Options of `epitome decode`.
 #[derive(Clone, Debug, Args)]
@@ -69,6 +70,7 @@ fn decode_files(arguments: &Arguments) -> Result<()> {
         }
         files.push("-".into());
     }
+    check_paths(arguments.output.as_deref(), files.iter().map(PathBuf::as_path))?;
     // All files are read first: a wrong name should not be found after an hour.
     let records = files
         .iter()
@@ -80,7 +82,7 @@ fn decode_files(arguments: &Arguments) -> Result<()> {
     let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
     let bar = progress::bar(Some(files.len() as u64), "documents");
     let decoding = arguments.decoding.decoding(&summarizer, bar);
-    decoding.run(records.into_iter().map(Ok), &mut |record, summary| writer.write(&record.id, &summary))
+    decoding.run(&mut Records::of(records), &mut |record, summary| writer.write(&record.id, &summary))
 }
 
 fn decode_records(arguments: &Arguments, input: &Path) -> Result<()> {
@@ -88,29 +90,34 @@ fn decode_records(arguments: &Arguments, input: &Path) -> Result<()> {
     if arguments.resume && format == Format::Text {
         return usage("--resume needs --format json: text does not say which records it holds");
     }
-    let mut reader = RecordReader::open_all([input])?.skipping_bad_records(arguments.decoding.skip_bad_records);
+    let mut records = Records::open(input, arguments.decoding.skip_bad_records)?;
+    check_paths(arguments.output.as_deref(), records.files())?;
     let summarizer = arguments.decoding.load()?;
-    let (output, done) = match (&arguments.output, arguments.resume) {
-        (Some(path), true) => Output::resume(path)?,
-        (path, _) => (Output::create(path.as_deref())?, Vec::new()),
-    };
-    pass_over(&mut reader, &done, arguments.output.as_deref())?;
     let bar = progress::bar(progress::count_records(input), "records");
-    bar.inc(done.len() as u64);
+    let decoding = arguments.decoding.decoding(&summarizer, bar.clone());
+    let output = match (&arguments.output, arguments.resume) {
+        (Some(path), true) => Output::resume(path, |done| {
+            bar.inc(done.len() as u64);
+            pass_over(&mut records, done, &decoding, path)
+        })?,
+        (path, _) => Output::create(path.as_deref())?,
+    };
     let mut writer = Writer { output, format, headers: true, first: true };
-    let decoding = arguments.decoding.decoding(&summarizer, bar);
-    let outcome = decoding.run(&mut reader, &mut |record, summary| writer.write(&record.id, &summary));
-    list_skipped(&reader);
+    let outcome = decoding.run(&mut records, &mut |record, summary| writer.write(&record.id, &summary));
+    records.list_skipped();
     outcome
 }
 
-/// Takes the records that the output already holds from the reader.
-fn pass_over(reader: &mut RecordReader, done: &[String], output: Option<&Path>) -> Result<()> {
-    let name = output.map_or(String::new(), |path| path.display().to_string());
+/// Takes the records that the output already holds from the input.
+fn pass_over(records: &mut Records, done: &[String], decoding: &Decoding, output: &Path) -> Result<()> {
+    let name = output.display();
+    // Without --skip-bad-records the run that wrote the output met no bad record, and tokens need not be made again.
+    let skips = records.skips();
+    let check = |record: &Record| if skips { decoding.source(record).map(drop) } else { Ok(()) };
     for id in done {
-        match reader.next().transpose()? {
-            Some(record) if record.id == *id => {}
-            Some(record) => bail!(
+        match records.next(check).transpose()? {
+            Some((record, ())) if record.id == *id => {}
+            Some((record, ())) => bail!(
                 "cannot resume {name}: it holds the record {id} where the input has {}; choose another --output",
                 record.id
             ),

@@ -4,7 +4,7 @@ use std::mem;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use epitome_data::{Record, RecordReader, Source};
+use epitome_data::{Record, Source};
 use epitome_decode::{Summarizer, Summary};
 use indicatif::ProgressBar;
 
@@ -12,6 +12,8 @@ use crate::device::DeviceOptions;
 use crate::failure::warn;
 use crate::generation::GenerationArguments;
 use crate::model::ModelOption;
+use crate::records::Records;
+use crate::tiling::TilingNotice;
 
 /// Without `--batch-size`, documents decode together as long as they are no more than this many ...
 const DEFAULT_BATCH_SIZE: usize = 4;
@@ -53,7 +55,7 @@ impl DecodingOptions {
             batch_tokens: if self.batch_size.is_some() { usize::MAX } else { DEFAULT_BATCH_TOKENS },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
             waiting: Vec::new(),
-            tiling_is_said: false,
+            tiling: TilingNotice::default(),
             truncated: Truncated::default(),
         }
     }
@@ -75,7 +77,7 @@ pub(crate) struct Decoding<'a> {
     max_document_tokens: Option<usize>,
     /// Records of the next batch; an empty document has no source.
     waiting: Vec<(Record, Option<Source>)>,
-    tiling_is_said: bool,
+    tiling: TilingNotice,
     truncated: Truncated,
 }
 
@@ -86,7 +88,7 @@ impl Decoding<'_> {
     /// The first error of the records, of the model, or of `emit`.
     pub(crate) fn run(
         mut self,
-        records: impl Iterator<Item = epitome_data::Result<Record>>,
+        records: &mut Records,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let outcome = self.run_all(records, emit);
@@ -98,15 +100,13 @@ impl Decoding<'_> {
         outcome
     }
 
-    fn run_all(
-        &mut self,
-        records: impl Iterator<Item = epitome_data::Result<Record>>,
-        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
-    ) -> Result<()> {
-        for record in records {
-            let prepared = record.map_err(anyhow::Error::from).and_then(|record| self.prepare(record));
+    fn run_all(&mut self, records: &mut Records, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
+        while let Some(prepared) = records.next(|record| self.source(record)) {
             match prepared {
-                Ok(prepared) => self.push(prepared, emit)?,
+                Ok((record, source)) => {
+                    self.announce(&record, source.as_ref());
+                    self.push((record, source), emit)?;
+                }
                 Err(error) => {
                     self.decode_waiting(emit)?;
                     return Err(error);
@@ -116,28 +116,28 @@ impl Decoding<'_> {
         self.decode_waiting(emit)
     }
 
-    fn prepare(&mut self, record: Record) -> Result<(Record, Option<Source>)> {
+    /// What the encoder reads of a record; nothing of an empty one.
+    ///
+    /// # Errors
+    /// As [`Summarizer::source`].
+    pub(crate) fn source(&self, record: &Record) -> Result<Option<Source>> {
         if record.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.summarizer.source(record, self.max_document_tokens)?))
+    }
+
+    /// Says what is unusual about a record.
+    fn announce(&mut self, record: &Record, source: Option<&Source>) {
+        let Some(source) = source else {
             self.bar.suspend(|| warn(format_args!("{}: the document is empty, and so is its summary", record.id)));
-            return Ok((record, None));
-        }
-        let source = self.summarizer.source(&record, self.max_document_tokens)?;
-        let rows = self.summarizer.led().config().max_encoder_position_embeddings;
-        if source.input_ids.len() > rows && !mem::replace(&mut self.tiling_is_said, true) {
-            self.bar.suspend(|| {
-                warn(format_args!(
-                    "{}: {} tokens are more than the {rows} rows of the position table, so positions are tiled; \
-                     nothing is cut (this is said once; records have `positions_tiled`)",
-                    record.id,
-                    source.input_ids.len()
-                ));
-            });
-        }
+            return;
+        };
+        self.tiling.document(&self.bar, &record.id, source.input_ids.len(), self.summarizer.led().config());
         if source.truncated_tokens > 0 {
             self.truncated.documents += 1;
             self.truncated.tokens += source.truncated_tokens;
         }
-        Ok((record, Some(source)))
     }
 
     fn push(
@@ -168,7 +168,10 @@ impl Decoding<'_> {
         }
         for (record, empty) in records.into_iter().zip(empty) {
             let summary = if empty { None } else { summaries.next() };
-            emit(record, summary.unwrap_or_else(Summary::of_nothing))?;
+            let summary = summary.unwrap_or_else(Summary::of_nothing);
+            let longest = summary.sequences.iter().chain([&summary.best]).map(|sequence| sequence.tokens.len()).max();
+            self.tiling.summary(&self.bar, &record.id, longest.unwrap_or(0), self.summarizer.led().config());
+            emit(record, summary)?;
             self.bar.inc(1);
         }
         Ok(())
@@ -177,13 +180,4 @@ impl Decoding<'_> {
 
 fn ids(records: &[Record]) -> String {
     records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>().join(", ")
-}
-
-/// Says which bad records were skipped.
-pub(crate) fn list_skipped(reader: &RecordReader) {
-    let skipped = reader.skipped();
-    if !skipped.is_empty() {
-        warn(format_args!("skipped {} bad record(s)", skipped.len()));
-        skipped.iter().for_each(|error| eprintln!("  {error}"));
-    }
 }

@@ -1,25 +1,33 @@
 //! `epitome evaluate`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use epitome_data::{Content, Record, RecordReader, read_document};
+use epitome_data::{Content, Location, Record, read_document};
 use epitome_eval::{Options, Prediction, Reference, SentenceSplit};
 use serde::Deserialize;
 
 use crate::decode::OutputRecord;
-use crate::decoding::{DecodingOptions, list_skipped};
+use crate::decoding::DecodingOptions;
 use crate::failure::usage;
-use crate::output::{Output, print};
+use crate::output::{Output, check_paths, print};
 use crate::progress;
+use crate::records::{BadRecord, Records};
+
+/// The groups of options that only a model uses: predictions that are there already need none of them.
+const DECODING: [&str; 4] = ["DecodingOptions", "ModelOption", "DeviceOptions", "GenerationArguments"];
+
+/// The files that a report is written to.
+const REPORTS: [&str; 3] = ["report.json", "report.md", "report.html"];
 
 /// Options of `epitome evaluate`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Arguments {
     /// JSON Lines with `id` and `summary`, such as `epitome decode` writes
-    #[arg(long, value_name = "FILE", requires = "references", conflicts_with = "data")]
+    #[arg(long, value_name = "FILE", requires = "references", conflicts_with = "data", conflicts_with_all = DECODING)]
     predictions: Option<PathBuf>,
     /// JSON Lines with `id` and `summary` or `references`
     #[arg(long, value_name = "FILE", requires = "predictions", conflicts_with = "data")]
@@ -49,9 +57,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let (predictions, references) = match (&arguments.predictions, &arguments.references, &arguments.data) {
         (Some(predictions), Some(references), None) => {
-            if arguments.decoding.model.model.is_some() {
-                return usage("--model decodes --data; predictions that are there already need none");
-            }
+            check_reports(arguments, &[predictions, references])?;
             (read_predictions(predictions)?, read_references(references)?)
         }
         (None, None, Some(data)) => decode(arguments, data)?,
@@ -79,19 +85,25 @@ impl Arguments {
 /// Decodes the records; with an output directory the predictions are written there as they are made.
 fn decode(arguments: &Arguments, data: &Path) -> Result<(Vec<Prediction>, Vec<Reference>)> {
     arguments.decoding.device.check()?;
-    let mut reader = RecordReader::open_all([data])?.skipping_bad_records(arguments.decoding.skip_bad_records);
+    let mut records = evaluable(arguments, data)?;
+    let inputs: Vec<PathBuf> = records.files().map(Path::to_owned).collect();
+    check_reports(arguments, &inputs)?;
+    let predicted = arguments.output.as_ref().map(|directory| directory.join("predictions.jsonl"));
+    check_paths(predicted.as_deref(), records.files())?;
+    // A record that cannot be evaluated should not be found after an hour of decoding.
+    if inputs.iter().all(|input| input.is_file()) {
+        let mut ahead = evaluable(arguments, data)?;
+        while ahead.next(|_| Ok(())).transpose()?.is_some() {}
+    }
     let summarizer = arguments.decoding.load()?;
-    let mut output = match &arguments.output {
-        Some(directory) => {
-            fs::create_dir_all(directory).with_context(|| format!("cannot write {}", directory.display()))?;
-            Some(Output::create(Some(&directory.join("predictions.jsonl")))?)
-        }
-        None => None,
-    };
+    if let Some(directory) = &arguments.output {
+        fs::create_dir_all(directory).with_context(|| format!("cannot write {}", directory.display()))?;
+    }
+    let mut output = predicted.map(|path| Output::create(Some(&path))).transpose()?;
     let (mut predictions, mut references) = (Vec::new(), Vec::new());
     let bar = progress::bar(progress::count_records(data), "records");
     let decoding = arguments.decoding.decoding(&summarizer, bar);
-    let outcome = decoding.run(&mut reader, &mut |record, summary| {
+    let outcome = decoding.run(&mut records, &mut |record, summary| {
         if let Some(output) = &mut output {
             output.record(&OutputRecord { id: &record.id, summary: &summary })?;
         }
@@ -99,9 +111,32 @@ fn decode(arguments: &Arguments, data: &Path) -> Result<(Vec<Prediction>, Vec<Re
         references.push(reference(record));
         Ok(())
     });
-    list_skipped(&reader);
+    records.list_skipped();
     outcome?;
     Ok((predictions, references))
+}
+
+/// Refuses to write a report over something that is read.
+fn check_reports(arguments: &Arguments, inputs: &[impl AsRef<Path>]) -> Result<()> {
+    let Some(directory) = &arguments.output else { return Ok(()) };
+    REPORTS.iter().try_for_each(|name| check_paths(Some(&directory.join(name)), inputs.iter().map(AsRef::as_ref)))
+}
+
+/// The records of `--data`, of which each must have a reference and an id of its own.
+fn evaluable(arguments: &Arguments, data: &Path) -> Result<Records> {
+    let mut seen: HashMap<String, Location> = HashMap::new();
+    let records = Records::open(data, arguments.decoding.skip_bad_records)?;
+    Ok(records.checked_by(move |record| {
+        let Record { id, location, .. } = record;
+        if record.targets().is_empty() {
+            let message = format!("{location}: record `{id}` has no `summary` or `references` to evaluate against");
+            return Err(BadRecord(message).into());
+        }
+        match seen.insert(id.clone(), location.clone()) {
+            Some(first) => bail!("{location}: a second record has the id `{id}`; the first is at {first}"),
+            None => Ok(()),
+        }
+    }))
 }
 
 fn reference(record: Record) -> Reference {

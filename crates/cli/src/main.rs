@@ -15,8 +15,10 @@ mod inspect;
 mod model;
 mod output;
 mod progress;
+mod records;
 mod score;
 mod threads;
+mod tiling;
 mod tokenizer;
 mod train;
 

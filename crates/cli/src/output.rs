@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -25,12 +25,18 @@ impl Output {
         Ok(Self { name, target: Box::new(file) })
     }
 
-    /// The file at `path`, kept as far as its lines are complete, and the ids of the records it holds.
+    /// The file at `path`, kept as far as its lines are complete. `check` is given the ids of the records it holds before
+    /// anything in it is changed.
     ///
     /// # Errors
-    /// When the file cannot be opened, or holds a complete line that is not a record.
-    pub(crate) fn resume(path: &Path) -> Result<(Self, Vec<String>)> {
+    /// When there is something other than a regular file, it cannot be opened, holds a complete line that is not a record,
+    /// or does not pass the check.
+    pub(crate) fn resume(path: &Path, check: impl FnOnce(&[String]) -> Result<()>) -> Result<Self> {
         let name = path.display().to_string();
+        // A device may have no end, and nothing can be cut from it.
+        if path.exists() && !path.is_file() {
+            bail!("cannot resume {name}: it is not a regular file");
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -39,12 +45,11 @@ impl Output {
             .open(path)
             .with_context(|| format!("cannot write {name}"))?;
         let (ids, complete) = complete_records(&file).with_context(|| format!("cannot resume {name}"))?;
+        check(&ids)?;
         // What follows the last complete line is what a stopped run left of its next record.
-        if file.metadata().with_context(|| format!("cannot read {name}"))?.is_file() {
-            file.set_len(complete).with_context(|| format!("cannot write {name}"))?;
-            file.seek(SeekFrom::End(0)).with_context(|| format!("cannot write {name}"))?;
-        }
-        Ok((Self { name, target: Box::new(file) }, ids))
+        file.set_len(complete).with_context(|| format!("cannot write {name}"))?;
+        file.seek(SeekFrom::End(0)).with_context(|| format!("cannot write {name}"))?;
+        Ok(Self { name, target: Box::new(file) })
     }
 
     /// Writes one line of JSON and flushes it.
@@ -67,6 +72,41 @@ impl Output {
 /// Prints text and a line end on standard output. Unlike `println!`, a reader that has gone away is an error, not a panic.
 pub(crate) fn print(text: &str) -> Result<()> {
     Output::create(None)?.text(text)
+}
+
+/// Refuses an output that is one of the inputs, which would be emptied before it is read, and inputs that cannot be read:
+/// nothing should be overwritten for them. Standard input (`-`) and devices are passed over.
+pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    for input in inputs {
+        let name = input.display();
+        if input.is_dir() {
+            bail!("cannot read {name}: it is a directory");
+        }
+        if !input.is_file() {
+            continue;
+        }
+        File::open(input).with_context(|| format!("cannot open {name}"))?;
+        if let Some(output) = output
+            && same_file(output, input)
+        {
+            bail!(
+                "the output {} is also the input {name}, which would be lost; choose another --output",
+                output.display()
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Whether two names lead to one file, through whatever links.
+fn same_file(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(one), Ok(other)) = (one.metadata(), other.metadata()) {
+        use std::os::unix::fs::MetadataExt;
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    let canonical = |path: &Path| -> Option<PathBuf> { path.canonicalize().ok() };
+    canonical(one).is_some_and(|one| Some(one) == canonical(other))
 }
 
 /// Ids of the records in complete lines, and where the last of these ends.

@@ -1,18 +1,21 @@
 //! `epitome score`.
 
+use std::mem;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use epitome_data::{Record, RecordReader, Source, Target};
+use epitome_data::{Record, Source, Target};
 use epitome_decode::{GenerationOptions, Summarizer};
+use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::decoding::list_skipped;
 use crate::device::DeviceOptions;
 use crate::model::ModelOption;
-use crate::output::Output;
+use crate::output::{Output, check_paths};
 use crate::progress;
+use crate::records::Records;
+use crate::tiling::TilingNotice;
 
 /// Options of `epitome score`.
 #[derive(Clone, Debug, Args)]
@@ -47,48 +50,86 @@ struct Score {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.device.check()?;
-    let mut reader = RecordReader::open_all([&arguments.input])?.skipping_bad_records(arguments.skip_bad_records);
+    let mut records = Records::open(&arguments.input, arguments.skip_bad_records)?;
+    check_paths(arguments.output.as_deref(), records.files())?;
     let summarizer = arguments.model.load(&GenerationOptions::default())?;
-    let mut output = Output::create(arguments.output.as_deref())?;
+    let output = Output::create(arguments.output.as_deref())?;
     let bar = progress::bar(progress::count_records(&arguments.input), "records");
-    let mut totals = Totals::default();
-    loop {
-        let records: Vec<Record> =
-            reader.by_ref().take(arguments.batch_size as usize).collect::<epitome_data::Result<_>>()?;
-        if records.is_empty() {
-            break;
-        }
-        bar.inc(records.len() as u64);
-        for score in score(&summarizer, records)? {
-            totals.add(&score);
-            output.record(&score)?;
-        }
-    }
-    bar.finish_and_clear();
-    list_skipped(&reader);
-    totals.print();
+    let mut scoring = Scoring { summarizer, output, bar, tiling: TilingNotice::default(), totals: Totals::default() };
+    let outcome = scoring.run(&mut records, arguments.batch_size as usize);
+    scoring.bar.finish_and_clear();
+    records.list_skipped();
+    outcome?;
+    scoring.totals.print();
     Ok(())
 }
 
-fn score(summarizer: &Summarizer, records: Vec<Record>) -> Result<Vec<Score>> {
-    let pairs = records.iter().map(|record| pair(summarizer, record)).collect::<Result<Vec<_>>>()?;
-    let ids: Vec<String> = records.into_iter().map(|record| record.id).collect();
-    let found = summarizer.score(&pairs).with_context(|| format!("scoring {}", ids.join(", ")))?;
-    let scores = ids.into_iter().zip(found).map(|(id, logprobs)| Score {
-        id,
-        nll: -logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>(),
-        tokens: logprobs.len(),
-        logprobs,
-    });
-    Ok(scores.collect())
+/// Scores records in batches and writes the scores in the order of the records.
+struct Scoring {
+    summarizer: Summarizer,
+    output: Output,
+    bar: ProgressBar,
+    tiling: TilingNotice,
+    totals: Totals,
 }
 
-fn pair(summarizer: &Summarizer, record: &Record) -> Result<(Source, Target)> {
-    let target = summarizer.target(record)?;
-    if target.labels.is_empty() {
-        bail!("{}: `labels` is empty", record.location);
+impl Scoring {
+    /// Scores every record. After a bad record the ones before it are still scored and written.
+    fn run(&mut self, records: &mut Records, batch_size: usize) -> Result<()> {
+        let mut waiting = Vec::new();
+        loop {
+            let summarizer = &self.summarizer;
+            let next = records.next(|record| Ok((summarizer.target(record)?, summarizer.source(record, None)?)));
+            match next {
+                Some(Ok((record, (target, source)))) => {
+                    let config = summarizer.led().config();
+                    self.tiling.document(&self.bar, &record.id, source.input_ids.len(), config);
+                    self.tiling.summary(&self.bar, &record.id, target.labels.len(), config);
+                    waiting.push((record, (source, target)));
+                }
+                end => {
+                    self.score(&mut waiting)?;
+                    return end.map_or(Ok(()), |error| error.map(drop));
+                }
+            }
+            if waiting.len() >= batch_size {
+                self.score(&mut waiting)?;
+            }
+        }
     }
-    Ok((summarizer.source(record, None)?, target))
+
+    fn score(&mut self, waiting: &mut Vec<(Record, (Source, Target))>) -> Result<()> {
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        let (records, pairs): (Vec<Record>, Vec<(Source, Target)>) = mem::take(waiting).into_iter().unzip();
+        let ids = || records.iter().map(|record| record.id.as_str()).collect::<Vec<_>>().join(", ");
+        let found = self.summarizer.score(&pairs).with_context(|| format!("scoring {}", ids()))?;
+        for (record, logprobs) in records.iter().zip(found) {
+            let score = Score::new(record, logprobs)?;
+            self.totals.add(&score);
+            self.output.record(&score)?;
+            self.bar.inc(1);
+        }
+        Ok(())
+    }
+}
+
+impl Score {
+    fn new(record: &Record, logprobs: Vec<f32>) -> Result<Self> {
+        if let Some(place) = logprobs.iter().position(|logprob| !logprob.is_finite()) {
+            bail!(
+                "{}: record `{}`: the log-probability of target token {} is {}, not a finite number; \
+                 check the model's weights",
+                record.location,
+                record.id,
+                place + 1,
+                logprobs[place]
+            );
+        }
+        let nll = -logprobs.iter().map(|&logprob| f64::from(logprob)).sum::<f64>();
+        Ok(Self { id: record.id.clone(), nll, tokens: logprobs.len(), logprobs })
+    }
 }
 
 #[derive(Default)]

@@ -60,7 +60,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let tokenizer = Tokenizer::train(texts, &options)?;
     bar.finish_and_clear();
-    crate::decoding::list_skipped(&reader);
+    crate::records::list_skipped(reader.skipped());
     tokenizer.save(&arguments.output)?;
     if tokenizer.vocab_size() < arguments.vocab_size {
         warn(format_args!(

@@ -71,6 +71,11 @@ impl RecordReader {
         self
     }
 
+    /// The files that are still to be opened, patterns resolved; `-` for standard input.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.waiting.iter().map(PathBuf::as_path)
+    }
+
     /// The bad lines put aside so far, in order.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped

@@ -75,10 +75,30 @@ pub enum Error {
         /// Number of entries in the vocabulary.
         vocab_size: usize,
     },
+    /// Labels without a single token, where a target is needed.
+    #[error("{location}: record `{id}` has empty `labels`; a target needs at least one token")]
+    NoLabels {
+        /// Where the record is.
+        location: epitome_data::Location,
+        /// Its id.
+        id: String,
+    },
     /// From the model.
     #[error(transparent)]
     Model(#[from] epitome_model::Error),
     /// From the records or the tokenizer.
     #[error(transparent)]
     Data(#[from] epitome_data::Error),
+}
+
+impl Error {
+    /// Whether one record is at fault, so that a run can go on with the next: it is no record, holds a token outside the
+    /// vocabulary, or has no target where one is needed.
+    pub fn is_bad_record(&self) -> bool {
+        match self {
+            Self::InputToken { .. } | Self::NoLabels { .. } | Self::Data(epitome_data::Error::NoTarget { .. }) => true,
+            Self::Data(error) => error.is_bad_record(),
+            _ => false,
+        }
+    }
 }

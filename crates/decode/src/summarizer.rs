@@ -42,6 +42,9 @@ pub struct Summary {
     /// Whether the document is longer than the encoder's position table, so that its positions were tiled.
     #[serde(skip_serializing_if = "is_false")]
     pub positions_tiled: bool,
+    /// Whether a summary is longer than the decoder's position table, so that its positions were tiled.
+    #[serde(skip_serializing_if = "is_false")]
+    pub summary_positions_tiled: bool,
     /// The best `num_return_sequences` summaries, the first included; empty when only one was asked for.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub sequences: Vec<Sequence>,
@@ -59,6 +62,7 @@ impl Summary {
             document_tokens: 0,
             truncated_tokens: 0,
             positions_tiled: false,
+            summary_positions_tiled: false,
             sequences: Vec::new(),
         }
     }
@@ -147,9 +151,12 @@ impl Summarizer {
     /// The labels of a record.
     ///
     /// # Errors
-    /// A record without a summary or labels, text without a tokenizer, or a label outside the vocabulary.
+    /// A record without a summary or labels, or with empty ones, text without a tokenizer, or a label outside the vocabulary.
     pub fn target(&self, record: &Record) -> Result<Target> {
         let target = Target::new(record, self.tokenizer(), None)?;
+        if target.labels.is_empty() {
+            return Err(Error::NoLabels { location: record.location.clone(), id: record.id.clone() });
+        }
         let vocab_size = self.led.config().vocab_size;
         let outside = |&&label: &&i64| label != IGNORE_INDEX && usize::try_from(label).is_ok_and(|id| id >= vocab_size);
         match target.labels.iter().find(outside) {
@@ -173,6 +180,9 @@ impl Summarizer {
     }
 
     fn summary(&self, source: &Source, hypotheses: Vec<Hypothesis>) -> Result<Summary> {
+        let config = self.led.config();
+        // The decoder reads its start token and every generated token but the last: as many as were generated.
+        let longest = hypotheses.iter().map(|one| one.tokens.len()).max().unwrap_or(0);
         let mut sequences = hypotheses.into_iter().map(|one| self.sequence(one)).collect::<Result<Vec<_>>>()?;
         let best = sequences.first().cloned().expect("a search returns at least one hypothesis for each document");
         if self.generation.num_return_sequences == 1 {
@@ -182,7 +192,8 @@ impl Summarizer {
             best,
             document_tokens: source.input_ids.len(),
             truncated_tokens: source.truncated_tokens,
-            positions_tiled: source.input_ids.len() > self.led.config().max_encoder_position_embeddings,
+            positions_tiled: source.input_ids.len() > config.max_encoder_position_embeddings,
+            summary_positions_tiled: longest > config.max_decoder_position_embeddings,
             sequences,
         })
     }

@@ -1,0 +1,159 @@
+//! What must not be lost, and what must not pass without a word.
+
+use std::fs;
+
+use candle_core::{Device, safetensors};
+use epitome_model::Config;
+use serde_json::json;
+
+use crate::fixture::{DECODER_POSITIONS, ENCODER_POSITIONS, Folder, TEXT, model, run, write_model};
+
+#[test]
+fn an_output_that_is_the_input_is_refused() {
+    let folder = Folder::new();
+    let input = folder.records("predictions.jsonl", 2);
+    let before = folder.read("predictions.jsonl");
+    for command in ["decode", "score"] {
+        run(&[command, "--input", &input, "--output", &input, "--model", model()]).fails_naming(&[&input]);
+    }
+    run(&["evaluate", "--data", &input, "--output", &folder.path(""), "--model", model()]).fails_naming(&[&input]);
+    let text = folder.write("a.txt", TEXT);
+    run(&["decode", &text, "--output", &text, "--model", model()]).fails_naming(&[&text]);
+    assert_eq!((folder.read("predictions.jsonl"), folder.read("a.txt")), (before, TEXT.to_owned()));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_device_cannot_be_resumed() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 1);
+    let arguments = ["decode", "--input", &input, "--model", model(), "--resume", "--output", "/dev/null"];
+    run(&arguments).fails_naming(&["/dev/null", "regular file"]);
+}
+
+#[test]
+fn records_that_cannot_be_used_are_skipped_and_listed() {
+    let folder = Folder::new();
+    let lines = [
+        json!({"id": "good", "input_ids": [0, 5, 2], "labels": [0, 6, 2]}),
+        json!({"id": "untargeted", "input_ids": [0, 5, 2]}),
+        json!({"id": "outside", "input_ids": [0, 99_999, 2], "labels": [0, 2]}),
+        json!({"id": "last", "input_ids": [0, 7, 2], "labels": [0, 2]}),
+    ];
+    let input = folder.write("in.jsonl", lines.map(|line| line.to_string()).join("\n"));
+    let score = ["score", "--input", &input, "--model", model()];
+    run(&score).fails_naming(&["in.jsonl:2"]);
+    let skipped = run(&[&score[..], &["--skip-bad-records"]].concat()).succeeds();
+    assert_eq!(skipped.records().iter().map(|record| record["id"].clone()).collect::<Vec<_>>(), ["good", "last"]);
+    for part in ["2 bad record", "in.jsonl:2", "in.jsonl:3"] {
+        assert!(skipped.stderr.contains(part), "{}", skipped.stderr);
+    }
+    let decode = ["decode", "--input", &input, "--model", model(), "--num-beams", "1", "--skip-bad-records"];
+    let decoded = run(&decode).succeeds();
+    assert_eq!(decoded.records().len(), 3);
+    assert!(decoded.stderr.contains("in.jsonl:3"), "{}", decoded.stderr);
+}
+
+#[test]
+fn tiled_positions_are_said_of_documents_and_summaries() {
+    let folder = Folder::new();
+    let ids: Vec<usize> = (0..=ENCODER_POSITIONS).map(|index| 5 + index).collect();
+    let labels: Vec<usize> = (0..=DECODER_POSITIONS).map(|index| 5 + index).collect();
+    let input = folder.write("in.jsonl", json!({"input_ids": ids, "labels": labels}).to_string());
+    let scored = run(&["score", "--input", &input, "--model", model()]).succeeds();
+    let tokens = (DECODER_POSITIONS + 10).to_string();
+    let decode =
+        ["decode", "--input", &input, "--model", model(), "--min-new-tokens", &tokens, "--max-new-tokens", &tokens];
+    let decoded = run(&decode).succeeds();
+    for stderr in [scored.stderr.clone(), decoded.stderr.clone()] {
+        for table in ["encoder's position table", "decoder's position table"] {
+            assert_eq!(stderr.matches(table).count(), 1, "{stderr}");
+        }
+    }
+    let record = &decoded.records()[0];
+    assert_eq!((&record["positions_tiled"], &record["summary_positions_tiled"]), (&json!(true), &json!(true)));
+}
+
+#[test]
+fn a_score_that_is_no_number_is_an_error() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    write_model(directory.as_ref());
+    let path = folder.path("model/model.safetensors");
+    let mut tensors = safetensors::load(&path, &Device::Cpu).unwrap();
+    let name = "led.decoder.layernorm_embedding.bias".to_owned();
+    let broken = (tensors[&name].clone() * f64::NAN).unwrap();
+    tensors.insert(name, broken);
+    safetensors::save(&tensors, &path).unwrap();
+    let input = folder.records("in.jsonl", 1);
+    run(&["score", "--input", &input, "--model", &directory]).fails_naming(&["r0"]);
+}
+
+#[test]
+fn data_that_cannot_be_evaluated_is_found_before_decoding() {
+    let folder = Folder::new();
+    let good = json!({"id": "a", "document": TEXT, "summary": "words"}).to_string();
+    let unreferenced = json!({"id": "b", "document": TEXT}).to_string();
+    let output = folder.path("report");
+    for (bad, named) in [(&good, "`a`"), (&unreferenced, "`b`")] {
+        let input = folder.write("in.jsonl", format!("{good}\n{bad}\n"));
+        let arguments = ["evaluate", "--data", &input, "--model", model(), "--output", &output];
+        run(&arguments).fails_naming(&["in.jsonl:2", named]);
+        assert!(!fs::exists(&output).unwrap(), "nothing was decoded");
+    }
+}
+
+#[test]
+fn options_of_decoding_mean_nothing_to_predictions() {
+    let folder = Folder::new();
+    let file = folder.records("a.jsonl", 1);
+    let arguments = ["evaluate", "--predictions", &file, "--references", &file, "--num-beams", "7"];
+    assert_eq!(run(&arguments).code, 2);
+}
+
+#[test]
+fn a_file_with_more_layers_than_its_configuration_is_refused() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    let config = write_model(directory.as_ref());
+    Config { encoder_layers: 1, attention_window: epitome_model::AttentionWindow::Every(4), ..config }
+        .save(directory.as_ref())
+        .unwrap();
+    let text = folder.write("a.txt", TEXT);
+    run(&["decode", &text, "--model", &directory]).fails_naming(&["model.safetensors", "led.encoder.layers.1."]);
+}
+
+#[test]
+fn a_run_is_not_continued_as_another() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 4);
+    let recipe = format!("[model]\npath = {:?}\n[data]\ntrain = {records:?}\n[run]\nmax_steps = 2\n", model());
+    let recipe = folder.write("run.toml", recipe);
+    let output = folder.path("run");
+    let train = |more: &[&str]| run(&[&["train", "--config", &recipe, "--output", &output][..], more].concat());
+    train(&["--set", "run.save_steps=0"]).succeeds();
+    train(&["--set", "run.save_steps=0"]).fails_naming(&["run/", "already holds"]);
+    train(&["--resume"]).fails_naming(&["model.safetensors", "no checkpoint"]);
+    fs::remove_dir_all(&output).unwrap();
+    train(&[]).succeeds();
+    train(&["--resume", "--set", "run.seed=7"]).fails_naming(&["config.toml", "run.seed"]);
+    train(&["--resume", "--set", "model.attention_window=16"]).fails_naming(&["config.toml", "model.attention_window"]);
+    train(&["--resume", "--set", "run.max_steps=1"]).fails_naming(&["step 2"]);
+    train(&["--resume", "--set", "run.max_steps=3"]).succeeds();
+}
+
+#[test]
+fn a_model_is_not_trained_over_itself() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    write_model(directory.as_ref());
+    let weights = || fs::read(folder.path("model/model.safetensors")).unwrap();
+    let before = weights();
+    let records = folder.records("train.jsonl", 4);
+    let recipe = folder.write("run.toml", format!("[model]\npath = {directory:?}\n[data]\ntrain = {records:?}\n"));
+    run(&["train", "--config", &recipe, "--output", &directory]).fails_naming(&["model.path"]);
+    assert!(weights() == before, "the model has changed");
+}
