@@ -108,8 +108,19 @@ fn data_that_cannot_be_evaluated_is_found_before_decoding() {
 fn options_of_decoding_mean_nothing_to_predictions() {
     let folder = Folder::new();
     let file = folder.records("a.jsonl", 1);
-    let arguments = ["evaluate", "--predictions", &file, "--references", &file, "--num-beams", "7"];
-    assert_eq!(run(&arguments).code, 2);
+    let arguments = ["evaluate", "--predictions", &file, "--references", &file];
+    let options: [&[&str]; 6] = [
+        &["--num-beams", "7"],
+        &["--device", "cuda"],
+        &["--model", model()],
+        &["--batch-size", "2"],
+        &["--max-document-tokens", "9"],
+        &["--skip-bad-records"],
+    ];
+    for option in options {
+        assert_eq!(run(&[&arguments[..], option].concat()).code, 2, "{option:?}");
+    }
+    run(&arguments).succeeds();
 }
 
 #[test]

@@ -17,8 +17,10 @@ use crate::output::{Output, check_paths, print};
 use crate::progress;
 use crate::records::{BadRecord, Records};
 
-/// The groups of options that only a model uses: predictions that are there already need none of them.
-const DECODING: [&str; 4] = ["DecodingOptions", "ModelOption", "DeviceOptions", "GenerationArguments"];
+/// What only a model uses: predictions that are there already need none of it. A struct with flattened parts has no group
+/// of its own, so its options are named.
+const DECODING: [&str; 6] =
+    ["ModelOption", "DeviceOptions", "GenerationArguments", "batch_size", "max_document_tokens", "skip_bad_records"];
 
 /// The files that a report is written to.
 const REPORTS: [&str; 3] = ["report.json", "report.md", "report.html"];
