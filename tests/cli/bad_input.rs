@@ -197,6 +197,16 @@ fn what_this_build_cannot_do_is_said() {
 fn contradicting_generation_options_are_named() {
     let folder = Folder::new();
     let file = folder.write("a.txt", TEXT);
-    run(&["decode", &file, "--model", model(), "--num-beams", "2", "--num-return-sequences", "3"])
-        .fails_naming(&["num_return_sequences", "num_beams"]);
+    let decode = |options: &[&str]| run(&[&["decode", &file, "--model", model()][..], options].concat());
+    let wrong: [(&[&str], &[&str]); 4] = [
+        (&["--num-beams", "2", "--num-return-sequences", "3"], &["num_return_sequences", "num_beams"]),
+        (&["--min-length", "50", "--max-length", "10"], &["min_length", "max_length"]),
+        (&["--repetition-penalty", "0"], &["repetition_penalty"]),
+        (&["--length-penalty", "nan"], &["length_penalty"]),
+    ];
+    for (options, named) in wrong {
+        let outcome = decode(options);
+        assert_eq!(outcome.code, 2, "{options:?}: {}", outcome.stderr);
+        assert!(named.iter().all(|name| outcome.stderr.contains(name)), "{}", outcome.stderr);
+    }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 use epitome_data::{Tokenizer, TrainerOptions};
-use epitome_model::{AttentionWindow, Config, SavedDtype, Weights};
+use epitome_model::{AttentionWindow, Config, PositionEmbeddings, SavedDtype, Weights};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -107,7 +107,7 @@ pub(crate) fn write_model(directory: &Path) -> Config {
     tokenizer.save(directory).unwrap();
     let config = tiny_config(tokenizer.vocab_size());
     config.save(directory).unwrap();
-    Weights::initialise(&config, 7).unwrap().save(directory, SavedDtype::F32).unwrap();
+    Weights::initialise(&config, PositionEmbeddings::Normal, 7).unwrap().save(directory, SavedDtype::F32).unwrap();
     config
 }
 

@@ -149,10 +149,71 @@ fn a_run_is_not_continued_as_another() {
     train(&["--resume"]).fails_naming(&["model.safetensors", "no checkpoint"]);
     fs::remove_dir_all(&output).unwrap();
     train(&[]).succeeds();
+    for change in ["objectives={ denoise = 1.0 }", "denoise.length=7", "gap_sentences.ratio=0.2"] {
+        let named = change.split(['.', '=']).next().unwrap();
+        train(&["--resume", "--set", &format!("data.{change}")]).fails_naming(&["config.toml", "data.", named]);
+    }
     train(&["--resume", "--set", "run.seed=7"]).fails_naming(&["config.toml", "run.seed"]);
     train(&["--resume", "--set", "model.attention_window=16"]).fails_naming(&["config.toml", "model.attention_window"]);
     train(&["--resume", "--set", "run.max_steps=1"]).fails_naming(&["step 2"]);
     train(&["--resume", "--set", "run.max_steps=3"]).succeeds();
+}
+
+#[test]
+fn a_run_begun_before_a_key_existed_goes_on() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 4);
+    let recipe = format!("[model]\npath = {:?}\n[data]\ntrain = {records:?}\n[run]\nmax_steps = 2\n", model());
+    let recipe = folder.write("run.toml", recipe);
+    let train =
+        |more: &[&str]| run(&[&["train", "--config", &recipe, "--output", &folder.path("run")][..], more].concat());
+    train(&[]).succeeds();
+    let lines = folder.read("run/config.toml");
+    let older = lines.lines().filter(|line| !line.starts_with("parallel_micro_batches"));
+    folder.write("run/config.toml", older.flat_map(|line| [line, "\n"]).collect::<String>());
+    train(&["--resume", "--set", "run.max_steps=3"]).succeeds();
+}
+
+#[test]
+fn a_run_without_a_checkpoint_begins_again_as_itself() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 4);
+    let recipe = format!(
+        "[model]\npath = {:?}\n[data]\ntrain = {records:?}\n[optim]\nlearning_rate = 1e38\n\
+         lr_scheduler_type = \"constant\"\n[run]\nsave_steps = 0\n",
+        model()
+    );
+    let recipe = folder.write("run.toml", recipe);
+    let train =
+        |more: &[&str]| run(&[&["train", "--config", &recipe, "--output", &folder.path("run")][..], more].concat());
+    train(&[]).fails_naming(&["step 2"]);
+    train(&[]).fails_naming(&["--resume"]);
+    train(&["--resume", "--set", "run.seed=9"]).fails_naming(&["run.seed"]);
+    let again = train(&["--resume", "--set", "optim.learning_rate=1e-3"]).succeeds();
+    assert!(again.stderr.contains("no checkpoint"), "{}", again.stderr);
+}
+
+#[test]
+fn a_model_directory_is_no_place_for_anything_else() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    write_model(directory.as_ref());
+    let kept = |name: &str| fs::read(folder.path(&format!("model/{name}"))).unwrap();
+    let before = kept("config.json");
+    let records = folder.records("train.jsonl", 4);
+    let recipe = format!("[model]\npath = {:?}\n[data]\ntrain = {records:?}\n[run]\nmax_steps = 1\n", model());
+    let recipe = folder.write("run.toml", recipe);
+    fs::rename(folder.path("model/model.safetensors"), folder.path("model/pytorch_model.bin")).unwrap();
+    run(&["train", "--config", &recipe, "--output", &directory]).fails_naming(&["already holds a model"]);
+    fs::rename(folder.path("model/pytorch_model.bin"), folder.path("model/model.safetensors")).unwrap();
+    let bart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bart");
+    run(&["convert", "--from", bart, "--output", &directory]).fails_naming(&["already holds a model"]);
+    let text = folder.write("a.txt", TEXT);
+    let output = format!("{directory}/config.json");
+    run(&["decode", &text, "--model", &directory, "--output", &output]).fails_naming(&["config.json"]);
+    run(&["score", "--input", &records, "--model", &directory, "--output", &output]).fails_naming(&["config.json"]);
+    assert!(kept("config.json") == before, "the model has changed");
 }
 
 #[test]

@@ -51,6 +51,22 @@ fn a_resumed_run_ends_as_an_uninterrupted_one() {
 }
 
 #[test]
+fn plain_text_teaches_without_summaries() {
+    let folder = Folder::new();
+    let texts = folder.write("texts.jsonl", format!("{{\"document\": {TEXT:?}}}\n").repeat(4));
+    let config = config(&folder, &texts);
+    let output = folder.path("run");
+    let train = |settings: &[&str]| run(&[&["train", "--config", &config, "--output", &output][..], settings].concat());
+    train(&[]).fails_naming(&["texts.jsonl:1", "summary"]);
+    let mixture = "data.objectives={ denoise = 1.0, gap_sentences = 1.0 }";
+    train(&["--set", mixture, "--set", "run.gradient_accumulation_steps=2", "--set", "run.parallel_micro_batches=2"])
+        .succeeds();
+    let losses = json_lines(&folder.read("run/metrics.jsonl"));
+    assert!(losses.iter().any(|line| line.get("validation_loss").is_some_and(Value::is_number)), "{losses:?}");
+    assert!(folder.read("run/config.toml").contains("denoise = 1.0"));
+}
+
+#[test]
 fn wrong_keys_and_values_are_named() {
     let folder = Folder::new();
     let records = folder.records("train.jsonl", 2);
@@ -60,6 +76,17 @@ fn wrong_keys_and_values_are_named() {
     train(&["--set", "optim.learning_rat=1"]).fails_naming(&["learning_rat"]);
     train(&["--set", "run.batch_size=0"]).fails_naming(&["batch_size"]);
     train(&["--set", "run.precision=int3"]).fails_naming(&["int3"]);
+    train(&["--set", "data.objectives.summarise=1"]).fails_naming(&["summarise"]);
+    train(&["--set", "data.objectives.summarize=0"]).fails_naming(&["data.objectives"]);
+    train(&["--set", "data.denoise.mask_ratio=1.5"]).fails_naming(&["data.denoise.mask_ratio", "1.5"]);
+    train(&["--set", "data.denoise.mask_ratio=0.9", "data.denoise.mean_span=3"]).fails_naming(&["mask_ratio"]);
+    train(&["--set", "data.objectives.denoise=1", "data.max_target_length=20"]).fails_naming(&["data.denoise.length"]);
+    train(&["--set", "run.parallel_micro_batches=0"]).fails_naming(&["parallel_micro_batches"]);
+    train(&["--set", "run.parallel_micro_batches=2"]).fails_naming(&["parallel_micro_batches", "accumulation"]);
+    train(&["--set", "run.eval_steps=1", "data.validation=[]"]).fails_naming(&["eval_steps", "validation"]);
+    train(&["--set", &format!("data.validation={}", folder.write("empty.jsonl", ""))]).fails_naming(&["empty.jsonl"]);
+    train(&["--set", "model.tokenizer=nowhere"]).fails_naming(&["nowhere"]);
+    train(&["--set", "model.position_embeddings=sinusoidal"]).fails_naming(&["position_embeddings", "model.path"]);
     train(&["--set", "data.train=nowhere.jsonl"]).fails_naming(&["nowhere.jsonl"]);
     let wrong = folder.write("wrong.toml", "[model]\n[data]\ntrain = \"x\"\n[runn]\nmax_steps = 1\n");
     run(&["train", "--config", &wrong, "--output", &output]).fails_naming(&["wrong.toml", "runn"]);

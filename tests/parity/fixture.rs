@@ -80,7 +80,7 @@ impl<T> Case<T> {
         let eos = config.eos_token_id as usize;
         Weights::from_values(&config, Path::new("fixture"), |parameter| {
             let count = parameter.shape.iter().product();
-            let (centre, width) = self.weights.range(&parameter.name, parameter.kind);
+            let (centre, width) = self.weights.range(parameter.kind);
             let mut values = self.weights.values(&parameter.name, count, centre, width);
             if let (ParameterKind::Buffer, Some(bias)) = (parameter.kind, self.weights.eos_bias) {
                 values[eos] = bias;
@@ -96,13 +96,13 @@ impl<T> Case<T> {
 }
 
 impl Hashed {
-    fn range(&self, name: &str, kind: ParameterKind) -> (f64, f64) {
+    fn range(&self, kind: ParameterKind) -> (f64, f64) {
         match kind {
             ParameterKind::NormWeight => (1.0, self.norm),
             ParameterKind::NormBias => (0.0, self.norm),
             ParameterKind::Bias | ParameterKind::Buffer => (0.0, self.bias),
-            ParameterKind::Weight if !name.ends_with("embed_positions.weight") => (0.0, self.matrix),
-            ParameterKind::Weight | ParameterKind::Embedding => (0.0, self.embedding),
+            ParameterKind::Weight => (0.0, self.matrix),
+            ParameterKind::Positions | ParameterKind::Embedding => (0.0, self.embedding),
         }
     }
 

@@ -72,9 +72,9 @@ fn metrics(output: &Path) -> Vec<Value> {
 
 #[test]
 fn ten_steps_follow_the_reference() {
-    for case in cases::<Training>("training") {
+    for (case, workers) in cases::<Training>("training").iter().flat_map(|case| [(case, 1), (case, 2)]) {
         let directory = tempfile::tempdir().unwrap();
-        let config = prepare(&case, directory.path(), &[]);
+        let config = prepare(case, directory.path(), &[format!("run.parallel_micro_batches={workers}")]);
         let output = directory.path().join("run");
         train(&config, &output, false, &mut |_| {}).unwrap();
         let metrics = metrics(&output);

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use epitome_model::ConvertOptions;
 
-use crate::failure::warn;
+use crate::failure::{usage, warn};
 use crate::output::print;
 
 /// Options of `epitome convert`.
@@ -31,6 +31,9 @@ fn positive() -> clap::builder::RangedU64ValueParser {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    if let Some(window) = arguments.attention_window.filter(|window| !window.is_multiple_of(2)) {
+        return usage(format!("--attention-window {window}: a two-sided window must be even"));
+    }
     let options = ConvertOptions {
         max_encoder_positions: arguments.max_encoder_positions.map(|count| count as usize),
         attention_window: arguments.attention_window.map(|window| window as usize),

@@ -70,7 +70,8 @@ fn decode_files(arguments: &Arguments) -> Result<()> {
         }
         files.push("-".into());
     }
-    check_paths(arguments.output.as_deref(), files.iter().map(PathBuf::as_path))?;
+    let model = arguments.decoding.model.files();
+    check_paths(arguments.output.as_deref(), files.iter().chain(&model).map(PathBuf::as_path))?;
     // All files are read first: a wrong name should not be found after an hour.
     let records = files
         .iter()
@@ -91,7 +92,8 @@ fn decode_records(arguments: &Arguments, input: &Path) -> Result<()> {
         return usage("--resume needs --format json: text does not say which records it holds");
     }
     let mut records = Records::open(input, arguments.decoding.skip_bad_records)?;
-    check_paths(arguments.output.as_deref(), records.files())?;
+    let model = arguments.decoding.model.files();
+    check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.decoding.load()?;
     let bar = progress::bar(progress::count_records(input), "records");
     let decoding = arguments.decoding.decoding(&summarizer, bar.clone());

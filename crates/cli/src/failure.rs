@@ -5,6 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::Error;
 
+/// What options of the command line are said to come from.
+pub(crate) const COMMAND_LINE: &str = "the command line";
+
 /// Options that contradict each other or miss something: exit code 2.
 #[derive(Debug)]
 pub(crate) struct Usage(pub(crate) String);
@@ -29,11 +32,17 @@ pub(crate) fn report(error: &Error) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     eprintln!("epitome: error: {}", one_line(error));
-    if error.is::<Usage>() {
+    if is_usage(error) {
         eprintln!("For the options, try `epitome help`.");
         return ExitCode::from(2);
     }
     ExitCode::FAILURE
+}
+
+/// Whether the command line is at fault.
+fn is_usage(error: &Error) -> bool {
+    let contradicts = |error: &epitome_decode::Error| matches!(error, epitome_decode::Error::Option { origin, .. } if origin == COMMAND_LINE);
+    error.is::<Usage>() || error.chain().filter_map(|cause| cause.downcast_ref()).any(contradicts)
 }
 
 /// Says something that does not stop the run.

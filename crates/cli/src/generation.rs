@@ -3,6 +3,8 @@
 use clap::Args;
 use epitome_decode::{EarlyStopping, GenerationOptions};
 
+use crate::failure::COMMAND_LINE;
+
 /// What is not given comes from generation_config.json, then config.json, then the defaults of `transformers`; a summary
 /// may by default grow to the decoder's position table.
 #[derive(Clone, Debug, Default, Args)]
@@ -52,7 +54,7 @@ impl GenerationArguments {
     pub(crate) fn options(&self) -> GenerationOptions {
         let count = |value: Option<u64>| value.map(|value| value as usize);
         GenerationOptions {
-            origin: "the command line".into(),
+            origin: COMMAND_LINE.into(),
             num_beams: count(self.num_beams),
             length_penalty: self.length_penalty,
             early_stopping: self.early_stopping,

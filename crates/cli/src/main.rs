@@ -59,7 +59,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    epitome_kernels::keep_freed_memory();
+    epitome_kernels::prepare_process();
     let cli = Cli::parse();
     match run(cli) {
         Ok(code) => code,
@@ -68,9 +68,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<ExitCode> {
-    if let Some(code) = threads::configure(cli.threads.map(usize::from))? {
-        return Ok(code);
-    }
+    threads::configure(cli.threads.map(usize::from))?;
     match cli.command {
         Command::Decode(arguments) => decode::run(&arguments),
         Command::Score(arguments) => score::run(&arguments),

@@ -24,13 +24,22 @@ pub(crate) struct ModelOption {
 }
 
 impl ModelOption {
+    /// The files of the model directory, which no output may replace.
+    pub(crate) fn files(&self) -> Vec<PathBuf> {
+        let entries = self.directory().and_then(|directory| directory.read_dir().ok());
+        entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
+    }
+
+    fn directory(&self) -> Option<PathBuf> {
+        self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
+    }
+
     /// Loads the model; what the user should know about its settings goes to stderr.
     ///
     /// # Errors
     /// When there is no model, one of its files is wrong, or the generation options contradict each other.
     pub(crate) fn load(&self, options: &GenerationOptions) -> Result<Summarizer> {
-        let directory = self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from));
-        let summarizer = match directory {
+        let summarizer = match self.directory() {
             Some(directory) => Summarizer::load(&directory, options)?,
             None if BUNDLED.is_empty() => {
                 bail!("this program was built without its default model: name a model directory with --model")

@@ -51,7 +51,8 @@ struct Score {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.device.check()?;
     let mut records = Records::open(&arguments.input, arguments.skip_bad_records)?;
-    check_paths(arguments.output.as_deref(), records.files())?;
+    let model = arguments.model.files();
+    check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.model.load(&GenerationOptions::default())?;
     let output = Output::create(arguments.output.as_deref())?;
     let bar = progress::bar(progress::count_records(&arguments.input), "records");
@@ -147,7 +148,11 @@ impl Totals {
     }
 
     fn print(&self) {
-        let mean = self.nll / self.tokens.max(1) as f64;
+        if self.tokens == 0 {
+            eprintln!("{} records, no target tokens", self.records);
+            return;
+        }
+        let mean = self.nll / self.tokens as f64;
         eprintln!(
             "{} records, {} target tokens: nll {:.4}, {:.4} a token, perplexity {:.4}",
             self.records,

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::random::SplitMix64;
+
 /// How examples become batches.
 ///
 /// The batches of an epoch depend only on the plan and the epoch's number, so training can go on at any step of any epoch
@@ -100,39 +102,5 @@ impl Iterator for Batches {
         }
         let step = self.remaining.next()?;
         Some(Batch { epoch: self.epoch, step, indices: std::mem::take(&mut self.current[step]) })
-    }
-}
-
-/// Steele, Lea and Flood's SplitMix64 (OOPSLA 2014), seeded with a seed and a stream number.
-struct SplitMix64(u64);
-
-impl SplitMix64 {
-    const GAMMA: u64 = 0x9e37_79b9_7f4a_7c15;
-
-    fn new(seed: u64, stream: u64) -> Self {
-        // Mixed one after the other: a symmetric mixture would give seed 1, epoch 2 the order of seed 2, epoch 1.
-        let base = Self(seed).next();
-        Self(Self(base ^ stream).next())
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(Self::GAMMA);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, each equally likely up to `bound` in 2^64.
-    fn below(&mut self, bound: usize) -> usize {
-        let product = u128::from(self.next()) * bound as u128;
-        usize::try_from(product >> 64).expect("below `bound`")
-    }
-
-    /// Fisher and Yates' shuffle.
-    fn shuffle<T>(&mut self, elements: &mut [T]) {
-        for last in (1..elements.len()).rev() {
-            elements.swap(last, self.below(last + 1));
-        }
     }
 }

@@ -174,6 +174,9 @@ pub enum Error {
         /// `summary` or `labels`.
         field: &'static str,
     },
+    /// A self-supervised objective without what it is made with.
+    #[error("the objectives `denoise` and `gap_sentences` need {0}")]
+    ObjectiveNeeds(&'static str),
     /// A limit that leaves no room for the two special tokens.
     #[error("a limit of {0} tokens is too small: `<s>` and `</s>` alone take 2")]
     LimitTooSmall(usize),

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::error::{Location, Result};
+use crate::error::{Error, Location, Result};
 use crate::record::{Content, Record};
 use crate::source::{Source, Target};
 use crate::tokenizer::Tokenizer;
@@ -34,6 +34,18 @@ pub struct Limits {
     pub max_target_length: Option<usize>,
 }
 
+/// Whether every record must have a target.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Targets {
+    /// A record without one is an error.
+    #[default]
+    Required,
+    /// A record without one gets no labels: it is there for its document alone.
+    IfPresent,
+    /// No record gets labels.
+    Ignored,
+}
+
 /// Examples, with what the limits took from them and how many of them teach little.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Examples {
@@ -61,6 +73,7 @@ pub fn read_examples(
     records: impl IntoIterator<Item = Result<Record>>,
     tokenizer: Option<&Tokenizer>,
     limits: Limits,
+    targets: Targets,
 ) -> Result<Examples> {
     let mut examples = Examples::default();
     let mut records = records.into_iter();
@@ -73,7 +86,13 @@ pub fn read_examples(
             .into_par_iter()
             .map(|record| {
                 let source = Source::new(&record, tokenizer, limits.max_source_length)?;
-                let target = Target::new(&record, tokenizer, limits.max_target_length)?;
+                let target = match targets {
+                    Targets::Ignored => Target::default(),
+                    _ => match Target::new(&record, tokenizer, limits.max_target_length) {
+                        Err(Error::NoTarget { .. }) if targets == Targets::IfPresent => Target::default(),
+                        target => target?,
+                    },
+                };
                 Ok((record, source, target))
             })
             .collect::<Result<_>>()?;

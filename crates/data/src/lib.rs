@@ -11,6 +11,7 @@
 //! | [`tokenizer`] | [`Tokenizer`]: byte-level BPE as LED and BART use it: load, train, save, encode, decode |
 //! | [`source`](mod@source) | [`Source`] and [`Target`]: a record as the encoder and the loss see it |
 //! | [`examples`] | [`Example`]: tokenized training pairs, made in parallel from a stream |
+//! | [`objectives`] | [`Objectives`]: what an example teaches: its summary, or a task made from its document |
 //! | [`batches`] | [`BatchPlan`]: which examples form which step of which epoch |
 //!
 //! Nothing is cut unless a limit was given, and then the number of tokens cut is part of the result.
@@ -22,6 +23,8 @@ pub mod document;
 mod error;
 pub mod examples;
 mod input;
+pub mod objectives;
+mod random;
 pub mod reader;
 pub mod record;
 pub mod source;
@@ -30,7 +33,8 @@ pub mod tokenizer;
 pub use batches::{Batch, BatchPlan, Batches};
 pub use document::read_document;
 pub use error::{Error, Location, RecordProblem, Result};
-pub use examples::{Example, Examples, Limits, read_examples};
+pub use examples::{Example, Examples, Limits, Targets, read_examples};
+pub use objectives::{Denoising, GapSentences, Mixture, Objectives};
 pub use reader::RecordReader;
 pub use record::{Content, Record};
 pub use source::{Source, Target};

@@ -89,7 +89,7 @@ impl Source {
 }
 
 /// What a record teaches: `<s> summary </s>`, or the labels of a tokenized record as given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Target {
     /// Token ids to predict; -100 marks positions that the loss ignores.
     pub labels: Vec<i64>,

@@ -82,7 +82,7 @@ impl Summarizer {
         let layers = [options, &saved, &model_options(&config, &directory.join("config.json"))?];
         let (generation, warnings) = resolve(&layers, &config)?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
-        let led = Led::load(&config, &Weights::load(directory, &config)?)?;
+        let led = Led::load(&config, &Weights::load(directory, &config)?)?.packed()?;
         Ok(Self { led, tokenizer, generation, warnings })
     }
 
@@ -112,7 +112,7 @@ impl Summarizer {
         let (generation, warnings) = resolve(&[options, &saved, &model_options(&config, &path)?], &config)?;
         let tokenizer = Tokenizer::from_bytes(required("tokenizer.json")?, &origin.join("tokenizer.json"))?;
         let weights = Weights::from_bytes(required("model.safetensors")?, &origin.join("model.safetensors"), &config)?;
-        Ok(Self { led: Led::load(&config, &weights)?, tokenizer: Some(tokenizer), generation, warnings })
+        Ok(Self { led: Led::load(&config, &weights)?.packed()?, tokenizer: Some(tokenizer), generation, warnings })
     }
 
     /// The model.

@@ -4,7 +4,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use epitome_kernels::{
     Attention, Dropout, DropoutKey, Segments, Visibility, attention, cross_entropy_backward, dropout, gelu,
-    global_attention, keep_freed_memory, layer_norm, linear, pull_back,
+    global_attention, layer_norm, linear, prepare_process, pull_back,
 };
 use std::time::Instant;
 
@@ -14,7 +14,7 @@ const WIDTH: usize = HEADS * HEAD_SIZE;
 const RADIUS: usize = 512;
 
 fn main() -> Result<()> {
-    keep_freed_memory();
+    prepare_process();
     let tokens = std::env::args().nth(1).and_then(|tokens| tokens.parse().ok()).unwrap_or(16_384);
     println!("{tokens} tokens, {} threads", rayon_threads());
     for (inputs, outputs) in [(WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] {

@@ -10,38 +10,40 @@
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
 //! | `cache` | attention over the past of each hypothesis of a search |
-//! | `memory` | freed memory is kept, so that results are not paged in anew each time |
+//! | `process` | settings of the process: memory that is freed stays at hand, candle's own threads are off |
 //!
 //! | operation | in the graph |
 //! |---|---|
 //! | [`attention`], [`banded_attention`], [`global_attention`] | yes |
-//! | [`linear`], [`gelu`], [`layer_norm`], [`add_layer_norm`], [`dropout`] | yes |
+//! | [`linear`], [`head_linear`], [`gelu`], [`layer_norm`], [`add_layer_norm`], [`dropout`] | yes |
 //! | [`set_rows`], [`gather_rows`], [`pull_back`] | yes |
 //! | [`embed`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
 //! | [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`], [`adamw_step`] | no |
-//! | [`cached_attention`] | no |
+//! | [`cached_attention`], [`PackedLinear`] | no |
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
 //! is not f32 or when it is not on the CPU.
 
 mod cache;
 mod cpu;
-mod memory;
 mod ops;
+mod process;
 mod random;
 mod segments;
 mod visibility;
 
 pub use cache::{KeyValueRows, cached_attention};
-pub use memory::keep_freed_memory;
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{attention, banded_attention};
 pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
 pub use ops::elementwise::{add_assign, dropout, gelu, pull_back, scale_assign, sum_of_squares};
 pub use ops::global_attention::global_attention;
+pub use ops::head_linear::head_linear;
 pub use ops::layer_norm::{add_layer_norm, layer_norm};
 pub use ops::linear::linear;
+pub use ops::packed::PackedLinear;
 pub use ops::rows::{accumulate_rows, embed, gather_rows, set_rows};
+pub use process::prepare_process;
 pub use random::{Dropout, DropoutKey};
 pub use segments::Segments;
 pub use visibility::{Attention, Band, Visibility};

@@ -49,6 +49,14 @@ impl Decoder {
         })
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.layers.iter_mut().try_for_each(|layer| {
+            layer.self_attn.pack()?;
+            layer.encoder_attn.pack()?;
+            layer.feed_forward.pack()
+        })
+    }
+
     /// The layers, first to last.
     pub fn layers(&self) -> &[DecoderLayer] {
         &self.layers
@@ -206,6 +214,11 @@ impl MultiHeadAttention {
             heads,
             scale: ((d / heads) as f32).powf(-0.5),
         })
+    }
+
+    fn pack(&mut self) -> Result<()> {
+        let Self { q_proj, k_proj, v_proj, out_proj, .. } = self;
+        [q_proj, k_proj, v_proj, out_proj].into_iter().try_for_each(Linear::pack)
     }
 
     /// `[S, d]` to keys and values `[S, H, D]`.

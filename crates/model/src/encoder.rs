@@ -36,6 +36,13 @@ impl Encoder {
         })
     }
 
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.layers.iter_mut().try_for_each(|layer| {
+            layer.self_attn.pack()?;
+            layer.feed_forward.pack()
+        })
+    }
+
     /// The layers, first to last.
     pub fn layers(&self) -> &[EncoderLayer] {
         &self.layers

@@ -5,17 +5,35 @@ use std::f64::consts::TAU;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::{Config, ParameterKind, ParameterShape, Result, Weights, parameter_shapes};
 
+/// What fresh position tables hold. Training goes on from there either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PositionEmbeddings {
+    /// Normal numbers, as `LEDForConditionalGeneration` starts.
+    #[default]
+    Normal,
+    /// Sinusoids (Vaswani et al. 2017, section 3.5) of root mean square `init_std`: attention can find neighbours before any
+    /// row of the table has been trained, which a model trained from nothing on little data needs.
+    Sinusoidal,
+}
+
 impl Weights {
     /// Fresh weights as `LEDForConditionalGeneration` starts: normal with `init_std`, biases zero, layer norms one and
-    /// zero, the padding row zero. Each tensor depends on `seed` and its own name alone.
+    /// zero, the padding row zero; positions as `positions` says. Each tensor depends on `seed` and its own name alone.
     ///
     /// # Errors
     /// When a tensor cannot be allocated.
-    pub fn initialise(config: &Config, seed: u64) -> Result<Self> {
-        Self::from_values(config, Path::new("fresh weights"), |parameter| fresh(parameter, config, seed))
+    pub fn initialise(config: &Config, positions: PositionEmbeddings, seed: u64) -> Result<Self> {
+        Self::from_values(config, Path::new("fresh weights"), |parameter| match (parameter.kind, positions) {
+            (ParameterKind::Positions, PositionEmbeddings::Sinusoidal) => {
+                sinusoids(parameter.shape[0], config.d_model, config.init_std)
+            }
+            _ => fresh(parameter, config, seed),
+        })
     }
 
     /// Weights whose numbers, in row-major order, come from `values`; `origin` names them in error messages.
@@ -37,7 +55,7 @@ impl Weights {
 fn fresh(parameter: &ParameterShape, config: &Config, seed: u64) -> Vec<f32> {
     let count = parameter.shape.iter().product();
     match parameter.kind {
-        ParameterKind::Weight => normal(count, config.init_std, seed, &parameter.name),
+        ParameterKind::Weight | ParameterKind::Positions => normal(count, config.init_std, seed, &parameter.name),
         ParameterKind::Embedding => {
             let mut values = normal(count, config.init_std, seed, &parameter.name);
             let padding = config.pad_token_id as usize * config.d_model;
@@ -47,6 +65,17 @@ fn fresh(parameter: &ParameterShape, config: &Config, seed: u64) -> Vec<f32> {
         ParameterKind::NormWeight => vec![1.0; count],
         ParameterKind::Bias | ParameterKind::NormBias | ParameterKind::Buffer => vec![0.0; count],
     }
+}
+
+/// A table `[rows, d]`: sines in the first half of a row, cosines in the second, wavelengths from 2 pi to 20,000 pi.
+fn sinusoids(rows: usize, d: usize, deviation: f64) -> Vec<f32> {
+    let half = d.div_ceil(2);
+    let amplitude = deviation * std::f64::consts::SQRT_2;
+    let value = |row: usize, column: usize| {
+        let angle = row as f64 / 10_000f64.powf((column % half) as f64 / half as f64);
+        amplitude * if column < half { angle.sin() } else { angle.cos() }
+    };
+    (0..rows).flat_map(|row| (0..d).map(move |column| value(row, column) as f32)).collect()
 }
 
 /// Normal numbers by the Box-Muller transform over a counter-based generator.

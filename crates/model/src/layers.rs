@@ -1,7 +1,9 @@
 //! The pieces that encoder and decoder layers share.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Dropout, DropoutKey};
+use epitome_kernels::{self as kernels, Dropout, DropoutKey, PackedLinear};
 
 use crate::{Config, Result, Weights};
 
@@ -57,24 +59,48 @@ pub(crate) fn at(dropouts: Option<Dropouts>, site: Site) -> Option<Dropout> {
     dropouts.map(|dropouts| dropouts.site(site))
 }
 
-/// `x W^T + b`.
+/// Weight `[output, input]` and bias `[output]` of a linear layer.
 #[derive(Clone, Debug)]
-pub(crate) struct Linear {
+pub(crate) struct Projection {
     pub(crate) weight: Tensor,
     pub(crate) bias: Tensor,
 }
 
-impl Linear {
+impl Projection {
     pub(crate) fn load(weights: &Weights, prefix: &str, output: usize, input: usize) -> Result<Self> {
         Ok(Self {
             weight: weights.get(&format!("{prefix}.weight"), &[output, input])?,
             bias: weights.get(&format!("{prefix}.bias"), &[output])?,
         })
     }
+}
+
+/// `x W^T + b`, over tensors that can be trained, or packed for inference with the same results.
+#[derive(Clone, Debug)]
+pub(crate) enum Linear {
+    Plain(Projection),
+    Packed(Arc<PackedLinear>),
+}
+
+impl Linear {
+    pub(crate) fn load(weights: &Weights, prefix: &str, output: usize, input: usize) -> Result<Self> {
+        Ok(Self::Plain(Projection::load(weights, prefix, output, input)?))
+    }
+
+    /// Orders the weight for products and lets go of the tensors.
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        if let Self::Plain(Projection { weight, bias }) = self {
+            *self = Self::Packed(Arc::new(PackedLinear::new(weight, Some(bias))?));
+        }
+        Ok(())
+    }
 
     /// `[.., input]` to `[.., output]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(kernels::linear(x, &self.weight, Some(&self.bias))?)
+        Ok(match self {
+            Self::Plain(Projection { weight, bias }) => kernels::linear(x, weight, Some(bias))?,
+            Self::Packed(packed) => packed.forward(x)?,
+        })
     }
 
     /// `[T, input]` to `[T, heads, output / heads]`.
@@ -126,6 +152,11 @@ impl FeedForward {
             fc2: Linear::load(weights, &format!("{prefix}.fc2"), d, width)?,
             final_layer_norm: LayerNorm::load(weights, &format!("{prefix}.final_layer_norm"), d)?,
         })
+    }
+
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        self.fc1.pack()?;
+        self.fc2.pack()
     }
 
     pub(crate) fn forward(&self, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {

@@ -1,7 +1,9 @@
 //! The whole network.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
-use epitome_kernels as kernels;
+use epitome_kernels::{self as kernels, PackedLinear};
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::{Config, Decoder, Documents, Encoder, Result, Weights};
@@ -14,6 +16,8 @@ pub struct Led {
     decoder: Decoder,
     shared: Tensor,
     final_logits_bias: Tensor,
+    /// The head, once packed.
+    packed_head: Option<Arc<PackedLinear>>,
 }
 
 impl Led {
@@ -30,7 +34,20 @@ impl Led {
             decoder: Decoder::load(config, weights, &shared)?,
             final_logits_bias: bias.flatten_all()?,
             shared,
+            packed_head: None,
         })
+    }
+
+    /// The same network for inference: its weights are copied into the order in which products read them, and the copied
+    /// tensors are let go. Results are the same to the bit.
+    ///
+    /// # Errors
+    /// When a weight cannot be read.
+    pub fn packed(mut self) -> Result<Self> {
+        self.encoder.pack()?;
+        self.decoder.pack()?;
+        self.packed_head = Some(Arc::new(PackedLinear::new(&self.shared, Some(&self.final_logits_bias))?));
+        Ok(self)
     }
 
     /// The architecture.
@@ -71,6 +88,9 @@ impl Led {
     /// # Errors
     /// When an operation fails.
     pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(kernels::linear(hidden, &self.shared, Some(&self.final_logits_bias))?)
+        Ok(match &self.packed_head {
+            Some(head) => head.forward(hidden)?,
+            None => kernels::linear(hidden, &self.shared, Some(&self.final_logits_bias))?,
+        })
     }
 }

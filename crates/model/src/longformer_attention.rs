@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Band};
 
-use crate::layers::{Linear, Site, at};
+use crate::layers::{Linear, Projection, Site, at};
 use crate::{Config, Documents, Dropouts, Result, Weights};
 
 /// Local projections for the band and the global columns, global projections for the rows of global tokens, and the output
@@ -14,8 +14,8 @@ pub(crate) struct LongformerSelfAttention {
     key: Linear,
     value: Linear,
     query_global: Linear,
-    key_global: Linear,
-    value_global: Linear,
+    key_global: Projection,
+    value_global: Projection,
     output: Linear,
     heads: usize,
     radius: usize,
@@ -24,18 +24,24 @@ pub(crate) struct LongformerSelfAttention {
 impl LongformerSelfAttention {
     pub(crate) fn load(weights: &Weights, prefix: &str, config: &Config, layer: usize) -> Result<Self> {
         let d = config.d_model;
-        let projection = |name: &str| Linear::load(weights, &format!("{prefix}.longformer_self_attn.{name}"), d, d);
+        let name = |name: &str| format!("{prefix}.longformer_self_attn.{name}");
+        let projection = |projection: &str| Linear::load(weights, &name(projection), d, d);
         Ok(Self {
             query: projection("query")?,
             key: projection("key")?,
             value: projection("value")?,
             query_global: projection("query_global")?,
-            key_global: projection("key_global")?,
-            value_global: projection("value_global")?,
+            key_global: Projection::load(weights, &name("key_global"), d, d)?,
+            value_global: Projection::load(weights, &name("value_global"), d, d)?,
             output: Linear::load(weights, &format!("{prefix}.output"), d, d)?,
             heads: config.encoder_attention_heads,
             radius: config.radius(layer),
         })
+    }
+
+    pub(crate) fn pack(&mut self) -> Result<()> {
+        let Self { query, key, value, query_global, output, .. } = self;
+        [query, key, value, query_global, output].into_iter().try_for_each(Linear::pack)
     }
 
     /// `[T, d]` to `[T, d]`.
@@ -78,8 +84,7 @@ impl LongformerSelfAttention {
         let (count, heads, size) = (rows.len(), self.heads, d / self.heads);
         let query = (self.query_global.heads(&kernels::gather_rows(hidden, rows)?, heads)? * self.scale(hidden)?)?;
         let weight = self.key_global.weight.reshape((heads, size, d))?;
-        let a = query.transpose(0, 1)?.contiguous()?.matmul(&weight)?; // [H, G, d]
-        let a = a.transpose(0, 1)?.contiguous()?; // [G, H, d]
+        let a = kernels::head_linear(&query, &weight, false)?; // [G, H, d]
         let bias = self.key_global.bias.reshape((1, heads, size))?;
         let c = query.broadcast_mul(&bias)?.sum(2)?; // [G, H]
         let pooled = kernels::global_attention(
@@ -90,12 +95,12 @@ impl LongformerSelfAttention {
             documents.segments().clone(),
             at(dropouts, Site::GlobalAttention),
         )?; // [G, H, d + 1]
-        let sums = pooled.narrow(2, 0, d)?.transpose(0, 1)?.contiguous()?; // [H, G, d]
+        let sums = pooled.narrow(2, 0, d)?; // [G, H, d]
         let mass = pooled.narrow(2, d, 1)?; // [G, H, 1]
         let weight = self.value_global.weight.reshape((heads, size, d))?;
-        let projected = sums.matmul(&weight.transpose(1, 2)?.contiguous()?)?; // [H, G, D]
+        let projected = kernels::head_linear(&sums, &weight, true)?; // [G, H, D]
         let bias = self.value_global.bias.reshape((1, heads, size))?;
-        let context = (projected.transpose(0, 1)?.contiguous()? + mass.broadcast_mul(&bias)?)?;
+        let context = (projected + mass.broadcast_mul(&bias)?)?;
         Ok(context.reshape((count, d))?)
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use safetensors::{Dtype, View};
@@ -19,6 +19,20 @@ pub const COMPANION_FILES: [&str; 7] = [
     "added_tokens.json",
     "generation_config.json",
 ];
+
+/// Files of a model directory that make it a model.
+const MODEL_FILES: [&str; 5] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "config.json",
+];
+
+/// The file that makes `directory` a model, if it is one: whoever writes another there would destroy it.
+pub fn held_model(directory: &Path) -> Option<PathBuf> {
+    MODEL_FILES.iter().map(|name| directory.join(name)).find(|path| path.exists())
+}
 
 /// The number type of saved weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,6 +9,8 @@ pub enum ParameterKind {
     Weight,
     /// The shared embedding: as [`ParameterKind::Weight`], with the padding row zero.
     Embedding,
+    /// A position table: as [`ParameterKind::Weight`], or sinusoids ([`crate::PositionEmbeddings`]).
+    Positions,
     /// A bias: zero.
     Bias,
     /// The scale of a layer norm: one.
@@ -45,7 +47,7 @@ pub fn parameter_shapes(config: &Config) -> Vec<ParameterShape> {
         ("led.encoder", config.max_encoder_position_embeddings),
         ("led.decoder", config.max_decoder_position_embeddings),
     ] {
-        list.add(&format!("{side}.embed_positions.weight"), &[positions, d], ParameterKind::Weight);
+        list.add(&format!("{side}.embed_positions.weight"), &[positions, d], ParameterKind::Positions);
         list.norm(&format!("{side}.layernorm_embedding"), d);
     }
     for layer in 0..config.encoder_layers {

@@ -29,7 +29,8 @@ impl Batch {
         let mut lengths = Vec::new();
         let mut labels = Vec::new();
         for example in examples {
-            check(example, config)?;
+            Self::check_source(example, config)?;
+            Self::check_labels(example, config)?;
             sources.push((example.input_ids.as_slice(), example.global_positions.as_slice()));
             decoder_ids.extend(config.decoder_inputs(&example.labels));
             lengths.push(example.labels.len());
@@ -42,24 +43,31 @@ impl Batch {
     pub fn target_tokens(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE_INDEX).count()
     }
+
+    pub(crate) fn check_source(example: &Example, config: &Config) -> Result<()> {
+        if example.input_ids.is_empty() {
+            return complain(example, "the document has no tokens".into());
+        }
+        let vocabulary = config.vocab_size;
+        match example.input_ids.iter().find(|&&id| id as usize >= vocabulary) {
+            Some(id) => complain(example, format!("input id {id} lies outside the vocabulary of {vocabulary}")),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn check_labels(example: &Example, config: &Config) -> Result<()> {
+        if example.labels.iter().all(|&label| label == IGNORE_INDEX) {
+            return complain(example, "no label counts: there are none, or all are -100".into());
+        }
+        let vocabulary = config.vocab_size;
+        let valid = |&label: &i64| label == IGNORE_INDEX || (0..vocabulary as i64).contains(&label);
+        match example.labels.iter().find(|label| !valid(label)) {
+            Some(label) => complain(example, format!("label {label} lies outside the vocabulary of {vocabulary}")),
+            None => Ok(()),
+        }
+    }
 }
 
-fn check(example: &Example, config: &Config) -> Result<()> {
-    let complain =
-        |message: String| Err(Error::Input(format!("{}: record {}: {message}", example.location, example.id)));
-    let vocabulary = config.vocab_size;
-    if example.input_ids.is_empty() {
-        return complain("the document has no tokens".into());
-    }
-    if example.labels.iter().all(|&label| label == IGNORE_INDEX) {
-        return complain("no label counts: there are none, or all are -100".into());
-    }
-    if let Some(id) = example.input_ids.iter().find(|&&id| id as usize >= vocabulary) {
-        return complain(format!("input id {id} lies outside the vocabulary of {vocabulary}"));
-    }
-    let valid = |&label: &i64| label == IGNORE_INDEX || (0..vocabulary as i64).contains(&label);
-    if let Some(label) = example.labels.iter().find(|label| !valid(label)) {
-        return complain(format!("label {label} lies outside the vocabulary of {vocabulary}"));
-    }
-    Ok(())
+fn complain(example: &Example, message: String) -> Result<()> {
+    Err(Error::Input(format!("{}: record {}: {message}", example.location, example.id)))
 }

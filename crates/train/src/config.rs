@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use epitome_model::Config;
+use epitome_data::{Denoising, GapSentences, Mixture};
+use epitome_model::{Config, PositionEmbeddings};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -35,6 +36,9 @@ pub struct ModelConfig {
     /// The directory of the tokenizer; by default `path`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokenizer: Option<PathBuf>,
+    /// What the position tables of a fresh model hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub position_embeddings: Option<PositionEmbeddings>,
     /// `LEDConfig` fields.
     #[serde(flatten)]
     pub fields: BTreeMap<String, Value>,
@@ -56,6 +60,15 @@ pub struct DataConfig {
     /// Longest target in tokens; unset means whole summaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_target_length: Option<usize>,
+    /// What the training examples teach: weights of `summarize`, `denoise` and `gap_sentences`.
+    #[serde(default = "Mixture::summaries")]
+    pub objectives: Mixture,
+    /// How `denoise` damages passages.
+    #[serde(default)]
+    pub denoise: Denoising,
+    /// Which sentences `gap_sentences` asks for.
+    #[serde(default)]
+    pub gap_sentences: GapSentences,
     /// A new order every epoch, from `run.seed`.
     #[serde(default = "yes")]
     pub shuffle: bool,
@@ -115,11 +128,14 @@ pub struct RunOptions {
     pub batch_size: usize,
     /// Batches per update.
     pub gradient_accumulation_steps: usize,
+    /// Batches of an update that run side by side, each on its share of the threads: faster for small models, and takes the
+    /// memory of so many batches. Rounding differs from that of batches one after the other.
+    pub parallel_micro_batches: usize,
     /// Updates of the run; takes precedence over `num_train_epochs`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_steps: Option<usize>,
-    /// Passes over the training records.
-    pub num_train_epochs: usize,
+    /// Passes over the training records; a part of one counts.
+    pub num_train_epochs: f64,
     /// Seeds initialisation, shuffling and dropout.
     pub seed: u64,
     /// Updates between lines of `metrics.jsonl`.
@@ -146,8 +162,9 @@ impl Default for RunOptions {
         Self {
             batch_size: 1,
             gradient_accumulation_steps: 1,
+            parallel_micro_batches: 1,
             max_steps: None,
-            num_train_epochs: 3,
+            num_train_epochs: 3.0,
             seed: 42,
             logging_steps: 10,
             eval_steps: 0,
@@ -194,8 +211,8 @@ impl RunConfig {
         for (name, value) in [
             ("run.batch_size", self.run.batch_size),
             ("run.gradient_accumulation_steps", self.run.gradient_accumulation_steps),
+            ("run.parallel_micro_batches", self.run.parallel_micro_batches),
             ("run.max_steps", self.run.max_steps.unwrap_or(1)),
-            ("run.num_train_epochs", self.run.num_train_epochs),
             ("run.logging_steps", self.run.logging_steps),
             ("data.max_source_length", self.data.max_source_length.unwrap_or(2) / 2),
             ("data.max_target_length", self.data.max_target_length.unwrap_or(2) / 2),
@@ -210,6 +227,7 @@ impl RunConfig {
             ("optim.adam_beta1", self.optim.adam_beta1, 0.0..1.0),
             ("optim.adam_beta2", self.optim.adam_beta2, 0.0..1.0),
             ("optim.adam_epsilon", self.optim.adam_epsilon, 0.0..f64::INFINITY),
+            ("run.num_train_epochs", self.run.num_train_epochs, f64::MIN_POSITIVE..f64::INFINITY),
             ("optim.max_grad_norm", self.optim.max_grad_norm, 0.0..f64::INFINITY),
             ("optim.label_smoothing_factor", self.optim.label_smoothing_factor, 0.0..1.0),
         ] {
@@ -217,8 +235,15 @@ impl RunConfig {
                 return complain(format!("{name} is {value}, outside {range:?}"));
             }
         }
-        if self.data.train.is_empty() {
-            return complain("data.train names no file".into());
+        self.data.validate().or_else(complain)?;
+        if self.run.parallel_micro_batches > self.run.gradient_accumulation_steps {
+            return complain(format!(
+                "run.parallel_micro_batches is {}, more than the {} batches of run.gradient_accumulation_steps",
+                self.run.parallel_micro_batches, self.run.gradient_accumulation_steps
+            ));
+        }
+        if self.run.eval_steps > 0 && self.data.validation.is_empty() {
+            return complain("run.eval_steps asks for validations, but data.validation names no file".into());
         }
         for (name, value, supported) in
             [("run.precision", &self.run.precision, "f32"), ("run.device", &self.run.device, "cpu")]
@@ -231,15 +256,47 @@ impl RunConfig {
     }
 }
 
+impl DataConfig {
+    fn validate(&self) -> std::result::Result<(), String> {
+        if self.train.is_empty() {
+            return Err("data.train names no file".into());
+        }
+        if !self.objectives.is_valid() {
+            return Err("data.objectives must have weights from 0 up, one of them positive".into());
+        }
+        self.denoise.validate().map_err(|message| format!("data.denoise.{message}"))?;
+        self.gap_sentences.validate().map_err(|message| format!("data.gap_sentences.{message}"))?;
+        let longest =
+            |weight: f64, tokens: usize| weight > 0.0 && self.max_target_length.is_some_and(|most| tokens + 2 > most);
+        for (name, weight, tokens) in [
+            ("denoise.length", self.objectives.denoise, self.denoise.length),
+            ("gap_sentences.max_tokens", self.objectives.gap_sentences, self.gap_sentences.max_tokens),
+        ] {
+            if longest(weight, tokens) {
+                return Err(format!(
+                    "data.{name} is {tokens}: with two special tokens more than data.max_target_length"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
 impl ModelConfig {
     fn validate(&self, origin: &str) -> Result<()> {
+        if self.path.is_some() && self.position_embeddings.is_some() {
+            return Err(Error::config(
+                origin,
+                "model.position_embeddings is for fresh models, not for one at model.path",
+            ));
+        }
         let known = serde_json::to_value(Config::default()).expect("a config is a JSON object");
         let known = known.as_object().expect("a config is a JSON object");
         match self.fields.keys().find(|key| !known.contains_key(*key)) {
             Some(key) => Err(Error::config(
                 origin,
                 format!(
-                    "unknown key `model.{key}`: expected `path`, `tokenizer` or one of LEDConfig's {}",
+                    "unknown key `model.{key}`: expected `path`, `tokenizer`, `position_embeddings` or one of LEDConfig's {}",
                     known.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
                 ),
             )),
@@ -252,18 +309,18 @@ impl ModelConfig {
 fn set(table: &mut Table, setting: &str) -> Result<()> {
     let origin = || format!("--set {setting}");
     let malformed = || Error::config(origin(), "must have the form table.key=value");
-    let (key, text) = setting.split_once('=').ok_or_else(malformed)?;
-    let (section, key) = key.trim().split_once('.').ok_or_else(malformed)?;
+    let (path, text) = setting.split_once('=').ok_or_else(malformed)?;
+    let (sections, key) = path.trim().rsplit_once('.').ok_or_else(malformed)?;
     let value = toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))
         .unwrap_or_else(|| Value::String(text.trim().to_owned()));
-    table
-        .entry(section)
-        .or_insert_with(|| Value::Table(Table::new()))
-        .as_table_mut()
-        .ok_or_else(malformed)?
-        .insert(key.to_owned(), value);
+    let mut table = table;
+    for section in sections.split('.') {
+        let inner = table.entry(section).or_insert_with(|| Value::Table(Table::new()));
+        table = inner.as_table_mut().ok_or_else(malformed)?;
+    }
+    table.insert(key.to_owned(), value);
     Ok(())
 }
 

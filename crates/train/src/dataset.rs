@@ -1,6 +1,8 @@
 //! Tokenized records and the order in which training visits them.
 
-use epitome_data::{BatchPlan, Example, Examples, Limits, RecordReader, Tokenizer, read_examples};
+use std::borrow::Cow;
+
+use epitome_data::{BatchPlan, Example, Examples, Limits, Objectives, RecordReader, Targets, Tokenizer, read_examples};
 use epitome_model::Config;
 
 use crate::config::RunOptions;
@@ -10,6 +12,7 @@ use crate::{Batch, Error, Result, RunConfig};
 pub(crate) struct Dataset {
     examples: Vec<Example>,
     notices: Vec<String>,
+    objectives: Objectives,
     plan: BatchPlan,
     gradient_accumulation_steps: usize,
     /// The batches of the epoch asked for last.
@@ -19,11 +22,22 @@ pub(crate) struct Dataset {
 /// Reads and tokenizes the training and validation splits.
 pub(crate) fn load(config: &RunConfig, tokenizer: Option<&Tokenizer>, model: &Config) -> Result<(Dataset, Dataset)> {
     let data = &config.data;
-    let training = read("training", &data.train, data.max_train_records, (config, tokenizer, model))?;
+    let seed = config.run.seed;
+    let objectives = Objectives::new(data.objectives, (data.denoise, data.gap_sentences), tokenizer, seed)?;
+    let read = |split, paths, most| read(split, paths, most, (config, tokenizer, model), &objectives);
+    let training = read("training", &data.train, data.max_train_records)?;
     if training.examples.is_empty() {
         return Err(Error::Dataset(format!("{} hold no records", data.train.join(", "))));
     }
-    let validation = read("validation", &data.validation, data.max_validation_records, (config, tokenizer, model))?;
+    let mut validation = read("validation", &data.validation, data.max_validation_records)?;
+    if validation.examples.is_empty() && !data.validation.is_empty() {
+        return Err(Error::Dataset(format!("{} hold no records", data.validation.join(", "))));
+    }
+    // Summaries are what counts; a run without them validates on what it would draw in its first epoch.
+    if data.objectives.summarize == 0.0 {
+        let drawn = (0..validation.examples.len()).map(|index| validation.draw(index, 0).into_owned()).collect();
+        validation.examples = drawn;
+    }
     Ok((training, validation))
 }
 
@@ -32,21 +46,33 @@ fn read(
     paths: &[String],
     most: Option<usize>,
     (config, tokenizer, model): (&RunConfig, Option<&Tokenizer>, &Config),
+    objectives: &Objectives,
 ) -> Result<Dataset> {
     let limits =
         Limits { max_source_length: config.data.max_source_length, max_target_length: config.data.max_target_length };
+    let summarizes = config.data.objectives.summarize > 0.0;
+    let targets = match (summarizes, config.data.objectives.is_self_supervised()) {
+        (false, _) => Targets::Ignored,
+        // Plain text may stand among the training records, but summaries are what is validated.
+        (true, true) if split == "training" => Targets::IfPresent,
+        (true, _) => Targets::Required,
+    };
     let read = if paths.is_empty() {
         Examples::default()
     } else {
         let records = RecordReader::open_all(paths)?.take(most.unwrap_or(usize::MAX));
-        read_examples(records, tokenizer, limits)?
+        read_examples(records, tokenizer, limits, targets)?
     };
     for example in &read.examples {
-        Batch::new([example], model)?;
+        Batch::check_source(example, model)?;
+        if targets == Targets::Required || !example.labels.is_empty() {
+            Batch::check_labels(example, model)?;
+        }
     }
     Ok(Dataset {
-        notices: notices(split, &read, model),
+        notices: notices(split, &read, objectives.longest_target(), model),
         examples: read.examples,
+        objectives: objectives.clone(),
         plan: BatchPlan::new(config.run.batch_size, config.data.shuffle, config.run.seed),
         gradient_accumulation_steps: config.run.gradient_accumulation_steps,
         epoch: None,
@@ -54,7 +80,7 @@ fn read(
 }
 
 /// What the user should know of a split: nothing is cut or stretched without being said.
-fn notices(split: &str, read: &Examples, model: &Config) -> Vec<String> {
+fn notices(split: &str, read: &Examples, longest_drawn: usize, model: &Config) -> Vec<String> {
     let mut notices = Vec::new();
     if read.truncated_tokens > 0 {
         notices.push(format!(
@@ -79,7 +105,7 @@ fn notices(split: &str, read: &Examples, model: &Config) -> Vec<String> {
         (
             "targets",
             model.max_decoder_position_embeddings,
-            read.examples.iter().map(|example| example.labels.len()).max(),
+            read.examples.iter().map(|example| example.labels.len()).chain([longest_drawn]).max(),
         ),
     ] {
         if longest.is_some_and(|longest| longest > table) {
@@ -99,6 +125,11 @@ impl Dataset {
         self.notices.iter().map(String::as_str)
     }
 
+    /// What the example at `index` teaches in `epoch`.
+    pub(crate) fn draw(&self, index: usize, epoch: usize) -> Cow<'_, Example> {
+        self.objectives.draw(&self.examples[index], index, epoch as u64)
+    }
+
     /// Updates in one pass over the examples.
     pub(crate) fn steps_per_epoch(&self) -> usize {
         self.plan.steps_per_epoch(self.examples.len()).div_ceil(self.gradient_accumulation_steps)
@@ -106,7 +137,8 @@ impl Dataset {
 
     /// Updates of the whole run.
     pub(crate) fn total_steps(&self, run: &RunOptions) -> usize {
-        run.max_steps.unwrap_or_else(|| run.num_train_epochs * self.steps_per_epoch())
+        let passes = || (run.num_train_epochs * self.steps_per_epoch() as f64).ceil() as usize;
+        run.max_steps.unwrap_or_else(passes)
     }
 
     /// The micro-batches of update `step`, counted from 0 over all epochs, as indices into the examples.

@@ -24,13 +24,19 @@ pub enum Error {
         /// What is wrong and what to do about it.
         message: String,
     },
-    /// The loss left the numbers; the last checkpoint is intact.
-    #[error("step {step}: the loss is {loss}, on the records {}; the last checkpoint is intact: lower optim.learning_rate or look at these records", ids.join(", "))]
+    /// The loss left the numbers; the last checkpoint, if there is one, is intact.
+    #[error(
+        "step {step}: the {what} is {value}, on the records {}; checkpoints before it are intact: lower \
+         optim.learning_rate or look at these records",
+        ids.join(", ")
+    )]
     NotFinite {
         /// The optimizer step, from 1.
         step: usize,
-        /// The loss.
-        loss: f64,
+        /// The loss, or what followed from it.
+        what: &'static str,
+        /// Its value.
+        value: f64,
         /// The records of the step.
         ids: Vec<String>,
     },
@@ -45,6 +51,9 @@ pub enum Error {
     /// A dataset that cannot be trained on.
     #[error("{0}")]
     Dataset(String),
+    /// The threads of the workers could not be started.
+    #[error("cannot start the threads of run.parallel_micro_batches: {0}")]
+    Threads(String),
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] epitome_data::Error),

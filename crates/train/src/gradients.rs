@@ -36,6 +36,11 @@ impl Gradients {
         Ok(())
     }
 
+    /// Adds the sums of `other`.
+    pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
+        other.sums.into_iter().try_for_each(|(name, sum)| self.add(&name, sum))
+    }
+
     /// The sum for `name`, starting from zeros of the parameter's shape, to add to in place.
     pub(crate) fn sum_like(&mut self, name: &str, parameter: &Tensor) -> Result<&Tensor> {
         if !self.sums.contains_key(name) {

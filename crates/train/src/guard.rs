@@ -9,8 +9,20 @@ use crate::{Error, Result, RunConfig, checkpoint};
 /// Tables and keys that decide what a step computes; a resumed run keeps them.
 const FIXED: [(&str, &[&str]); 3] = [
     ("model", &[]),
-    ("data", &["train", "max_source_length", "max_target_length", "max_train_records", "shuffle"]),
-    ("run", &["batch_size", "gradient_accumulation_steps", "seed"]),
+    (
+        "data",
+        &[
+            "train",
+            "max_source_length",
+            "max_target_length",
+            "max_train_records",
+            "objectives",
+            "denoise",
+            "gap_sentences",
+            "shuffle",
+        ],
+    ),
+    ("run", &["batch_size", "gradient_accumulation_steps", "parallel_micro_batches", "seed"]),
 ];
 
 /// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches.
@@ -20,31 +32,38 @@ pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<(
         return refuse(output, "is model.path itself: choose another --output");
     }
     let checkpoint = if output.is_dir() { checkpoint::latest(output)? } else { None };
-    let held = ["model.safetensors", "metrics.jsonl", "config.toml"].map(|name| output.join(name));
-    let held = held.iter().find(|path| path.exists());
+    let run = ["metrics.jsonl", "config.toml"].map(|name| output.join(name));
+    let run = run.iter().find(|path| path.exists());
+    let held = epitome_model::held_model(output);
+    let held = held.as_ref().or(run);
     match (resume, checkpoint, held) {
         (false, Some(path), _) => refuse(
             &path,
             "the output directory already holds a run: continue it with --resume, or choose another --output",
         ),
+        (false, None, Some(path)) if Some(path) == run => refuse(
+            path,
+            "the output directory already holds a run, which stopped before its first checkpoint: begin it again with \
+             --resume, or choose another --output",
+        ),
         (false, None, Some(path)) => {
-            refuse(path, "the output directory already holds a run or a model: choose another --output")
+            refuse(path, "the output directory already holds a model: choose another --output")
         }
-        (true, None, Some(path)) if path.ends_with("model.safetensors") => {
+        (true, None, Some(path)) if Some(path) != run => {
             refuse(path, "there is a model but no checkpoint to continue from: choose another --output")
         }
-        (true, Some(_), _) => unchanged(config, &output.join("config.toml")),
+        (true, _, _) if output.join("config.toml").exists() => unchanged(config, &output.join("config.toml")),
         _ => Ok(()),
     }
 }
 
 fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let parse = |text: &str| {
-        toml::from_str::<Table>(text)
-            .map_err(|error| Error::Checkpoint { path: path.to_owned(), message: error.message().into() })
-    };
-    let (before, now) = (parse(&text)?, parse(&config.to_toml())?);
+    // Through the configuration, so that keys which came later count as their defaults.
+    let before: RunConfig = toml::from_str(&text)
+        .map_err(|error| Error::Checkpoint { path: path.to_owned(), message: error.message().into() })?;
+    let table = |config: &RunConfig| Table::try_from(config).expect("a run config has only string keys");
+    let (before, now) = (table(&before), table(config));
     for (table, keys) in FIXED {
         let empty = Table::new();
         let section = |all: &Table| all.get(table).and_then(Value::as_table).unwrap_or(&empty).clone();

@@ -26,6 +26,7 @@ mod schedule;
 mod setup;
 mod trainer;
 mod validation;
+mod workers;
 
 pub use backward::{Pass, Twins, accumulate_gradients};
 pub use batch::Batch;

@@ -7,6 +7,7 @@ use epitome_data::Tokenizer;
 use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
 
 use crate::checkpoint::{self, Companions, TrainState};
+use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
 use crate::{Error, Optimizer, Result, RunConfig, Twins};
 
@@ -33,7 +34,9 @@ impl Setup {
         let weights = match (&checkpoint, &config.model.path) {
             (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
             (None, Some(path)) => Weights::load(path, &model)?,
-            (None, None) => Weights::initialise(&model, config.run.seed)?,
+            (None, None) => {
+                Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?
+            }
         };
         let parameters = Parameters::new(&weights)?;
         drop(weights);
@@ -41,8 +44,7 @@ impl Setup {
             Some(checkpoint) => checkpoint::load(checkpoint, &parameters)?,
             None => Default::default(),
         };
-        let tokenizer_directory = config.model.tokenizer.as_deref().or(config.model.path.as_deref());
-        let tokenizer = load_tokenizer(tokenizer_directory)?;
+        let tokenizer = load_tokenizer(&config.model)?;
         let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
         Ok(Self {
             twins: Twins::new(&model, parameters)?,
@@ -69,10 +71,10 @@ fn model_config(config: &RunConfig) -> Result<Config> {
     Ok(Config::from_json(&merged.to_string(), Path::new("the [model] table"))?)
 }
 
-fn load_tokenizer(directory: Option<&Path>) -> Result<Option<Tokenizer>> {
-    let Some(directory) = directory else { return Ok(None) };
-    let present = ["tokenizer.json", "vocab.json"].iter().any(|file| directory.join(file).exists());
-    if present { Ok(Some(Tokenizer::load(directory)?)) } else { Ok(None) }
+/// The tokenizer that is named, or that of the model if it has one.
+fn load_tokenizer(model: &ModelConfig) -> Result<Option<Tokenizer>> {
+    let beside = model.path.as_ref().filter(|path| Tokenizer::exists(path));
+    Ok(model.tokenizer.as_ref().or(beside).map(Tokenizer::load).transpose()?)
 }
 
 /// Tokenizer files, and the generation settings of the model that is fine-tuned.

@@ -11,6 +11,7 @@ use serde_json::json;
 use crate::guard;
 use crate::metrics::MetricsLog;
 use crate::setup::Setup;
+use crate::workers::Workers;
 use crate::{
     Batch, Error, Gradients, Pass, Result, RunConfig, accumulate_gradients, checkpoint, learning_rate, validation_loss,
 };
@@ -95,13 +96,17 @@ pub fn train(config: &RunConfig, output: &Path, resume: bool, on_event: &mut dyn
     for notice in setup.training.notices().chain(setup.validation.notices()) {
         on_event(Event::Notice(notice));
     }
+    if resume && setup.state.step == 0 {
+        on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));
+    }
     let path = output.join("config.toml");
     let text = config.to_toml();
     epitome_model::replace_file(&path, |temporary| {
         std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
     })?;
     let metrics = MetricsLog::open(output, setup.state.step)?;
-    Run { config, output, setup, metrics, on_event }.run()
+    let workers = Workers::new(config.run.parallel_micro_batches)?;
+    Run { config, output, setup, metrics, workers, on_event }.run()
 }
 
 struct Run<'a> {
@@ -109,6 +114,7 @@ struct Run<'a> {
     output: &'a Path,
     setup: Setup,
     metrics: MetricsLog,
+    workers: Workers,
     on_event: &'a mut dyn FnMut(Event),
 }
 
@@ -147,11 +153,14 @@ impl Run<'_> {
     fn update(&mut self, total_steps: usize) -> Result<()> {
         let started = Instant::now();
         let micro_batches = self.setup.training.step(self.setup.state.step);
-        let examples = self.setup.training.examples();
-        let batches = micro_batches
-            .iter()
-            .map(|indices| Ok(Batch::new(indices.iter().map(|&index| &examples[index]), &self.setup.model)?))
-            .collect::<Result<Vec<_>>>()?;
+        let training = &self.setup.training;
+        let epoch = self.setup.state.step / training.steps_per_epoch();
+        let batch = |indices: &Vec<usize>| -> Result<Batch> {
+            let drawn: Vec<_> = indices.iter().map(|&index| training.draw(index, epoch)).collect();
+            Ok(Batch::new(drawn.iter().map(AsRef::as_ref), &self.setup.model)?)
+        };
+        let batches = micro_batches.iter().map(batch).collect::<Result<Vec<_>>>()?;
+        let examples = training.examples();
         let ids = || micro_batches.iter().flatten().map(|&index| examples[index].id.clone()).collect::<Vec<_>>();
         // Semantics C4: the loss is the mean over the target tokens of the whole step.
         let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
@@ -159,8 +168,10 @@ impl Run<'_> {
         let step = self.setup.state.step + 1;
         let mean = loss.loss / target_tokens as f64;
         let norm = gradients.norm()?;
-        if let Some(&loss) = [mean, norm].iter().find(|value| !value.is_finite()) {
-            return Err(Error::NotFinite { step, loss, ids: ids() });
+        for (what, value) in [("loss", mean), ("norm of the gradients", norm)] {
+            if !value.is_finite() {
+                return Err(Error::NotFinite { step, what, value, ids: ids() });
+            }
         }
         let rate = self.learning_rate(total_steps);
         let Setup { optimizer, twins, state, .. } = &mut self.setup;
@@ -180,22 +191,31 @@ impl Run<'_> {
     /// Gradients of the mean loss over all `target_tokens` of the batches, and the losses summed.
     fn gradients(&self, batches: &[Batch], target_tokens: usize) -> Result<(Gradients, Loss)> {
         let Setup { model, twins, state, .. } = &self.setup;
-        let mut gradients = Gradients::default();
-        let mut total = Loss { loss: 0.0, nll: 0.0, tokens: 0 };
-        for (index, batch) in batches.iter().enumerate() {
+        let pass = |index: usize| {
             let key = DropoutKey::new(self.config.run.seed).fold(state.step as u64).fold(index as u64);
-            let pass = Pass {
+            Pass {
                 dropouts: Some(Dropouts::new(model, key)),
                 label_smoothing: self.config.optim.label_smoothing_factor,
                 scale: 1.0 / target_tokens as f64,
                 gradient_checkpointing: self.config.run.gradient_checkpointing,
-            };
-            let part = accumulate_gradients(twins, batch, pass, &mut gradients)?;
-            total.loss += part.loss;
-            total.nll += part.nll;
-            total.tokens += part.tokens;
+            }
+        };
+        let costs: Vec<usize> = batches.iter().map(|batch| batch.documents.ids().len() + batch.labels.len()).collect();
+        let parts = self.workers.share(&costs, |indices| -> Result<_> {
+            let mut gradients = Gradients::default();
+            let mut total = Loss::default();
+            for &index in indices {
+                total += accumulate_gradients(twins, &batches[index], pass(index), &mut gradients)?;
+            }
+            Ok((gradients, total))
+        });
+        let mut sum = (Gradients::default(), Loss::default());
+        for part in parts {
+            let (gradients, loss) = part?;
+            sum.0.merge(gradients)?;
+            sum.1 += loss;
         }
-        Ok((gradients, total))
+        Ok(sum)
     }
 
     fn learning_rate(&self, total_steps: usize) -> f64 {
@@ -232,7 +252,8 @@ impl Run<'_> {
         let loss = validation_loss(self.setup.twins.frozen(), examples, self.config.run.batch_size)?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
-            return Err(Error::NotFinite { step, loss, ids: vec!["of the validation data".into()] });
+            let ids = vec!["of the validation data".into()];
+            return Err(Error::NotFinite { step, what: "validation loss", value: loss, ids });
         }
         self.metrics.append(&json!({ "step": step, "validation_loss": loss }))?;
         (self.on_event)(Event::Validation { step, loss });

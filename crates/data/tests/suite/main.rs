@@ -4,6 +4,7 @@
 
 mod batches;
 mod documents;
+mod objectives;
 mod records;
 mod sources;
 mod support;

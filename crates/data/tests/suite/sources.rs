@@ -1,7 +1,7 @@
 //! From records to what encoder and loss see: layouts, global positions, limits.
 
 use crate::support::{fixture, record, sample, small_tokenizer};
-use epitome_data::{Error, Limits, Record, RecordReader, Result, Source, Target, Tokenizer, read_examples};
+use epitome_data::{Error, Limits, Record, RecordReader, Result, Source, Target, Targets, Tokenizer, read_examples};
 
 const BOS: u32 = 0;
 const EOS: u32 = 2;
@@ -177,7 +177,7 @@ fn examples_keep_the_order_and_count_what_was_cut() {
             Ok(record(&format!(r#"{{"id": {number}, "document": "{words}", "summary": "no {number}"}}"#)))
         })
     };
-    let all = read_examples(records(1_000), Some(&tokenizer), Limits::default()).unwrap();
+    let all = read_examples(records(1_000), Some(&tokenizer), Limits::default(), Targets::Required).unwrap();
     assert_eq!((all.examples.len(), all.truncated_tokens), (1_000, 0));
     for (number, example) in all.examples.iter().enumerate() {
         assert_eq!(example.id, number.to_string());
@@ -185,7 +185,7 @@ fn examples_keep_the_order_and_count_what_was_cut() {
         assert_eq!(tokenizer.decode(&labels).unwrap(), format!("no {number}"));
     }
     let limits = Limits { max_source_length: Some(10), max_target_length: Some(2) };
-    let cut = read_examples(records(70), Some(&tokenizer), limits).unwrap();
+    let cut = read_examples(records(70), Some(&tokenizer), limits, Targets::Required).unwrap();
     let long = |example: &&epitome_data::Example| example.input_ids.len() > 10;
     assert_eq!(cut.truncated_sources, all.examples[..70].iter().filter(long).count());
     assert_eq!(cut.truncated_targets, 70);
@@ -198,7 +198,8 @@ fn examples_keep_the_order_and_count_what_was_cut() {
 #[test]
 fn examples_count_what_is_empty() {
     let count = |json: &str| {
-        let examples = read_examples([Ok(record(json))], Some(&small_tokenizer()), Limits::default()).unwrap();
+        let examples =
+            read_examples([Ok(record(json))], Some(&small_tokenizer()), Limits::default(), Targets::Required).unwrap();
         assert_eq!(examples.examples.len(), 1, "{json}");
         (examples.empty_sources, examples.empty_targets)
     };
@@ -213,7 +214,7 @@ fn examples_count_what_is_empty() {
     assert_eq!(count(r#"{"input_ids": [0, 2], "labels": [0, 2], "document": "", "summary": ""}"#), (0, 0));
     let records = [r#"{"document": "", "summary": "b"}"#, r#"{"document": "a", "summary": ""}"#].repeat(300);
     let records = records.into_iter().map(|json| Ok(record(json)));
-    let examples = read_examples(records, Some(&small_tokenizer()), Limits::default()).unwrap();
+    let examples = read_examples(records, Some(&small_tokenizer()), Limits::default(), Targets::Required).unwrap();
     assert_eq!((examples.empty_sources, examples.empty_targets), (300, 300));
 }
 
@@ -222,7 +223,8 @@ fn examples_know_their_place() {
     let lines =
         &b"{\"document\": \"a\", \"summary\": \"b\"}\n\n{\"id\": \"x\", \"input_ids\": [1], \"labels\": [2]}\n"[..];
     let reader = RecordReader::from_reader(lines, "pairs.jsonl").unwrap();
-    let examples = read_examples(reader, Some(&small_tokenizer()), Limits::default()).unwrap().examples;
+    let examples =
+        read_examples(reader, Some(&small_tokenizer()), Limits::default(), Targets::Required).unwrap().examples;
     let places: Vec<String> = examples.iter().map(|example| example.location.to_string()).collect();
     // The line between them is blank and counts.
     assert_eq!(places, ["pairs.jsonl:1", "pairs.jsonl:3"]);
@@ -231,7 +233,7 @@ fn examples_know_their_place() {
 #[test]
 fn examples_stop_at_the_first_error() {
     let reader = RecordReader::from_reader(&b"{\"document\": \"a\", \"summary\": \"b\"}\nbad\n"[..], "x").unwrap();
-    let error = read_examples(reader, Some(&small_tokenizer()), Limits::default()).unwrap_err();
+    let error = read_examples(reader, Some(&small_tokenizer()), Limits::default(), Targets::Required).unwrap_err();
     assert!(error.to_string().starts_with("x:2: "), "{error}");
 }
 

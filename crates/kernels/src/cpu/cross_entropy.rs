@@ -3,7 +3,7 @@
 //! with a target take part.
 
 use super::math::{dispatch, exp, larger};
-use super::matmul::matmul;
+use super::matmul::{matmul, matmul_add};
 use super::view::View;
 use rayon::prelude::*;
 
@@ -50,18 +50,15 @@ impl Head<'_> {
     /// The losses, and the gradients of hidden [T, d] (returned) and of the table (added to `table_gradient`).
     pub(crate) fn backward(&self, gradient: LossGradient, table_gradient: &mut [f32]) -> (Vec<RowLoss>, Vec<f32>) {
         let mut hidden_gradient = vec![0.0; self.hidden.len()];
-        let mut gathered = Vec::new();
         let losses = self.chunks(|active, hidden, probabilities, losses| {
             self.logit_gradients(active, probabilities, losses, gradient);
             let dz = View::dense(probabilities, active.len(), self.vocabulary);
-            gathered.resize(active.len() * self.width, 0.0);
-            let table = View::dense(self.table, self.vocabulary, self.width);
-            matmul(&mut gathered, dz, table, false);
+            let gathered = matmul(dz, View::dense(self.table, self.vocabulary, self.width), None);
             for ((row, _), values) in active.iter().zip(gathered.chunks_exact(self.width)) {
                 hidden_gradient[row * self.width..][..self.width].copy_from_slice(values);
             }
             let hidden = View::dense(hidden, active.len(), self.width);
-            matmul(table_gradient, dz.transposed(), hidden, true);
+            matmul_add(table_gradient, dz.transposed(), hidden);
         });
         (losses, hidden_gradient)
     }
@@ -71,22 +68,20 @@ impl Head<'_> {
     fn chunks(&self, mut visit: impl FnMut(&[(usize, usize)], &[f32], &mut [f32], &[RowLoss])) -> Vec<RowLoss> {
         let rows = (CHUNK_VALUES / self.vocabulary.max(1) / 8 * 8).clamp(8, 2048).min(self.active.len());
         let mut hidden = Vec::new();
-        let mut logits = vec![0.0; rows * self.vocabulary];
         let mut losses = vec![RowLoss::default(); self.active.len()];
         for (active, losses) in self.active.chunks(rows.max(1)).zip(losses.chunks_mut(rows.max(1))) {
             hidden.clear();
             for (row, _) in active {
                 hidden.extend_from_slice(&self.hidden[row * self.width..][..self.width]);
             }
-            let logits = &mut logits[..active.len() * self.vocabulary];
             let table = View::dense(self.table, self.vocabulary, self.width).transposed();
-            matmul(logits, View::dense(&hidden, active.len(), self.width), table, false);
+            let mut logits = matmul(View::dense(&hidden, active.len(), self.width), table, self.bias);
             logits
                 .par_chunks_exact_mut(self.vocabulary)
                 .zip(losses.par_iter_mut())
                 .zip(active.par_iter())
-                .for_each(|((logits, loss), (_, target))| softmax_row(logits, self.bias, *target, loss));
-            visit(active, &hidden, logits, losses);
+                .for_each(|((logits, loss), (_, target))| softmax_row(logits, *target, loss));
+            visit(active, &hidden, &mut logits, losses);
         }
         losses
     }
@@ -110,15 +105,12 @@ impl Head<'_> {
 }
 
 dispatch! {
-    /// Replaces logits by exp(logit + bias - maximum) and fills in the row's loss.
-    fn softmax_row(logits: &mut [f32], bias: Option<&[f32]>, target: usize, loss: &mut RowLoss) = softmax_row_body
+    /// Replaces logits by exp(logit - maximum) and fills in the row's loss.
+    fn softmax_row(logits: &mut [f32], target: usize, loss: &mut RowLoss) = softmax_row_body
 }
 
 #[inline(always)]
-fn softmax_row_body<const FMA: bool>(logits: &mut [f32], bias: Option<&[f32]>, target: usize, loss: &mut RowLoss) {
-    if let Some(bias) = bias {
-        logits.iter_mut().zip(bias).for_each(|(logit, bias)| *logit += bias);
-    }
+fn softmax_row_body<const FMA: bool>(logits: &mut [f32], target: usize, loss: &mut RowLoss) {
     let mut maxima = [f32::NEG_INFINITY; LANES];
     for group in logits.chunks(LANES) {
         for (maximum, logit) in maxima.iter_mut().zip(group) {

@@ -1,37 +1,227 @@
-//! The large matrix product: the `gemm` crate behind a safe function. It uses all of rayon's threads (small products
-//! one), so it is not for the inside of a parallel loop.
+//! The large matrix product C = A B + bias or C += A B, with all of rayon's threads: blocked for the caches around the tiles of
+//! [`super::tile`], B packed beforehand or on the way.
+//!
+//! The elements of C are computed as the tiles compute them, whatever the blocks and the threads (see there).
 
-use gemm::Parallelism;
-
+use super::panels::{PANEL, Panels};
+use super::product::Block;
+use super::shared::Shared;
+use super::tile::{MOST_ROWS, Machine, Start};
 use super::view::View;
+use rayon::prelude::*;
+use std::cell::Cell;
+use std::ops::Range;
 
-/// `target = left right`, or `target += left right` when `accumulate`; target row-major [m, n].
-pub(crate) fn matmul(target: &mut [f32], left: View<'_>, right: View<'_>, accumulate: bool) {
-    assert_eq!(left.columns, right.rows, "inner dimensions of a matrix product");
-    assert_eq!(target.len(), left.rows * right.columns, "size of a matrix product's target");
-    // SAFETY: the view's constructors checked that every (i, j) of both operands lies in its slice, the assertion above that
-    // the target holds m x n values; the target is borrowed mutably, so it overlaps neither operand.
+/// Depth of a block: this many rows of a pair of panels are 32 KiB, and of A's rows in a tile 12 KiB.
+const DEPTH: usize = 256;
+
+/// Columns of a block: with the depth above, 512 KiB of B, to stay in the second-level cache for all rows of a task.
+const COLUMNS: usize = 512;
+
+/// Rows of a task: a multiple of every tile's rows.
+const ROWS: usize = 96;
+
+/// Multiplications below which threads are not worth waking.
+const PARALLEL: usize = 1 << 18;
+
+/// Values of B that are packed at a time (16 MiB).
+const PACKED: usize = 4 << 20;
+
+/// Columns of a block from which copying the rows of A is soon paid for.
+const COPIED: usize = 256;
+
+thread_local! {
+    /// B of the last product, so that its memory is used again.
+    static PANELS: Cell<Panels> = Cell::default();
+}
+
+/// `left right + bias`, row-major [m, n]; bias [n].
+pub(crate) fn matmul(left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns), "a bias for every column");
+    // SAFETY: the closure writes every value before it returns.
     unsafe {
-        gemm::gemm(
-            left.rows,
-            right.columns,
-            left.columns,
-            target.as_mut_ptr(),
-            1,
-            right.columns as isize,
-            accumulate,
-            left.values.as_ptr(),
-            left.column_stride as isize,
-            left.row_stride as isize,
-            right.values.as_ptr(),
-            right.column_stride as isize,
-            right.row_stride as isize,
-            1.0,
-            1.0,
-            false,
-            false,
-            false,
-            Parallelism::Rayon(0),
-        );
+        written(left.rows * right.columns, |target| {
+            pack_and_multiply(target, left, right, bias.map_or(Start::Zero, Start::Row));
+        })
+    }
+}
+
+/// `left right + bias` with B packed, row-major [m, n]; bias [n].
+pub(crate) fn multiply_new(left: View<'_>, right: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
+    assert!(bias.is_none_or(|bias| bias.len() == right.columns()), "a bias for every column");
+    // SAFETY: the closure writes every value before it returns.
+    unsafe {
+        written(left.rows * right.columns(), |target| {
+            multiply(&target, left, right, bias.map_or(Start::Zero, Start::Row));
+        })
+    }
+}
+
+/// `length` values that `write` writes.
+///
+/// # Safety
+/// `write` writes every value, and reads none before.
+unsafe fn written(length: usize, write: impl FnOnce(Shared<'_>)) -> Vec<f32> {
+    let mut values = Vec::with_capacity(length);
+    // SAFETY: the vector has the capacity, and by this function's contract the values.
+    unsafe {
+        write(Shared::from_raw(values.as_mut_ptr(), length));
+        values.set_len(length);
+    }
+    values
+}
+
+/// `target += left right`; target row-major [m, n].
+pub(crate) fn matmul_add(target: &mut [f32], left: View<'_>, right: View<'_>) {
+    assert_eq!(target.len(), left.rows * right.columns, "size of a matrix product's target");
+    // SAFETY: the target has its values.
+    unsafe { pack_and_multiply(Shared::new(target), left, right, Start::Target) };
+}
+
+/// # Safety
+/// As [`multiply`].
+unsafe fn pack_and_multiply(target: Shared<'_>, left: View<'_>, right: View<'_>, start: Start<'_>) {
+    assert_eq!(left.columns, right.rows, "inner dimensions of a matrix product");
+    let mut panels = PANELS.take();
+    let step = (PACKED / right.columns.max(1)).max(DEPTH);
+    let mut start = start;
+    // Over at least one part, however empty, so that the target is written.
+    for first in (0..right.rows.max(1)).step_by(step) {
+        let depth = first..right.rows.min(first + step);
+        panels.pack_parallel(right.part(depth.clone(), 0..right.columns));
+        // SAFETY: by this function's contract; after the first part the target is initialised.
+        unsafe { multiply(&target, left.part(0..left.rows, depth), &panels, start) };
+        start = Start::Target;
+    }
+    PANELS.set(panels);
+}
+
+/// The product with B packed, into a row-major [m, n] target.
+///
+/// # Safety
+/// The target holds m x n values, initialised where they are added to; a row that the product is added to holds n.
+unsafe fn multiply(target: &Shared<'_>, left: View<'_>, right: &Panels, start: Start<'_>) {
+    let (rows, columns) = (left.rows, right.columns());
+    assert_eq!(left.columns, right.depth(), "inner dimensions of a matrix product");
+    let run = |(rows, columns): (Range<usize>, Range<usize>)| {
+        let task = Task { machine: Machine::current(), left, right, start, rows, columns };
+        // SAFETY: the tasks' rectangles do not overlap, and by this function's contract.
+        unsafe { task.run(target.start(), right.columns()) };
+    };
+    let tasks = tasks(rows, columns);
+    if rows * columns * left.columns < PARALLEL {
+        tasks.into_iter().for_each(run);
+    } else {
+        tasks.into_par_iter().for_each(run);
+    }
+}
+
+/// Rectangles of C. Few rows are split by columns too, so that every thread has some.
+fn tasks(rows: usize, columns: usize) -> Vec<(Range<usize>, Range<usize>)> {
+    let wanted = 4 * rayon::current_num_threads();
+    let split = wanted.div_ceil(rows.div_ceil(ROWS).max(1));
+    let width = columns.div_ceil(split).next_multiple_of(2 * PANEL).max(2 * PANEL);
+    let ranges = |total: usize, step: usize| (0..total).step_by(step).map(move |first| first..total.min(first + step));
+    ranges(rows, ROWS).flat_map(|rows| ranges(columns, width).map(move |columns| (rows.clone(), columns))).collect()
+}
+
+struct Task<'a> {
+    machine: Machine,
+    left: View<'a>,
+    right: &'a Panels,
+    start: Start<'a>,
+    rows: Range<usize>,
+    columns: Range<usize>,
+}
+
+impl Task<'_> {
+    /// # Safety
+    /// `target`, row-major with rows of `stride`, may be used at the task's rows and columns, and nothing else uses them
+    /// meanwhile.
+    unsafe fn run(&self, target: *mut f32, stride: usize) {
+        let mut copied = [0.0; MOST_ROWS * DEPTH];
+        // Over at least one part, however empty, so that the target is written.
+        for first in (0..self.left.columns.max(1)).step_by(DEPTH) {
+            let depth = first..self.left.columns.min(first + DEPTH);
+            let block = Block {
+                machine: self.machine,
+                right: self.right,
+                depth: depth.clone(),
+                target,
+                target_stride: stride,
+                start: if first == 0 { self.start } else { Start::Target },
+            };
+            for first in self.columns.clone().step_by(COLUMNS) {
+                let columns = first..self.columns.end.min(first + COLUMNS);
+                for row in self.rows.clone().step_by(self.machine.rows()) {
+                    let rows = row..self.rows.end.min(row + self.machine.rows());
+                    let mut left = self.left.part(rows.clone(), depth.clone());
+                    if left.column_stride != 1 || columns.len() >= COPIED {
+                        left = copy_rows(&mut copied, left);
+                    }
+                    // SAFETY: by this function's contract.
+                    unsafe { block.packed_rows(left, rows, columns.clone()) };
+                }
+            }
+        }
+    }
+}
+
+/// Copies a tile's rows of A so that the values of a step in depth are adjacent, for all the panels of B that read them.
+fn copy_rows<'p>(copied: &'p mut [f32], source: View<'_>) -> View<'p> {
+    let rows = source.rows;
+    let copied = &mut copied[..rows * source.columns];
+    if source.row_stride == 1 {
+        for (d, values) in copied.chunks_exact_mut(rows).enumerate() {
+            values.copy_from_slice(&source.values[d * source.column_stride..][..rows]);
+        }
+    } else if source.column_stride == 1 && rows == MOST_ROWS {
+        let lanes: [&[f32]; MOST_ROWS] =
+            std::array::from_fn(|row| &source.values[row * source.row_stride..][..source.columns]);
+        for (d, values) in copied.as_chunks_mut::<MOST_ROWS>().0.iter_mut().enumerate() {
+            for (value, lane) in values.iter_mut().zip(lanes) {
+                *value = lane[d];
+            }
+        }
+    } else {
+        for (d, values) in copied.chunks_exact_mut(rows).enumerate() {
+            for (row, value) in values.iter_mut().enumerate() {
+                *value = source.values[row * source.row_stride + d * source.column_stride];
+            }
+        }
+    }
+    View { values: copied, rows, columns: source.columns, row_stride: 1, column_stride: rows }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_over_several_blocks_are_exact() {
+        let number = |i: usize| ((i * 7) % 11) as f32 - 5.0;
+        for (m, n, k) in [(1, 1, 1), (3, 2, 0), (5, 700, 300), (200, 70, 513), (97, 1100, 20), (0, 4, 4)] {
+            let a: Vec<f32> = (0..m * k).map(number).collect();
+            let b: Vec<f32> = (0..n * k).map(|i| number(i + 3)).collect();
+            let left = View::dense(&a, m, k);
+            let right = View::dense(&b, n, k).transposed();
+            let bias: Vec<f32> = (0..n).map(|j| number(j + 5)).collect();
+            let mut sum = vec![2.0; m * n];
+            matmul_add(&mut sum, left, right);
+            let (plain, biased) = (matmul(left, right, None), matmul(left, right, Some(&bias)));
+            for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let product: f32 = (0..k).map(|d| a[i * k + d] * b[j * k + d]).sum();
+                let found = [plain[i * n + j], sum[i * n + j], biased[i * n + j]];
+                assert_eq!(found, [product, 2.0 + product, bias[j] + product], "{m} {n} {k}: {i} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn tasks_cover_every_element_once() {
+        for (rows, columns) in [(1, 5), (4, 50_000), (96, 32), (1000, 77), (0, 3), (3, 0)] {
+            let area: usize = tasks(rows, columns).iter().map(|(rows, columns)| rows.len() * columns.len()).sum();
+            assert_eq!(area, rows * columns);
+        }
     }
 }

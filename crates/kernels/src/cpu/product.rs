@@ -1,85 +1,14 @@
 //! The small matrix product inside attention: C += A B or C = A B, serial, with A read in place through its strides and
-//! B packed once for many products.
-//!
-//! A tile of 6 rows by 16 columns of C stays in registers (12 of AVX2's 16) while the depth passes: a row of B is two
-//! loads, an element of A one broadcast. A general product would pack both operands of every call, which for a head
-//! size of 64 costs as much as the arithmetic.
+//! B packed once for many products. A general product would pack both operands of every call, which for a head size of
+//! 64 costs as much as the arithmetic.
 
-#[cfg(target_arch = "x86_64")]
-use super::math::has_avx2;
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{
-    __m256, _mm256_add_ps, _mm256_broadcast_ss, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_setzero_ps, _mm256_storeu_ps,
-};
-
+use super::panels::{PANEL, Panels};
+use super::tile::{Machine, Start, Tile};
 use super::view::View;
-
-/// Columns of a panel of packed B.
-pub(crate) const PANEL: usize = 16;
-
-/// Rows of C that one pass over the depth computes.
-const ROWS: usize = 6;
+use std::ops::Range;
 
 /// Packed B up to this many values stays in the first-level cache beside a few rows of A.
 const RESIDENT: usize = 6144;
-
-/// The right operand of [`multiply`]: panel p holds columns `16 p .. 16 p + 16`, each row's 16 values adjacent, padded
-/// with zeros. Reused from call to call.
-#[derive(Default)]
-pub(crate) struct Panels {
-    values: Vec<f32>,
-    depth: usize,
-    columns: usize,
-}
-
-impl Panels {
-    /// Packs `factor * source`.
-    pub(crate) fn pack(&mut self, source: View<'_>, factor: f32) {
-        self.depth = source.rows;
-        self.columns = source.columns;
-        let length = source.columns.div_ceil(PANEL) * PANEL * source.rows;
-        if self.values.len() < length {
-            self.values.resize(length, 0.0);
-        }
-        if source.column_stride == 1 { self.pack_rows(source, factor) } else { self.pack_columns(source, factor) }
-    }
-
-    /// Packs `factor * source`, its columns padded with columns of zeros to whole panels.
-    pub(crate) fn pack_lanes(&mut self, source: View<'_>, factor: f32) {
-        self.pack(source, factor);
-        self.columns = source.columns.next_multiple_of(PANEL);
-    }
-
-    fn pack_rows(&mut self, source: View<'_>, factor: f32) {
-        for first in (0..source.columns).step_by(PANEL) {
-            let width = PANEL.min(source.columns - first);
-            let panel = &mut self.values[first * source.rows..][..source.rows * PANEL];
-            for (row, target) in panel.chunks_exact_mut(PANEL).enumerate() {
-                let from = &source.values[row * source.row_stride + first..][..width];
-                for (target, from) in target.iter_mut().zip(from) {
-                    *target = factor * from;
-                }
-                target[width..].fill(0.0);
-            }
-        }
-    }
-
-    fn pack_columns(&mut self, source: View<'_>, factor: f32) {
-        for first in (0..source.columns).step_by(PANEL) {
-            let panel = &mut self.values[first * source.rows..][..source.rows * PANEL];
-            for lane in 0..PANEL {
-                let column = first + lane;
-                for row in 0..source.rows {
-                    panel[row * PANEL + lane] = if column < source.columns {
-                        factor * source.values[row * source.row_stride + column * source.column_stride]
-                    } else {
-                        0.0
-                    };
-                }
-            }
-        }
-    }
-}
 
 /// Where a product goes: rows of `values`, `row_stride` apart.
 pub(crate) struct Target<'a> {
@@ -89,141 +18,105 @@ pub(crate) struct Target<'a> {
     pub(crate) accumulate: bool,
 }
 
+impl Target<'_> {
+    /// What a product over nothing leaves.
+    fn clear(&mut self, rows: usize, columns: usize) {
+        for row in 0..if self.accumulate { 0 } else { rows } {
+            self.values[row * self.row_stride..][..columns].fill(0.0);
+        }
+    }
+}
+
 /// C = A B, or C += A B: A [m, k], B [k, n] packed, C [m, n].
 pub(crate) fn multiply(left: View<'_>, right: &Panels, target: Target<'_>) {
-    let (rows, columns) = (left.rows, right.columns);
-    assert_eq!(left.columns, right.depth, "inner dimensions of a product");
+    multiply_on(Machine::current(), left, right, target);
+}
+
+/// The same with the instructions of `machine`.
+fn multiply_on(machine: Machine, left: View<'_>, right: &Panels, target: Target<'_>) {
+    let (rows, columns) = (left.rows, right.columns());
+    assert_eq!(left.columns, right.depth(), "inner dimensions of a product");
     if rows == 0 || columns == 0 {
         return;
     }
-    assert!((rows - 1) * target.row_stride + columns <= target.values.len(), "a product larger than its target");
-    drive(left, right, target);
-}
-
-/// Goes over the tiles of C; a small B stays in the first-level cache for all rows, of a large one a panel does.
-fn drive(left: View<'_>, right: &Panels, target: Target<'_>) {
     let mut target = target;
-    if right.depth * right.columns <= RESIDENT {
-        for row in (0..left.rows).step_by(ROWS) {
-            for first in (0..right.columns).step_by(PANEL) {
-                tile((left, row), (right, first), &mut target);
-            }
+    assert!((rows - 1) * target.row_stride + columns <= target.values.len(), "a product larger than its target");
+    if left.columns == 0 {
+        return target.clear(rows, columns);
+    }
+    let block = Block {
+        machine,
+        right,
+        depth: 0..right.depth(),
+        target: target.values.as_mut_ptr(),
+        target_stride: target.row_stride,
+        start: if target.accumulate { Start::Target } else { Start::Zero },
+    };
+    let step = machine.rows();
+    // A small B stays in the first-level cache for all rows; of a large one a panel does.
+    if right.depth() * columns <= RESIDENT {
+        for row in (0..rows).step_by(step) {
+            // SAFETY: the target is borrowed mutably and as large as asserted above.
+            unsafe { block.rows(left, row..rows.min(row + step), 0..columns) };
         }
     } else {
-        for first in (0..right.columns).step_by(PANEL) {
-            for row in (0..left.rows).step_by(ROWS) {
-                tile((left, row), (right, first), &mut target);
+        for first in (0..columns).step_by(machine.panels() * PANEL) {
+            let panels = first..columns.min(first + machine.panels() * PANEL);
+            for row in (0..rows).step_by(step) {
+                // SAFETY: as above.
+                unsafe { block.rows(left, row..rows.min(row + step), panels.clone()) };
             }
         }
     }
 }
 
-/// The tile of C that begins at `row` and `first`.
-fn tile((left, row): (View<'_>, usize), (right, first): (&Panels, usize), target: &mut Target<'_>) {
-    let mut tile = Tile {
-        left: &left.values[row * left.row_stride..],
-        row_stride: left.row_stride,
-        depth_stride: left.column_stride,
-        panel: right.values[first * right.depth..][..right.depth * PANEL].as_chunks().0,
-        target: &mut target.values[row * target.row_stride + first..],
-        target_stride: target.row_stride,
-        columns: PANEL.min(right.columns - first),
-        accumulate: target.accumulate,
-    };
-    match left.rows - row {
-        1 => tile.compute::<1>(),
-        2 => tile.compute::<2>(),
-        3 => tile.compute::<3>(),
-        4 => tile.compute::<4>(),
-        5 => tile.compute::<5>(),
-        _ => tile.compute::<ROWS>(),
-    }
+/// A part of a product's depth, and where its result goes.
+pub(super) struct Block<'a> {
+    pub(super) machine: Machine,
+    pub(super) right: &'a Panels,
+    pub(super) depth: Range<usize>,
+    pub(super) target: *mut f32,
+    pub(super) target_stride: usize,
+    pub(super) start: Start<'a>,
 }
 
-/// One tile of C: the slices begin at its first row and column.
-struct Tile<'a> {
-    left: &'a [f32],
-    row_stride: usize,
-    depth_stride: usize,
-    panel: &'a [[f32; PANEL]],
-    target: &'a mut [f32],
-    target_stride: usize,
-    columns: usize,
-    accumulate: bool,
-}
-
-impl Tile<'_> {
-    fn compute<const ROWS: usize>(&mut self) {
-        if let Some(last) = self.panel.len().checked_sub(1) {
-            assert!((ROWS - 1) * self.row_stride + last * self.depth_stride < self.left.len());
-        }
-        assert!((ROWS - 1) * self.target_stride + self.columns <= self.target.len());
-        #[cfg(target_arch = "x86_64")]
-        if has_avx2() {
-            // SAFETY: the processor has the instructions, and the assertions above are the function's contract.
-            return unsafe { self.compute_avx2::<ROWS>() };
-        }
-        self.store(&self.sums_portable::<ROWS>());
-    }
-
-    fn sums_portable<const ROWS: usize>(&self) -> [[f32; PANEL]; ROWS] {
-        let mut sums = [[0.0f32; PANEL]; ROWS];
-        for (d, panel_row) in self.panel.iter().enumerate() {
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let a = self.left[r * self.row_stride + d * self.depth_stride];
-                for (sum, b) in sums.iter_mut().zip(panel_row) {
-                    *sum += a * b;
-                }
-            }
-        }
-        sums
-    }
-
-    fn store<const ROWS: usize>(&mut self, sums: &[[f32; PANEL]; ROWS]) {
-        for (r, sums) in sums.iter().enumerate() {
-            for (target, sum) in self.target[r * self.target_stride..][..self.columns].iter_mut().zip(sums) {
-                *target = if self.accumulate { *target + sum } else { *sum };
-            }
-        }
-    }
-
+impl Block<'_> {
+    /// The tiles of some rows of A and C (at most a tile's) over some columns, which begin at a panel. `left` has this
+    /// part of the depth only.
+    ///
     /// # Safety
-    /// The machine has AVX2 and FMA; `left` reaches ROWS rows of the panel's depth, `target` ROWS rows of `columns`.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2,fma")]
-    unsafe fn compute_avx2<const ROWS: usize>(&mut self) {
-        let mut sums = [[_mm256_setzero_ps(); 2]; ROWS];
-        let mut left = self.left.as_ptr();
-        for panel_row in self.panel {
-            // SAFETY: a panel row has 16 values; reads of `left` stay below the index of the contract.
-            unsafe {
-                let low = _mm256_loadu_ps(panel_row.as_ptr());
-                let high = _mm256_loadu_ps(panel_row.as_ptr().add(8));
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let a = _mm256_broadcast_ss(&*left.add(r * self.row_stride));
-                    sums[0] = _mm256_fmadd_ps(a, low, sums[0]);
-                    sums[1] = _mm256_fmadd_ps(a, high, sums[1]);
-                }
-            }
-            left = left.wrapping_add(self.depth_stride);
-        }
-        if self.columns < PANEL {
-            // SAFETY: two vectors of 8 values are one array of 16.
-            let sums = unsafe { std::mem::transmute_copy::<[[__m256; 2]; ROWS], [[f32; PANEL]; ROWS]>(&sums) };
-            return self.store(&sums);
-        }
-        for (r, sums) in sums.iter().enumerate() {
-            // SAFETY: `target` holds 16 values from here, by the contract.
-            unsafe {
-                let target = self.target.as_mut_ptr().add(r * self.target_stride);
-                let [mut low, mut high] = *sums;
-                if self.accumulate {
-                    low = _mm256_add_ps(low, _mm256_loadu_ps(target));
-                    high = _mm256_add_ps(high, _mm256_loadu_ps(target.add(8)));
-                }
-                _mm256_storeu_ps(target, low);
-                _mm256_storeu_ps(target.add(8), high);
-            }
+    /// As [`Tile::compute`], for these rows and columns.
+    pub(super) unsafe fn rows(&self, left: View<'_>, rows: Range<usize>, columns: Range<usize>) {
+        let packed = View { values: &left.values[rows.start * left.row_stride..], ..left };
+        // SAFETY: by this function's contract.
+        unsafe { self.packed_rows(packed, rows, columns) };
+    }
+
+    /// The same, `left` beginning at the first of the rows.
+    ///
+    /// # Safety
+    /// As [`Block::rows`].
+    pub(super) unsafe fn packed_rows(&self, left: View<'_>, rows: Range<usize>, columns: Range<usize>) {
+        let wide = self.machine.panels() * PANEL;
+        for first in columns.clone().step_by(wide) {
+            let count = wide.min(columns.end - first);
+            let second: &[[f32; PANEL]] =
+                if count > PANEL { self.right.panel(first + PANEL, &self.depth) } else { &[] };
+            let tile = Tile {
+                left: left.values,
+                row_stride: left.row_stride,
+                depth_stride: left.column_stride,
+                panels: [self.right.panel(first, &self.depth), second],
+                target: self.target.wrapping_add(rows.start * self.target_stride + first),
+                target_stride: self.target_stride,
+                columns: count,
+                start: match self.start {
+                    Start::Row(row) => Start::Row(&row[first..]),
+                    start => start,
+                },
+            };
+            // SAFETY: by this function's contract.
+            unsafe { tile.compute(self.machine, rows.len()) };
         }
     }
 }
@@ -233,49 +126,69 @@ mod tests {
     use super::*;
 
     /// Small whole numbers, so that every order of additions gives the same sum.
-    fn numbers(length: usize, step: usize) -> Vec<f32> {
+    pub(crate) fn numbers(length: usize, step: usize) -> Vec<f32> {
         (0..length).map(|i| ((i * step) % 11) as f32 - 5.0).collect()
+    }
+
+    /// The instruction sets of this processor.
+    fn machines() -> Vec<Machine> {
+        let mut machines = vec![Machine::Portable];
+        #[cfg(target_arch = "x86_64")]
+        machines.extend(
+            [(Machine::Avx2, super::super::math::has_avx2()), (Machine::Avx512, is_x86_feature_detected!("avx512f"))]
+                .into_iter()
+                .filter_map(|(machine, present)| present.then_some(machine)),
+        );
+        assert!(machines.contains(&Machine::current()));
+        machines
     }
 
     #[test]
     fn products_of_all_tile_sizes_in_place_and_transposed() {
-        for (m, n, k) in [(1, 1, 1), (6, 16, 64), (7, 17, 5), (13, 40, 3), (64, 64, 256), (5, 3, 0)] {
+        for (m, n, k) in [(1, 1, 1), (6, 16, 64), (7, 17, 5), (13, 40, 3), (25, 63, 9), (64, 64, 256), (5, 3, 0)] {
             let (a, b) = (numbers(m * k, 7), numbers(k * n, 3));
             let start = numbers(m * (n + 2), 5);
             let mut panels = Panels::default();
             panels.pack(View::rows(&b, k, n, n), 2.0);
-            let mut target = start.clone();
-            multiply(
-                View::rows(&a, k, m, m).transposed(),
-                &panels,
-                Target { values: &mut target, row_stride: n + 2, accumulate: true },
-            );
-            for i in 0..m {
-                for j in 0..n + 2 {
-                    let product: f32 = (0..k).filter(|_| j < n).map(|d| 2.0 * a[d * m + i] * b[d * n + j]).sum();
-                    assert_eq!(target[i * (n + 2) + j], start[i * (n + 2) + j] + product, "{m} {n} {k}: {i} {j}");
+            for (machine, accumulate) in machines().into_iter().flat_map(|machine| [(machine, true), (machine, false)])
+            {
+                let mut target = start.clone();
+                let left = View::rows(&a, k, m, m).transposed();
+                multiply_on(machine, left, &panels, Target { values: &mut target, row_stride: n + 2, accumulate });
+                for i in 0..m {
+                    for j in 0..n + 2 {
+                        let product: f32 = (0..k).filter(|_| j < n).map(|d| 2.0 * a[d * m + i] * b[d * n + j]).sum();
+                        let before = if accumulate || j >= n { start[i * (n + 2) + j] } else { 0.0 };
+                        assert_eq!(target[i * (n + 2) + j], before + product, "{machine:?} {m} {n} {k}: {i} {j}");
+                    }
                 }
             }
         }
     }
 
+    /// What alone-or-in-a-batch, threads and processors rest on.
     #[test]
-    fn the_portable_tile_is_the_vector_tile() {
-        let (a, b) = (numbers(6 * 9, 7), numbers(9 * PANEL, 3));
-        let mut target = vec![0.0; 6 * PANEL];
-        let mut tile = Tile {
-            left: &a,
-            row_stride: 9,
-            depth_stride: 1,
-            panel: b.as_chunks().0,
-            target: &mut target,
-            target_stride: PANEL,
-            columns: PANEL,
-            accumulate: false,
+    fn a_row_has_the_same_bits_on_every_machine_and_beside_any_other_rows() {
+        let (m, n, k) = (29, 50, 77);
+        let value = |i: usize| (i as f32 * 0.37).sin();
+        let a: Vec<f32> = (0..m * k).map(value).collect();
+        let b: Vec<f32> = (0..k * n).map(|i| value(i + 9)).collect();
+        let mut panels = Panels::default();
+        panels.pack(View::rows(&b, k, n, n), 1.0);
+        let product = |machine, rows: Range<usize>| {
+            let mut target = vec![0.0; rows.len() * n];
+            let left = View::rows(&a[rows.start * k..], rows.len(), k, k);
+            multiply_on(machine, left, &panels, Target { values: &mut target, row_stride: n, accumulate: false });
+            target
         };
-        tile.compute::<ROWS>();
-        let portable = tile.sums_portable::<ROWS>();
-        assert_eq!(target, portable.as_flattened());
-        assert!(target.iter().any(|value| *value != 0.0));
+        let fused = |machine: &Machine| *machine != Machine::Portable || cfg!(target_arch = "aarch64");
+        let machines: Vec<Machine> = machines().into_iter().filter(fused).collect();
+        for machine in machines.iter().copied() {
+            let all = product(machine, 0..m);
+            assert_eq!(all, product(machines[0], 0..m));
+            for row in 0..m {
+                assert_eq!(all[row * n..][..n], product(machine, row..row + 1), "{machine:?}, row {row}");
+            }
+        }
     }
 }

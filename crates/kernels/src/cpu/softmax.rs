@@ -2,7 +2,7 @@
 //! the vector lanes. No sum runs across lanes, and a mask is a range of lanes.
 
 use super::math::{dispatch, exp, larger};
-use super::product::PANEL;
+use super::panels::PANEL;
 use crate::random::{Mask, Stream};
 
 /// Running maximum and sum of a block of queries, and what a new tile does to what was accumulated before it.

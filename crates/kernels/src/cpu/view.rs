@@ -1,5 +1,7 @@
 //! Matrices inside slices, read in place by both matrix products.
 
+use std::ops::Range;
+
 /// A matrix inside a slice: element (i, j) is `values[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a> {
@@ -26,6 +28,13 @@ impl<'a> View<'a> {
             values.len()
         );
         view
+    }
+
+    /// The rows and columns of a range each.
+    pub(crate) fn part(self, rows: Range<usize>, columns: Range<usize>) -> Self {
+        assert!(rows.end <= self.rows && columns.end <= self.columns, "a part within its matrix");
+        let start = rows.start * self.row_stride + columns.start * self.column_stride;
+        Self { values: &self.values[start.min(self.values.len())..], rows: rows.len(), columns: columns.len(), ..self }
     }
 
     pub(crate) fn transposed(self) -> Self {

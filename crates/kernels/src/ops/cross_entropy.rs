@@ -19,6 +19,14 @@ pub struct Loss {
     pub tokens: usize,
 }
 
+impl std::ops::AddAssign for Loss {
+    fn add_assign(&mut self, other: Self) {
+        self.loss += other.loss;
+        self.nll += other.nll;
+        self.tokens += other.tokens;
+    }
+}
+
 /// Loss of the tied output head: logits `hidden table^T + bias` with `hidden` `[T, d]`, `table` `[V, d]`, `bias` `[V]` and
 /// T targets, where -100 means none. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
 ///

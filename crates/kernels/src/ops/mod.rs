@@ -6,8 +6,10 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod global_attention;
+pub(crate) mod head_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod packed;
 pub(crate) mod rows;
 
 use crate::Dropout;

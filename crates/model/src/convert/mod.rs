@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
-use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype, replace_file};
+use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype, held_model, replace_file};
 
 /// What may be chosen in a conversion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -45,6 +45,9 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     fs::create_dir_all(output).map_err(Error::io(output))?;
     if same_directory(from, output) {
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
+    }
+    if let Some(held) = held_model(output) {
+        return Err(Error::Input(format!("{}: the output already holds a model: choose another", held.display())));
     }
     let (weights, ignored) = source.led_weights(&config)?;
     weights.save(output, SavedDtype::F32)?;

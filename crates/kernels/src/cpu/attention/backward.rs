@@ -1,7 +1,8 @@
 //! The backward: a task owns the keys of one document and head, so their gradients need no atomics.
 
 use super::{Draws, Gathered, KeyTile, Place, Problem};
-use crate::cpu::product::{PANEL, Panels, Target, multiply};
+use crate::cpu::panels::{PANEL, Panels};
+use crate::cpu::product::{Target, multiply};
 use crate::cpu::shared::Shared;
 use crate::cpu::softmax::{Lanes, tile_backward};
 use crate::cpu::view::View;

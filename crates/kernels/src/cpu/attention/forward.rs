@@ -1,7 +1,8 @@
 //! The forward: blocks of queries in parallel, each with a running maximum over its tiles of keys.
 
 use super::{Draws, Gathered, KeyTile, Place, Problem};
-use crate::cpu::product::{PANEL, Panels, Target, multiply};
+use crate::cpu::panels::{PANEL, Panels};
+use crate::cpu::product::{Target, multiply};
 use crate::cpu::shared::Shared;
 use crate::cpu::softmax::{OnlineSoftmax, drop_probabilities};
 use crate::cpu::view::View;

@@ -17,7 +17,7 @@ mod forward;
 pub(crate) use backward::{Incoming, backward};
 pub(crate) use forward::forward;
 
-use super::product::PANEL;
+use super::panels::PANEL;
 use super::softmax::{KeyIndices, TileMask};
 use super::view::View;
 use crate::random::{Mask, Stream, active};

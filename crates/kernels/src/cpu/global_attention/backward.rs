@@ -2,7 +2,8 @@
 
 use super::{Problem, add_lanes};
 use crate::cpu::linear::add;
-use crate::cpu::product::{PANEL, Panels, Target, multiply};
+use crate::cpu::panels::{PANEL, Panels};
+use crate::cpu::product::{Target, multiply};
 use crate::cpu::shared::Shared;
 use crate::cpu::softmax::{Lanes, tile_backward};
 use crate::cpu::view::View;

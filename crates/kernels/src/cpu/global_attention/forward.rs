@@ -1,7 +1,8 @@
 //! The forward: every task runs over its tokens with a running maximum; the parts of a document are merged in order.
 
 use super::{Problem, Task};
-use crate::cpu::product::{PANEL, Panels, Target, multiply};
+use crate::cpu::panels::{PANEL, Panels};
+use crate::cpu::product::{Target, multiply};
 use crate::cpu::softmax::{OnlineSoftmax, drop_probabilities};
 use crate::cpu::view::View;
 use crate::random::Stream;

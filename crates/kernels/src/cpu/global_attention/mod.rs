@@ -14,7 +14,8 @@ mod forward;
 pub(crate) use backward::{Incoming, lane_gradients, token_gradients};
 pub(crate) use forward::forward;
 
-use super::product::{PANEL, Panels, Target, multiply};
+use super::panels::{PANEL, Panels};
+use super::product::{Target, multiply};
 use super::softmax::{KeyIndices, TileMask};
 use super::view::View;
 use crate::Segments;
@@ -30,8 +31,8 @@ const TILE_VALUES: usize = 49_152;
 /// Tokens below which a document is not split between tasks.
 const PART: usize = 512;
 
-/// Tasks that splitting aims at.
-const TASKS: usize = 16;
+/// Parts that a long document is split into.
+const PARTS: usize = 16;
 
 /// The tensors and sizes of a call: x [T, d], a [G * H, d], c [G * H].
 pub(crate) struct Problem<'a> {
@@ -67,13 +68,12 @@ impl Problem<'_> {
         (rows.start * self.heads..end).step_by(BLOCK).map(move |first| first..end.min(first + BLOCK))
     }
 
-    /// Every block of lanes with a part of its document's tokens; the split depends on sizes only, not on threads.
+    /// Every block of lanes with a part of its document's tokens; the split depends on the document's length alone, and so
+    /// does the rounding of its result.
     fn tasks(&self) -> Vec<Task> {
-        let blocks: usize = (0..self.rows.count()).map(|document| self.blocks(document).count()).sum();
-        let wanted = TASKS.div_ceil(blocks.max(1));
         let mut tasks = Vec::new();
         for (document, tokens) in self.documents.ranges().enumerate() {
-            let part = tokens.len().div_ceil(wanted).max(PART);
+            let part = tokens.len().div_ceil(PARTS).max(PART);
             for lanes in self.blocks(document) {
                 for start in tokens.clone().step_by(part) {
                     let first = start == tokens.start;

@@ -1,0 +1,142 @@
+//! PEGASUS's gap sentences.
+
+use std::cmp::Reverse;
+use std::collections::HashMap;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+
+use super::Language;
+use crate::random::SplitMix64;
+
+/// Which sentences are asked for; the defaults are those of PEGASUS.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GapSentences {
+    /// The share of the document's sentences that are asked for.
+    pub ratio: f64,
+    /// Tokens that the chosen sentences may have together.
+    pub max_tokens: usize,
+    /// How often a chosen sentence is hidden behind a `<mask>`; otherwise it stays in the document, to be found and copied.
+    pub mask_probability: f64,
+}
+
+impl Default for GapSentences {
+    fn default() -> Self {
+        Self { ratio: 0.3, max_tokens: 512, mask_probability: 0.8 }
+    }
+}
+
+impl GapSentences {
+    /// Checks the ranges.
+    ///
+    /// # Errors
+    /// A message that names the field and what it must be.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.max_tokens == 0 {
+            return Err("max_tokens is 0, it must be positive".into());
+        }
+        for (name, value) in [("ratio", self.ratio), ("mask_probability", self.mask_probability)] {
+            if !(0.0..=1.0).contains(&value) {
+                return Err(format!("{name} is {value}, outside 0..=1"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The document with gaps, and the chosen sentences in its order. A document without two sentences, or without one that
+    /// fits, has no gaps: its beginning is to be copied.
+    pub(super) fn draw(&self, body: &[u32], language: &Language, random: &mut SplitMix64) -> (Vec<u32>, Vec<u32>) {
+        let sentences = language.sentences.split(body);
+        let chosen = self.choose(body, &sentences);
+        if sentences.len() < 2 || !chosen.contains(&true) {
+            return (body.to_vec(), body[..body.len().min(self.max_tokens)].to_vec());
+        }
+        let (mut source, mut target) = (Vec::with_capacity(body.len()), Vec::new());
+        for (sentence, chosen) in sentences.into_iter().zip(chosen) {
+            let ids = &body[sentence];
+            if chosen {
+                target.extend_from_slice(ids);
+            }
+            if chosen && random.unit() < self.mask_probability {
+                source.push(language.mask);
+            } else {
+                source.extend_from_slice(ids);
+            }
+        }
+        (source, target)
+    }
+
+    /// For every sentence, whether it is one of the principal ones.
+    fn choose(&self, body: &[u32], sentences: &[Range<usize>]) -> Vec<bool> {
+        let scores = principality(body, sentences);
+        let mut order: Vec<usize> = (0..sentences.len()).collect();
+        order.sort_by_key(|&index| (Reverse(OrderedScore(scores[index])), index));
+        let count = (self.ratio * sentences.len() as f64).ceil() as usize;
+        let mut chosen = vec![false; sentences.len()];
+        let mut tokens = 0;
+        for &index in order.iter().take(count) {
+            let length = sentences[index].len();
+            if tokens + length <= self.max_tokens {
+                tokens += length;
+                chosen[index] = true;
+            }
+        }
+        chosen
+    }
+}
+
+/// A score that is never NaN.
+#[derive(PartialEq)]
+struct OrderedScore(f64);
+
+impl Eq for OrderedScore {}
+
+impl PartialOrd for OrderedScore {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for OrderedScore {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.total_cmp(&other.0)
+    }
+}
+
+/// ROUGE-1 F1, over tokens, of each sentence against all the others ("Ind-Orig" in the paper).
+fn principality(body: &[u32], sentences: &[Range<usize>]) -> Vec<f64> {
+    let document = counts(body);
+    let f1 = |sentence: &Range<usize>| {
+        let overlap: usize =
+            counts(&body[sentence.clone()]).iter().map(|(id, &here)| here.min(document[id] - here)).sum();
+        // F1 = 2 overlap / (sizes of both sides), and the sizes add up to the document.
+        2.0 * overlap as f64 / body.len() as f64
+    };
+    sentences.iter().map(f1).collect()
+}
+
+fn counts(ids: &[u32]) -> HashMap<u32, usize> {
+    let mut counts = HashMap::new();
+    for id in ids {
+        *counts.entry(*id).or_insert(0) += 1;
+    }
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_sentence_that_shares_most_with_the_others_is_principal() {
+        let body = [1, 2, 3, 1, 2, 4, 5, 6, 7];
+        let sentences = [0..3, 3..6, 6..9];
+        let scores = principality(&body, &sentences);
+        assert_eq!(scores, [4.0 / 9.0, 4.0 / 9.0, 0.0]);
+        let one = GapSentences { ratio: 0.3, ..GapSentences::default() };
+        assert_eq!(one.choose(&body, &sentences), [true, false, false]);
+        let short = GapSentences { ratio: 1.0, max_tokens: 5, ..GapSentences::default() };
+        assert_eq!(short.choose(&body, &sentences), [true, false, false]);
+    }
+}

@@ -1,0 +1,156 @@
+//! [`Objectives`]: what training asks of the model for each example: its summary, or something made from its document
+//! alone, so that plain text teaches too.
+//!
+//! | module | objective |
+//! |---|---|
+//! | `denoise` | BART's: restore a passage whose spans were masked and whose sentences were shuffled (arXiv 1910.13461, section 2.2) |
+//! | `gap_sentences` | PEGASUS's: write the principal sentences of a document (arXiv 1912.08777, section 3.1) |
+//! | `sentences` | where sentences end, by tokens |
+//!
+//! Limits of source lengths apply to the documents that are drawn from; `<mask>`s of empty spans may add a few tokens.
+//!
+//! Every draw depends on the seed, the epoch and the example's index alone, so a resumed run sees what it would have seen.
+
+mod denoise;
+mod gap_sentences;
+mod sentences;
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::examples::Example;
+use crate::random::SplitMix64;
+use crate::tokenizer::{SpecialTokens, Tokenizer};
+
+pub use denoise::Denoising;
+pub use gap_sentences::GapSentences;
+use sentences::SentenceTokens;
+
+/// How often each objective is drawn, relative to the others; one that is not named is not drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Mixture {
+    /// The record's summary.
+    pub summarize: f64,
+    /// A passage of the document, restored from a damaged copy.
+    pub denoise: f64,
+    /// The document's principal sentences.
+    pub gap_sentences: f64,
+}
+
+impl Mixture {
+    /// Summaries only.
+    pub fn summaries() -> Self {
+        Self { summarize: 1.0, denoise: 0.0, gap_sentences: 0.0 }
+    }
+
+    /// Whether anything but summaries is drawn.
+    pub fn is_self_supervised(&self) -> bool {
+        self.denoise > 0.0 || self.gap_sentences > 0.0
+    }
+
+    /// Whether every weight is a number from 0 and one is positive.
+    pub fn is_valid(&self) -> bool {
+        let weights = [self.summarize, self.denoise, self.gap_sentences];
+        weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().any(|weight| *weight > 0.0)
+    }
+}
+
+/// Makes what the model is trained on from tokenized examples.
+#[derive(Clone, Debug)]
+pub struct Objectives {
+    mixture: Mixture,
+    denoising: Denoising,
+    gap_sentences: GapSentences,
+    /// What documents are made of; none when only summaries are drawn.
+    language: Option<Language>,
+    seed: u64,
+}
+
+/// What the self-supervised objectives know of a vocabulary.
+#[derive(Clone, Debug)]
+struct Language {
+    special: SpecialTokens,
+    mask: u32,
+    sentences: SentenceTokens,
+}
+
+impl Objectives {
+    /// The objectives of a mixture, over the tokens of `tokenizer`.
+    ///
+    /// # Errors
+    /// A self-supervised objective without a tokenizer, or with one that has no `<mask>`.
+    pub fn new(
+        mixture: Mixture,
+        (denoising, gap_sentences): (Denoising, GapSentences),
+        tokenizer: Option<&Tokenizer>,
+        seed: u64,
+    ) -> Result<Self> {
+        let language = match tokenizer {
+            _ if !mixture.is_self_supervised() => None,
+            None => return Err(Error::ObjectiveNeeds("a tokenizer")),
+            Some(tokenizer) => Some(Language {
+                special: tokenizer.special_tokens(),
+                mask: tokenizer.special_tokens().mask.ok_or(Error::ObjectiveNeeds("a tokenizer with `<mask>`"))?,
+                sentences: SentenceTokens::new(tokenizer),
+            }),
+        };
+        Ok(Self { mixture, denoising, gap_sentences, language, seed })
+    }
+
+    /// The longest target, special tokens included, that the self-supervised objectives of the mixture may draw.
+    pub fn longest_target(&self) -> usize {
+        let Mixture { denoise, gap_sentences, .. } = self.mixture;
+        let of = |weight: f64, tokens: usize| if weight > 0.0 { tokens + 2 } else { 0 };
+        of(denoise, self.denoising.length).max(of(gap_sentences, self.gap_sentences.max_tokens))
+    }
+
+    /// What `example`, the one at `index`, teaches in `epoch`.
+    pub fn draw<'e>(&self, example: &'e Example, index: usize, epoch: u64) -> Cow<'e, Example> {
+        let Some(language) = &self.language else { return Cow::Borrowed(example) };
+        let mut random = SplitMix64::new(self.seed ^ (index as u64).rotate_left(32), epoch);
+        let Mixture { denoise, gap_sentences, .. } = self.mixture;
+        // Plain text has no summary to draw.
+        let summarize = if example.labels.is_empty() { 0.0 } else { self.mixture.summarize };
+        let drawn = random.unit() * (summarize + denoise + gap_sentences);
+        if drawn < summarize {
+            return Cow::Borrowed(example);
+        }
+        let (query, body) = language.parts(example);
+        Cow::Owned(if drawn < summarize + denoise {
+            let drawn = self.denoising.draw(body, language, &mut random);
+            language.example(example, &[language.special.bos], drawn)
+        } else {
+            let drawn = self.gap_sentences.draw(body, language, &mut random);
+            language.example(example, query, drawn)
+        })
+    }
+}
+
+impl Language {
+    /// What a source begins with, all of which attends globally (`<s>` and a query), and its documents, without the `</s>`
+    /// at the end.
+    fn parts<'i>(&self, example: &'i Example) -> (&'i [u32], &'i [u32]) {
+        let leading = example.global_positions.iter().enumerate().take_while(|(index, position)| index == *position);
+        let (query, body) = example.input_ids.split_at(leading.count().min(example.input_ids.len()));
+        (query, body.strip_suffix(&[self.special.eos]).unwrap_or(body))
+    }
+
+    /// The query and the source between `<s>` and `</s>`, and the target as any summary; what separates documents attends
+    /// globally, as in any source.
+    fn example(&self, from: &Example, query: &[u32], (source, target): (Vec<u32>, Vec<u32>)) -> Example {
+        let SpecialTokens { bos, eos, document_separator, .. } = self.special;
+        let separator = document_separator.unwrap_or(eos);
+        let inside = source.iter().enumerate().filter(|(_, id)| **id == separator);
+        let global_positions = (0..query.len()).chain(inside.map(|(index, _)| query.len() + index)).collect();
+        Example {
+            id: from.id.clone(),
+            location: from.location.clone(),
+            input_ids: query.iter().copied().chain(source).chain([eos]).collect(),
+            global_positions,
+            labels: [bos].into_iter().chain(target).chain([eos]).map(i64::from).collect(),
+        }
+    }
+}

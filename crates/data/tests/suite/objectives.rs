@@ -1,0 +1,186 @@
+//! What an example teaches: its summary, or a task made from its document.
+
+use epitome_data::{Denoising, Example, GapSentences, Location, Mixture, Objectives, Tokenizer};
+
+use crate::support::small_tokenizer;
+
+const BOS: u32 = 0;
+const EOS: u32 = 2;
+const TEXT: &str = "The cat sat on the mat. A dog ran! The cat and the dog sat on the mat (the red one.) Why? No one knows \
+    3.5 reasons. The end";
+
+fn example(tokenizer: &Tokenizer) -> Example {
+    Example {
+        id: "one".into(),
+        location: Location { file: "records.jsonl".into(), line: 1 },
+        input_ids: tokenizer.encode_sequence(TEXT).unwrap(),
+        global_positions: vec![0],
+        labels: tokenizer.encode_sequence("Cats sit.").unwrap().into_iter().map(i64::from).collect(),
+    }
+}
+
+fn objectives(mixture: Mixture, denoising: Denoising, gaps: GapSentences) -> (Tokenizer, Objectives) {
+    let tokenizer = small_tokenizer();
+    let objectives = Objectives::new(mixture, (denoising, gaps), Some(&tokenizer), 5).unwrap();
+    (tokenizer, objectives)
+}
+
+fn ids(labels: &[i64]) -> Vec<u32> {
+    labels.iter().map(|&label| label as u32).collect()
+}
+
+fn only_denoise() -> Mixture {
+    Mixture { denoise: 1.0, ..Mixture::default() }
+}
+
+fn only_gaps() -> Mixture {
+    Mixture { gap_sentences: 1.0, ..Mixture::default() }
+}
+
+#[test]
+fn summaries_alone_leave_examples_as_they_are() {
+    let example = example(&small_tokenizer());
+    let objectives = Objectives::new(Mixture::summaries(), Default::default(), None, 5).unwrap();
+    assert_eq!(*objectives.draw(&example, 0, 3), example);
+}
+
+#[test]
+fn self_supervision_needs_a_tokenizer() {
+    let error = Objectives::new(only_denoise(), Default::default(), None, 5).unwrap_err();
+    assert!(error.to_string().contains("need a tokenizer"), "{error}");
+}
+
+#[test]
+fn denoising_restores_what_was_damaged() {
+    let (tokenizer, objectives) = objectives(only_denoise(), Denoising::default(), GapSentences::default());
+    let example = example(&tokenizer);
+    let drawn = objectives.draw(&example, 0, 0);
+    assert_eq!(ids(&drawn.labels), example.input_ids);
+    let mask = tokenizer.special_tokens().mask.unwrap();
+    assert!(drawn.input_ids.contains(&mask));
+    assert_eq!((drawn.input_ids[0], *drawn.input_ids.last().unwrap()), (BOS, EOS));
+    assert_eq!(drawn.global_positions, [0]);
+    assert_eq!(*drawn, *objectives.draw(&example, 0, 0));
+    assert_ne!(*drawn, *objectives.draw(&example, 0, 1));
+    assert_ne!(*drawn, *objectives.draw(&example, 1, 0));
+}
+
+#[test]
+fn undamaged_passages_are_as_long_as_asked_for() {
+    let denoising = Denoising { length: 7, mask_ratio: 0.0, permute_sentences: 0.0, ..Denoising::default() };
+    let (tokenizer, objectives) = objectives(only_denoise(), denoising, GapSentences::default());
+    let example = example(&tokenizer);
+    let passages: Vec<_> = (0..40).map(|epoch| objectives.draw(&example, 0, epoch).into_owned()).collect();
+    for passage in &passages {
+        assert_eq!(passage.input_ids.len(), 9);
+        assert_eq!(ids(&passage.labels), passage.input_ids);
+        let inside = &passage.input_ids[1..8];
+        assert!(example.input_ids.windows(7).any(|window| window == inside));
+    }
+    assert!(passages.iter().any(|passage| passage.input_ids != passages[0].input_ids));
+}
+
+#[test]
+fn shuffled_sentences_stay_whole() {
+    let denoising = Denoising { mask_ratio: 0.0, ..Denoising::default() };
+    let (tokenizer, objectives) = objectives(only_denoise(), denoising, GapSentences::default());
+    let example = example(&tokenizer);
+    let drawn = objectives.draw(&example, 0, 0);
+    assert_ne!(drawn.input_ids, example.input_ids);
+    let text = tokenizer.decode(&drawn.input_ids).unwrap();
+    for sentence in
+        ["The cat sat on the mat.", " A dog ran!", " (the red one.)", " Why?", " No one knows 3.5 reasons.", " The end"]
+    {
+        assert!(text.contains(sentence), "`{sentence}` in `{text}`");
+    }
+}
+
+#[test]
+fn gap_sentences_are_hidden_or_left_to_be_copied() {
+    for (mask_probability, hidden) in [(1.0, true), (0.0, false)] {
+        let gaps = GapSentences { ratio: 0.1, mask_probability, ..GapSentences::default() };
+        let (tokenizer, objectives) = objectives(only_gaps(), Denoising::default(), gaps);
+        let example = example(&tokenizer);
+        let drawn = objectives.draw(&example, 0, 0);
+        let target = tokenizer.decode(&ids(&drawn.labels)).unwrap();
+        assert_eq!(target, " The cat and the dog sat on the mat (the red one.)");
+        let source = tokenizer.decode_with_special_tokens(&drawn.input_ids).unwrap();
+        assert_eq!(source.contains(&target), !hidden, "{source}");
+        assert_eq!(source.contains("<mask> Why?"), hidden, "{source}");
+    }
+}
+
+#[test]
+fn a_query_keeps_its_place_and_its_global_attention() {
+    let gaps = GapSentences { ratio: 0.2, mask_probability: 1.0, ..GapSentences::default() };
+    let (tokenizer, objectives) = objectives(only_gaps(), Denoising::default(), gaps);
+    let record =
+        crate::support::record(&serde_json::json!({"query": "Who sat? Who ran?", "document": TEXT}).to_string());
+    let source = tokenizer.source(&record, None).unwrap();
+    let query = source.global_positions.len();
+    let (input_ids, global_positions) = (source.input_ids, source.global_positions);
+    let asked = Example { input_ids, global_positions, ..example(&tokenizer) };
+    let drawn = objectives.draw(&asked, 0, 0);
+    assert!(query > 4);
+    assert_eq!(drawn.input_ids[..query], asked.input_ids[..query]);
+    assert_eq!(drawn.global_positions, asked.global_positions);
+    assert!(!tokenizer.decode(&ids(&drawn.labels)).unwrap().contains("Who"));
+}
+
+#[test]
+fn separators_between_documents_attend_globally() {
+    let tokenizer = Tokenizer::load(crate::support::fixture("document_separator")).unwrap();
+    let record = crate::support::record(r#"{"documents": ["One cat. One dog.", "One cat. One dog. Two cats."]}"#);
+    let source = tokenizer.source(&record, None).unwrap();
+    let (input_ids, global_positions) = (source.input_ids, source.global_positions);
+    let several = Example { input_ids, global_positions, ..example(&tokenizer) };
+    let gaps = GapSentences { mask_probability: 1.0, ..GapSentences::default() };
+    let objectives = Objectives::new(only_gaps(), (Denoising::default(), gaps), Some(&tokenizer), 5).unwrap();
+    let drawn = objectives.draw(&several, 0, 0);
+    let separator = tokenizer.special_tokens().document_separator.unwrap();
+    let separators: Vec<usize> = (0..drawn.input_ids.len()).filter(|&at| drawn.input_ids[at] == separator).collect();
+    assert_eq!(drawn.global_positions, [&[0][..], &separators].concat());
+}
+
+#[test]
+fn what_has_no_gaps_is_copied_from_its_beginning() {
+    let gaps = GapSentences { max_tokens: 3, mask_probability: 1.0, ..GapSentences::default() };
+    let (tokenizer, objectives) = objectives(only_gaps(), Denoising::default(), gaps);
+    assert_eq!(objectives.longest_target(), 5);
+    let single = Example {
+        input_ids: tokenizer.encode_sequence("A single sentence without end").unwrap(),
+        ..example(&tokenizer)
+    };
+    let drawn = objectives.draw(&single, 0, 0);
+    assert_eq!(drawn.input_ids, single.input_ids);
+    assert_eq!(ids(&drawn.labels), [&single.input_ids[..4], &[EOS]].concat());
+}
+
+#[test]
+fn plain_text_draws_no_summary() {
+    let mixture = Mixture { summarize: 100.0, denoise: 1.0, gap_sentences: 0.0 };
+    let (tokenizer, objectives) = objectives(mixture, Denoising::default(), GapSentences::default());
+    let plain = Example { labels: Vec::new(), ..example(&tokenizer) };
+    assert!((0..50).all(|index| !objectives.draw(&plain, index, 0).labels.is_empty()));
+}
+
+#[test]
+fn a_mixture_draws_each_objective_as_often_as_its_weight_says() {
+    let mixture = Mixture { summarize: 2.0, denoise: 1.0, gap_sentences: 1.0 };
+    let (tokenizer, objectives) = objectives(mixture, Denoising::default(), GapSentences::default());
+    let example = example(&tokenizer);
+    let summaries = (0..4_000).filter(|&index| objectives.draw(&example, index, 0).labels == example.labels).count();
+    assert!((1_850..2_150).contains(&summaries), "{summaries} of 4000");
+    assert!(mixture.is_valid() && !Mixture::default().is_valid());
+    assert!(!Mixture { denoise: f64::NAN, ..mixture }.is_valid() && !Mixture { denoise: -1.0, ..mixture }.is_valid());
+}
+
+#[test]
+fn an_empty_document_teaches_to_write_nothing() {
+    for mixture in [only_denoise(), only_gaps()] {
+        let (tokenizer, objectives) = objectives(mixture, Denoising::default(), GapSentences::default());
+        let empty = Example { input_ids: vec![BOS, EOS], ..example(&tokenizer) };
+        let drawn = objectives.draw(&empty, 0, 0);
+        assert_eq!(ids(&drawn.labels), [BOS, EOS]);
+    }
+}

@@ -1,0 +1,33 @@
+//! Settings of the whole process that decide how fast everything else is.
+
+/// To be called once, first thing in `main`, while the process has one thread.
+///
+/// Freed memory is kept for the next result, and candle's own threads, which would spin beside rayon's, are turned off
+/// unless `CANDLE_NUM_THREADS` asks for them: all that takes long is done by this crate.
+pub fn prepare_process() {
+    const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
+    keep_freed_memory();
+    if std::env::var_os(CANDLE_THREADS).is_none() {
+        // SAFETY: by this function's contract no other thread reads or writes the environment now.
+        unsafe { std::env::set_var(CANDLE_THREADS, "1") };
+    }
+}
+
+/// Tells the C library's allocator to keep freed blocks of any size instead of giving them back to the system.
+///
+/// Every operation writes its result to a new tensor. By default blocks of such sizes are mapped afresh and unmapped when
+/// freed, so that every page of every result is faulted in anew, which costs more than a GELU or a layer norm itself.
+/// Does nothing where the C library is not glibc.
+fn keep_freed_memory() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// Bytes asked of the system at a time.
+        const TOP_PAD: libc::c_int = 64 << 20;
+        // SAFETY: `mallopt` only sets parameters of the allocator; any value is allowed.
+        unsafe {
+            libc::mallopt(libc::M_MMAP_MAX, 0);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
+            libc::mallopt(libc::M_TOP_PAD, TOP_PAD);
+        }
+    }
+}
