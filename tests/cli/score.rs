@@ -4,6 +4,23 @@ use serde_json::json;
 
 use crate::fixture::{Folder, TEXT, model, run};
 
+/// To the last digit: neither batch-mates nor threads may change a number.
+#[test]
+fn scores_and_summaries_depend_on_neither_batches_nor_threads() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 13);
+    for command in [&["score"][..], &["decode", "--num-beams", "3", "--max-new-tokens", "12"]] {
+        let output = |batch: &str, threads: &str| {
+            let more = ["--input", &input, "--model", model(), "--batch-size", batch, "--threads", threads];
+            run(&[command, &more].concat()).succeeds().stdout
+        };
+        let alone = output("1", "1");
+        for (batch, threads) in [("1", "2"), ("13", "1"), ("5", "2"), ("13", "3")] {
+            assert_eq!(output(batch, threads), alone, "{command:?}, batches of {batch}, {threads} threads");
+        }
+    }
+}
+
 #[test]
 fn the_score_of_a_decoded_summary_is_its_score() {
     let folder = Folder::new();
