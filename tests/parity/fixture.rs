@@ -45,6 +45,7 @@ impl Pair {
             id: "fixture".into(),
             location: Location { file: "fixture".into(), line: 1 },
             input_ids: self.input_ids.clone(),
+            leading_tokens: 0,
             global_positions: self.global_positions.clone(),
             labels: self.labels.clone(),
         }

@@ -36,6 +36,7 @@ fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected]) -> Vec<V
         .iter()
         .map(|document| Source {
             input_ids: document.input_ids.clone(),
+            leading_tokens: 0,
             global_positions: document.global_positions.clone(),
             truncated_tokens: 0,
         })

@@ -98,6 +98,26 @@ fn ten_steps_follow_the_reference() {
     }
 }
 
+/// Neither how many threads there are nor how many workers they can serve may show in the weights.
+#[test]
+fn workers_give_the_same_bits_on_any_number_of_threads() {
+    let directory = tempfile::tempdir().unwrap();
+    let more =
+        ["run.parallel_micro_batches=3", "run.gradient_accumulation_steps=4", "run.batch_size=1", "model.dropout=0.2"];
+    let case = &cases::<Training>("training")[1];
+    let config = prepare(case, directory.path(), &more.map(str::to_owned));
+    let weights: Vec<Vec<u8>> = [1, 2, 4]
+        .into_iter()
+        .map(|threads| {
+            let output = directory.path().join(threads.to_string());
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| train(&config, &output, false, &mut |_| {})).unwrap();
+            fs::read(output.join("model.safetensors")).unwrap()
+        })
+        .collect();
+    assert!(weights[0] == weights[1] && weights[0] == weights[2]);
+}
+
 /// A run that stopped at a checkpoint and went on is the run that never stopped, to the bit.
 #[test]
 fn a_resumed_run_is_the_uninterrupted_one() {

@@ -127,7 +127,7 @@ fn generate(arguments: &Arguments) -> Result<f64> {
 
 fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
     let input_ids = ids(tokens, summarizer.led().config().vocab_size)?;
-    Ok(Source { input_ids, global_positions: vec![0], truncated_tokens: 0 })
+    Ok(Source { input_ids, leading_tokens: 0, global_positions: vec![0], truncated_tokens: 0 })
 }
 
 /// One update without dropout, which the models of the reference's benchmark do not have.
@@ -141,6 +141,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
         id: "benchmark".into(),
         location: epitome_data::Location { file: "benchmark".into(), line: 1 },
         input_ids: ids(arguments.tokens, config.vocab_size)?,
+        leading_tokens: 0,
         global_positions: vec![0],
         labels: ids(arguments.target_tokens, config.vocab_size)?.into_iter().map(i64::from).collect(),
     };

@@ -164,6 +164,9 @@ impl Decoding<'_> {
             let found = self.summarizer.summarize(&sources, &mut |progress| {
                 bar.set_message(format!("token {} of at most {}", progress.generated, progress.max_new_tokens));
             });
+            if matches!(found, Err(epitome_decode::Error::Logits { .. })) && records.len() > 1 {
+                return self.decode_singly(records, sources, &empty, emit);
+            }
             summaries = found.with_context(|| format!("decoding {}", ids(&records)))?.into_iter();
         }
         for (record, empty) in records.into_iter().zip(empty) {
@@ -173,6 +176,24 @@ impl Decoding<'_> {
             self.tiling.summary(&self.bar, &record.id, longest.unwrap_or(0), self.summarizer.led().config());
             emit(record, summary)?;
             self.bar.inc(1);
+        }
+        Ok(())
+    }
+}
+
+impl Decoding<'_> {
+    /// The documents of a batch of which one failed, one by one: those before it are not lost.
+    fn decode_singly(
+        &mut self,
+        records: Vec<Record>,
+        sources: Vec<Source>,
+        empty: &[bool],
+        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
+    ) -> Result<()> {
+        let mut sources = sources.into_iter();
+        for (record, &empty) in records.into_iter().zip(empty) {
+            self.waiting = vec![(record, if empty { None } else { sources.next() })];
+            self.decode_waiting(emit)?;
         }
         Ok(())
     }

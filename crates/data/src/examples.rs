@@ -19,6 +19,8 @@ pub struct Example {
     pub location: Location,
     /// What the encoder reads.
     pub input_ids: Vec<u32>,
+    /// Tokens before the documents, as in [`Source`]: 0 where the record gave ids.
+    pub leading_tokens: usize,
     /// The positions that attend globally, ascending.
     pub global_positions: Vec<usize>,
     /// What the decoder should write; -100 marks positions that the loss ignores.
@@ -109,9 +111,10 @@ impl Examples {
         self.truncated_tokens += source.truncated_tokens + target.truncated_tokens;
         self.empty_sources += usize::from(record.is_empty());
         self.empty_targets += usize::from(has_blank_summary(&record));
-        let Source { input_ids, global_positions, .. } = source;
+        let Source { input_ids, leading_tokens, global_positions, .. } = source;
         let Record { id, location, .. } = record;
-        self.examples.push(Example { id, location, input_ids, global_positions, labels: target.labels });
+        let labels = target.labels;
+        self.examples.push(Example { id, location, input_ids, leading_tokens, global_positions, labels });
     }
 }
 

@@ -22,6 +22,8 @@ use crate::tokenizer::Tokenizer;
 pub struct Source {
     /// Token ids, special tokens included.
     pub input_ids: Vec<u32>,
+    /// Tokens before the documents: `<s>`, and a query with its `</s>`; 0 where a record gives ids, not text.
+    pub leading_tokens: usize,
     /// Positions that attend globally, ascending and without repetition.
     pub global_positions: Vec<usize>,
     /// Tokens left out because of the limit; 0 without one.
@@ -38,7 +40,8 @@ impl Source {
     pub fn new(record: &Record, tokenizer: Option<&Tokenizer>, max_document_tokens: Option<usize>) -> Result<Self> {
         let mut source = match &record.content {
             Content::Tokens { input_ids, global_positions, .. } => {
-                Self { input_ids: input_ids.clone(), global_positions: global_positions.clone(), truncated_tokens: 0 }
+                let (input_ids, global_positions) = (input_ids.clone(), global_positions.clone());
+                Self { input_ids, leading_tokens: 0, global_positions, truncated_tokens: 0 }
             }
             Content::Text { documents, query } => {
                 let tokenizer = tokenizer.ok_or_else(|| Error::TokenizerNeeded(record.location.clone()))?;
@@ -68,7 +71,8 @@ impl Source {
             input_ids.extend(tokenizer.encode(query)?);
             input_ids.push(special.eos);
         }
-        let mut global_positions: Vec<usize> = (0..input_ids.len()).collect();
+        let leading_tokens = input_ids.len();
+        let mut global_positions: Vec<usize> = (0..leading_tokens).collect();
         let mut documents = documents.iter().filter(|document| !document.is_empty()).peekable();
         while let Some(document) = documents.next() {
             let start = input_ids.len();
@@ -84,7 +88,7 @@ impl Source {
             }
         }
         input_ids.push(special.eos);
-        Ok(Self { input_ids, global_positions, truncated_tokens: 0 })
+        Ok(Self { input_ids, leading_tokens, global_positions, truncated_tokens: 0 })
     }
 }
 

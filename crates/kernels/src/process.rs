@@ -1,16 +1,21 @@
 //! Settings of the whole process that decide how fast everything else is.
 
-/// To be called once, first thing in `main`, while the process has one thread.
+/// To be called once, first thing in `main`.
 ///
 /// Freed memory is kept for the next result, and candle's own threads, which would spin beside rayon's, are turned off
-/// unless `CANDLE_NUM_THREADS` asks for them: all that takes long is done by this crate.
+/// unless `CANDLE_NUM_THREADS` asks for them: all that takes long is done by this crate. Once the process has a second
+/// thread, or where it cannot be told, candle's threads stay as they are.
 pub fn prepare_process() {
     const CANDLE_THREADS: &str = "CANDLE_NUM_THREADS";
     keep_freed_memory();
-    if std::env::var_os(CANDLE_THREADS).is_none() {
-        // SAFETY: by this function's contract no other thread reads or writes the environment now.
+    if std::env::var_os(CANDLE_THREADS).is_none() && has_one_thread() {
+        // SAFETY: no other thread can read or write the environment now.
         unsafe { std::env::set_var(CANDLE_THREADS, "1") };
     }
+}
+
+fn has_one_thread() -> bool {
+    std::fs::read_dir("/proc/self/task").is_ok_and(|threads| threads.count() == 1)
 }
 
 /// Tells the C library's allocator to keep freed blocks of any size instead of giving them back to the system.

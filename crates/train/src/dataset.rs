@@ -63,7 +63,14 @@ fn read(
         let records = RecordReader::open_all(paths)?.take(most.unwrap_or(usize::MAX));
         read_examples(records, tokenizer, limits, targets)?
     };
+    let self_supervised = config.data.objectives.is_self_supervised();
     for example in &read.examples {
+        if self_supervised && example.leading_tokens == 0 {
+            let (place, id) = (&example.location, &example.id);
+            return Err(Error::Dataset(format!(
+                "{place}: record {id}: the objectives `denoise` and `gap_sentences` need text, not token ids"
+            )));
+        }
         Batch::check_source(example, model)?;
         if targets == Targets::Required || !example.labels.is_empty() {
             Batch::check_labels(example, model)?;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Language;
+use super::{Body, Language};
 use crate::random::SplitMix64;
 
 /// How a passage is damaged; the defaults are BART's.
@@ -48,10 +48,9 @@ impl Denoising {
         Ok(())
     }
 
-    /// The damaged passage and the whole one.
-    pub(super) fn draw(&self, body: &[u32], language: &Language, random: &mut SplitMix64) -> (Vec<u32>, Vec<u32>) {
-        let start = random.below(body.len().saturating_sub(self.length) + 1);
-        let passage = &body[start..body.len().min(start + self.length)];
+    /// The damaged passage and the whole one, both of one document.
+    pub(super) fn draw(&self, body: &Body, language: &Language, random: &mut SplitMix64) -> (Vec<u32>, Vec<u32>) {
+        let passage = self.passage(body, random);
         let shuffled = if random.unit() < self.permute_sentences {
             let mut sentences = language.sentences.split(passage);
             random.shuffle(&mut sentences);
@@ -62,6 +61,19 @@ impl Denoising {
         (self.infill(&shuffled, language.mask, random), passage.to_vec())
     }
 
+    /// A passage of a document that is drawn by its length.
+    fn passage<'b>(&self, body: &Body<'b>, random: &mut SplitMix64) -> &'b [u32] {
+        if body.ids.is_empty() {
+            return body.ids;
+        }
+        let within = random.below(body.ids.len());
+        // Where a separator was hit, the document before it.
+        let document = body.documents().find(|document| within <= document.end).unwrap_or(0..body.ids.len());
+        let document = &body.ids[document];
+        let start = random.below(document.len().saturating_sub(self.length) + 1);
+        &document[start..document.len().min(start + self.length)]
+    }
+
     /// Text infilling: spans begin at random, so many that they hide `mask_ratio` of the tokens on average.
     fn infill(&self, ids: &[u32], mask: u32, random: &mut SplitMix64) -> Vec<u32> {
         // A token outside a span begins one with probability p: of 1 + p * mean_span tokens, p * mean_span are hidden.
@@ -70,8 +82,12 @@ impl Denoising {
         let mut position = 0;
         while position < ids.len() {
             if random.unit() < begins {
-                damaged.push(mask);
-                position += random.poisson(self.mean_span);
+                let hidden = random.poisson(self.mean_span);
+                // A mask for nothing only where masks have made room: the copy is never longer than the passage.
+                if hidden > 0 || damaged.len() < position {
+                    damaged.push(mask);
+                }
+                position += hidden;
             }
             damaged.extend(ids.get(position));
             position += 1;
@@ -93,6 +109,7 @@ mod tests {
             let damaged = denoising.infill(&ids, 4, &mut SplitMix64::new(3, 0));
             let kept: Vec<u32> = damaged.iter().copied().filter(|&id| id != 4).collect();
             assert!(kept.is_sorted());
+            assert!(damaged.len() <= ids.len());
             let hidden = 1.0 - kept.len() as f64 / ids.len() as f64;
             assert!((hidden - mask_ratio).abs() < 0.01, "{hidden} hidden, not {mask_ratio}");
         }

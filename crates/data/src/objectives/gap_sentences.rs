@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::Language;
+use super::{Body, Language};
 use crate::random::SplitMix64;
 
 /// Which sentences are asked for; the defaults are those of PEGASUS.
@@ -46,15 +46,32 @@ impl GapSentences {
 
     /// The document with gaps, and the chosen sentences in its order. A document without two sentences, or without one that
     /// fits, has no gaps: its beginning is to be copied.
-    pub(super) fn draw(&self, body: &[u32], language: &Language, random: &mut SplitMix64) -> (Vec<u32>, Vec<u32>) {
-        let sentences = language.sentences.split(body);
-        let chosen = self.choose(body, &sentences);
+    /// With the source come the positions of its separators.
+    pub(super) fn draw(
+        &self,
+        body: &Body,
+        language: &Language,
+        random: &mut SplitMix64,
+    ) -> ((Vec<u32>, Vec<usize>), Vec<u32>) {
+        let split = |document: Range<usize>| {
+            let sentences = language.sentences.split(&body.ids[document.clone()]);
+            sentences.into_iter().map(move |sentence| document.start + sentence.start..document.start + sentence.end)
+        };
+        let sentences: Vec<Range<usize>> = body.documents().flat_map(split).collect();
+        let chosen = self.choose(body.ids, &sentences);
         if sentences.len() < 2 || !chosen.contains(&true) {
-            return (body.to_vec(), body[..body.len().min(self.max_tokens)].to_vec());
+            let first = body.documents().next().unwrap_or(0..0);
+            let beginning = first.start..first.end.min(first.start + self.max_tokens);
+            return ((body.ids.to_vec(), body.separators.clone()), body.ids[beginning].to_vec());
         }
-        let (mut source, mut target) = (Vec::with_capacity(body.len()), Vec::new());
+        let (mut source, mut global, mut target) = (Vec::with_capacity(body.ids.len()), Vec::new(), Vec::new());
+        let mut end = 0;
         for (sentence, chosen) in sentences.into_iter().zip(chosen) {
-            let ids = &body[sentence];
+            // Between sentences there is nothing but separators.
+            global.extend((end..sentence.start).map(|position| source.len() + position - end));
+            source.extend_from_slice(&body.ids[end..sentence.start]);
+            end = sentence.end;
+            let ids = &body.ids[sentence];
             if chosen {
                 target.extend_from_slice(ids);
             }
@@ -64,7 +81,9 @@ impl GapSentences {
                 source.extend_from_slice(ids);
             }
         }
-        (source, target)
+        global.extend((end..body.ids.len()).map(|position| source.len() + position - end));
+        source.extend_from_slice(&body.ids[end..]);
+        ((source, global), target)
     }
 
     /// For every sentence, whether it is one of the principal ones.
@@ -106,22 +125,23 @@ impl Ord for OrderedScore {
 
 /// ROUGE-1 F1, over tokens, of each sentence against all the others ("Ind-Orig" in the paper).
 fn principality(body: &[u32], sentences: &[Range<usize>]) -> Vec<f64> {
-    let document = counts(body);
+    let mut document = HashMap::new();
+    sentences.iter().for_each(|sentence| count(&body[sentence.clone()], &mut document));
+    let total: usize = sentences.iter().map(Range::len).sum();
     let f1 = |sentence: &Range<usize>| {
-        let overlap: usize =
-            counts(&body[sentence.clone()]).iter().map(|(id, &here)| here.min(document[id] - here)).sum();
+        let mut own = HashMap::new();
+        count(&body[sentence.clone()], &mut own);
+        let overlap: usize = own.iter().map(|(id, &here)| here.min(document[id] - here)).sum();
         // F1 = 2 overlap / (sizes of both sides), and the sizes add up to the document.
-        2.0 * overlap as f64 / body.len() as f64
+        2.0 * overlap as f64 / total as f64
     };
     sentences.iter().map(f1).collect()
 }
 
-fn counts(ids: &[u32]) -> HashMap<u32, usize> {
-    let mut counts = HashMap::new();
+fn count(ids: &[u32], counts: &mut HashMap<u32, usize>) {
     for id in ids {
         *counts.entry(*id).or_insert(0) += 1;
     }
-    counts
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@
 //! | `gap_sentences` | PEGASUS's: write the principal sentences of a document (arXiv 1912.08777, section 3.1) |
 //! | `sentences` | where sentences end, by tokens |
 //!
-//! Limits of source lengths apply to the documents that are drawn from; `<mask>`s of empty spans may add a few tokens.
+//! Sentences and passages never reach across the border of two documents. A drawn source is never longer than what it was
+//! drawn from, so limits of source lengths hold for it too.
 //!
 //! Every draw depends on the seed, the epoch and the example's index alone, so a resumed run sees what it would have seen.
 
@@ -16,6 +17,7 @@ mod gap_sentences;
 mod sentences;
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,9 @@ use crate::tokenizer::{SpecialTokens, Tokenizer};
 pub use denoise::Denoising;
 pub use gap_sentences::GapSentences;
 use sentences::SentenceTokens;
+
+/// Keeps these draws apart from the shuffling of examples, which has the same seed and epoch.
+const STREAM: u64 = 0x6f62_6a65_6374_6976;
 
 /// How often each objective is drawn, relative to the others; one that is not named is not drawn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -110,7 +115,7 @@ impl Objectives {
     /// What `example`, the one at `index`, teaches in `epoch`.
     pub fn draw<'e>(&self, example: &'e Example, index: usize, epoch: u64) -> Cow<'e, Example> {
         let Some(language) = &self.language else { return Cow::Borrowed(example) };
-        let mut random = SplitMix64::new(self.seed ^ (index as u64).rotate_left(32), epoch);
+        let mut random = SplitMix64::new(self.seed ^ STREAM ^ (index as u64).rotate_left(32), epoch);
         let Mixture { denoise, gap_sentences, .. } = self.mixture;
         // Plain text has no summary to draw.
         let summarize = if example.labels.is_empty() { 0.0 } else { self.mixture.summarize };
@@ -118,38 +123,57 @@ impl Objectives {
         if drawn < summarize {
             return Cow::Borrowed(example);
         }
-        let (query, body) = language.parts(example);
+        let body = Body::new(example, language.special.eos);
         Cow::Owned(if drawn < summarize + denoise {
-            let drawn = self.denoising.draw(body, language, &mut random);
-            language.example(example, &[language.special.bos], drawn)
+            let (source, target) = self.denoising.draw(&body, language, &mut random);
+            language.example(example, &[language.special.bos], (source, Vec::new()), target)
         } else {
-            let drawn = self.gap_sentences.draw(body, language, &mut random);
-            language.example(example, query, drawn)
+            let (source, target) = self.gap_sentences.draw(&body, language, &mut random);
+            language.example(example, &example.input_ids[..example.leading_tokens], source, target)
         })
     }
 }
 
-impl Language {
-    /// What a source begins with, all of which attends globally (`<s>` and a query), and its documents, without the `</s>`
-    /// at the end.
-    fn parts<'i>(&self, example: &'i Example) -> (&'i [u32], &'i [u32]) {
-        let leading = example.global_positions.iter().enumerate().take_while(|(index, position)| index == *position);
-        let (query, body) = example.input_ids.split_at(leading.count().min(example.input_ids.len()));
-        (query, body.strip_suffix(&[self.special.eos]).unwrap_or(body))
+/// The documents of a source, without what leads them and the `</s>` at the end.
+struct Body<'a> {
+    ids: &'a [u32],
+    /// Where documents are separated: positions in `ids`, ascending.
+    separators: Vec<usize>,
+}
+
+impl<'a> Body<'a> {
+    fn new(example: &'a Example, eos: u32) -> Self {
+        let first = example.leading_tokens.min(example.input_ids.len());
+        let ids = &example.input_ids[first..];
+        let ids = ids.strip_suffix(&[eos]).unwrap_or(ids);
+        let inside = example.global_positions.iter().filter_map(|position| position.checked_sub(first));
+        Self { ids, separators: inside.filter(|&position| position < ids.len()).collect() }
     }
 
-    /// The query and the source between `<s>` and `</s>`, and the target as any summary; what separates documents attends
-    /// globally, as in any source.
-    fn example(&self, from: &Example, query: &[u32], (source, target): (Vec<u32>, Vec<u32>)) -> Example {
-        let SpecialTokens { bos, eos, document_separator, .. } = self.special;
-        let separator = document_separator.unwrap_or(eos);
-        let inside = source.iter().enumerate().filter(|(_, id)| **id == separator);
-        let global_positions = (0..query.len()).chain(inside.map(|(index, _)| query.len() + index)).collect();
+    /// The documents in order, some of which may be empty.
+    fn documents(&self) -> impl Iterator<Item = Range<usize>> {
+        let starts = std::iter::once(0).chain(self.separators.iter().map(|position| position + 1));
+        starts.zip(self.separators.iter().copied().chain([self.ids.len()])).map(|(start, end)| start..end)
+    }
+}
+
+impl Language {
+    /// What leads and the source before `</s>`, and the target as any summary. What leads attends globally, and so do the
+    /// positions that come with the source.
+    fn example(
+        &self,
+        from: &Example,
+        leading: &[u32],
+        (source, global): (Vec<u32>, Vec<usize>),
+        target: Vec<u32>,
+    ) -> Example {
+        let SpecialTokens { bos, eos, .. } = self.special;
         Example {
             id: from.id.clone(),
             location: from.location.clone(),
-            input_ids: query.iter().copied().chain(source).chain([eos]).collect(),
-            global_positions,
+            input_ids: leading.iter().copied().chain(source).chain([eos]).collect(),
+            leading_tokens: leading.len(),
+            global_positions: (0..leading.len()).chain(global.iter().map(|at| leading.len() + at)).collect(),
             labels: [bos].into_iter().chain(target).chain([eos]).map(i64::from).collect(),
         }
     }

@@ -4,40 +4,64 @@ use std::ops::Range;
 
 use crate::tokenizer::Tokenizer;
 
-/// Which tokens can end a sentence and which can follow its end, by id.
+/// What tokens mean for the ends of sentences, by id.
 #[derive(Clone, Debug)]
 pub(super) struct SentenceTokens {
-    ends: Vec<bool>,
+    roles: Vec<Role>,
+    /// Whether a token begins with white space, so that a sentence can end before it.
     follows: Vec<bool>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// A full stop, exclamation or question mark, perhaps with closing marks behind it.
+    Ends,
+    /// Nothing but closing marks: an end before it stays one.
+    Closes,
+    Other,
 }
 
 impl SentenceTokens {
     pub(super) fn new(tokenizer: &Tokenizer) -> Self {
         let tokens = || (0..tokenizer.vocab_size() as u32).map(|id| tokenizer.id_to_token(id).unwrap_or_default());
         Self {
-            ends: tokens().map(|token| token.trim_end_matches(CLOSING).ends_with(['.', '!', '?'])).collect(),
+            roles: tokens().map(|token| role(&token)).collect(),
             follows: tokens().map(|token| token.starts_with(WHITE_SPACE)).collect(),
         }
     }
 
     /// The sentences of `ids`, end to end: a full stop, exclamation or question mark before white space ends one.
     pub(super) fn split(&self, ids: &[u32]) -> Vec<Range<usize>> {
-        let is = |table: &[bool], id: u32| table.get(id as usize).copied().unwrap_or(false);
+        let follows = |id: u32| self.follows.get(id as usize).copied().unwrap_or(false);
         let mut sentences = Vec::new();
         let mut start = 0;
-        for end in 1..=ids.len() {
-            let ended = is(&self.ends, ids[end - 1]) && ids.get(end).is_none_or(|&next| is(&self.follows, next));
-            if ended || end == ids.len() {
-                sentences.push(start..end);
-                start = end;
+        let mut ended = false;
+        for (index, &id) in ids.iter().enumerate() {
+            ended = match self.roles.get(id as usize) {
+                Some(Role::Ends) => true,
+                Some(Role::Closes) => ended,
+                _ => false,
+            };
+            let next = ids.get(index + 1);
+            if next.is_none_or(|&next| ended && follows(next)) {
+                sentences.push(start..index + 1);
+                start = index + 1;
             }
         }
         sentences
     }
 }
 
-/// What may stand between a full stop and the end of its token.
-const CLOSING: [char; 3] = ['"', '\'', ')'];
+fn role(token: &str) -> Role {
+    match token.trim_end_matches(CLOSING) {
+        "" if !token.is_empty() => Role::Closes,
+        rest if rest.ends_with(['.', '!', '?']) => Role::Ends,
+        _ => Role::Other,
+    }
+}
+
+/// What may stand between a full stop and white space.
+const CLOSING: [char; 4] = ['"', '\'', ')', ']'];
 
 /// How byte-level vocabularies spell a space and a line end.
 const WHITE_SPACE: [char; 2] = ['Ġ', 'Ċ'];

@@ -1,6 +1,6 @@
 //! What an example teaches: its summary, or a task made from its document.
 
-use epitome_data::{Denoising, Example, GapSentences, Location, Mixture, Objectives, Tokenizer};
+use epitome_data::{Denoising, Example, GapSentences, Location, Mixture, Objectives, Source, Tokenizer};
 
 use crate::support::small_tokenizer;
 
@@ -14,6 +14,7 @@ fn example(tokenizer: &Tokenizer) -> Example {
         id: "one".into(),
         location: Location { file: "records.jsonl".into(), line: 1 },
         input_ids: tokenizer.encode_sequence(TEXT).unwrap(),
+        leading_tokens: 1,
         global_positions: vec![0],
         labels: tokenizer.encode_sequence("Cats sit.").unwrap().into_iter().map(i64::from).collect(),
     }
@@ -118,8 +119,8 @@ fn a_query_keeps_its_place_and_its_global_attention() {
         crate::support::record(&serde_json::json!({"query": "Who sat? Who ran?", "document": TEXT}).to_string());
     let source = tokenizer.source(&record, None).unwrap();
     let query = source.global_positions.len();
-    let (input_ids, global_positions) = (source.input_ids, source.global_positions);
-    let asked = Example { input_ids, global_positions, ..example(&tokenizer) };
+    let Source { input_ids, leading_tokens, global_positions, .. } = source;
+    let asked = Example { input_ids, leading_tokens, global_positions, ..example(&tokenizer) };
     let drawn = objectives.draw(&asked, 0, 0);
     assert!(query > 4);
     assert_eq!(drawn.input_ids[..query], asked.input_ids[..query]);
@@ -128,18 +129,34 @@ fn a_query_keeps_its_place_and_its_global_attention() {
 }
 
 #[test]
-fn separators_between_documents_attend_globally() {
-    let tokenizer = Tokenizer::load(crate::support::fixture("document_separator")).unwrap();
-    let record = crate::support::record(r#"{"documents": ["One cat. One dog.", "One cat. One dog. Two cats."]}"#);
-    let source = tokenizer.source(&record, None).unwrap();
-    let (input_ids, global_positions) = (source.input_ids, source.global_positions);
-    let several = Example { input_ids, global_positions, ..example(&tokenizer) };
-    let gaps = GapSentences { mask_probability: 1.0, ..GapSentences::default() };
-    let objectives = Objectives::new(only_gaps(), (Denoising::default(), gaps), Some(&tokenizer), 5).unwrap();
-    let drawn = objectives.draw(&several, 0, 0);
-    let separator = tokenizer.special_tokens().document_separator.unwrap();
-    let separators: Vec<usize> = (0..drawn.input_ids.len()).filter(|&at| drawn.input_ids[at] == separator).collect();
-    assert_eq!(drawn.global_positions, [&[0][..], &separators].concat());
+fn nothing_reaches_across_the_border_of_two_documents() {
+    let separated = Tokenizer::load(crate::support::fixture("document_separator")).unwrap();
+    for (tokenizer, separators) in [(small_tokenizer(), 1), (separated, 2)] {
+        let record = crate::support::record(r#"{"documents": ["One cat. One dog.", "One cat. One dog. Two cats."]}"#);
+        let source = tokenizer.source(&record, None).unwrap();
+        assert_eq!(source.global_positions.len(), 1 + separators);
+        let separator = source.input_ids[source.global_positions[1]];
+        let Source { input_ids, leading_tokens, global_positions, .. } = source;
+        let several = Example { input_ids, leading_tokens, global_positions, ..example(&tokenizer) };
+        let gaps = GapSentences { mask_probability: 1.0, ..GapSentences::default() };
+        let denoising = Denoising { permute_sentences: 1.0, ..Denoising::default() };
+        let draw = |mixture| {
+            let objectives = Objectives::new(mixture, (denoising, gaps), Some(&tokenizer), 5).unwrap();
+            (0..20).map(move |epoch| objectives.draw(&several, 0, epoch).into_owned()).collect::<Vec<_>>()
+        };
+        for drawn in draw.clone()(only_gaps()) {
+            let inside: Vec<usize> =
+                (0..drawn.input_ids.len() - 1).filter(|&at| drawn.input_ids[at] == separator).collect();
+            assert_eq!(inside.len(), separators, "separators stay in the source");
+            assert_eq!(drawn.global_positions, [&[0][..], &inside].concat());
+            assert!(!ids(&drawn.labels)[..drawn.labels.len() - 1].contains(&separator));
+        }
+        for drawn in draw(only_denoise()) {
+            assert_eq!(drawn.global_positions, [0]);
+            assert!(!drawn.input_ids[..drawn.input_ids.len() - 1].contains(&separator));
+            assert!(!ids(&drawn.labels)[..drawn.labels.len() - 1].contains(&separator));
+        }
+    }
 }
 
 #[test]

@@ -5,7 +5,6 @@
 
 use super::panels::{PANEL, Panels};
 use super::product::Block;
-use super::shared::Shared;
 use super::tile::{MOST_ROWS, Machine, Start};
 use super::view::View;
 use rayon::prelude::*;
@@ -24,7 +23,7 @@ const ROWS: usize = 96;
 /// Multiplications below which threads are not worth waking.
 const PARALLEL: usize = 1 << 18;
 
-/// Values of B that are packed at a time (16 MiB).
+/// Values of B that are packed at a time (16 MiB), or a block's depth of it where that is more.
 const PACKED: usize = 4 << 20;
 
 /// Columns of a block from which copying the rows of A is soon paid for.
@@ -33,6 +32,22 @@ const COPIED: usize = 256;
 thread_local! {
     /// B of the last product, so that its memory is used again.
     static PANELS: Cell<Panels> = Cell::default();
+}
+
+/// The first value of a product, which several tasks write, each its own rectangle; they need not be initialised.
+#[derive(Clone, Copy)]
+struct Destination(*mut f32);
+
+// SAFETY: whoever uses the pointer promises that tasks write different values (see `multiply`).
+unsafe impl Send for Destination {}
+// SAFETY: as above.
+unsafe impl Sync for Destination {}
+
+impl Destination {
+    /// A method, so that closures capture the whole.
+    fn start(self) -> *mut f32 {
+        self.0
+    }
 }
 
 /// `left right + bias`, row-major [m, n]; bias [n].
@@ -52,7 +67,7 @@ pub(crate) fn multiply_new(left: View<'_>, right: &Panels, bias: Option<&[f32]>)
     // SAFETY: the closure writes every value before it returns.
     unsafe {
         written(left.rows * right.columns(), |target| {
-            multiply(&target, left, right, bias.map_or(Start::Zero, Start::Row));
+            multiply(target, left, right, bias.map_or(Start::Zero, Start::Row));
         })
     }
 }
@@ -61,11 +76,11 @@ pub(crate) fn multiply_new(left: View<'_>, right: &Panels, bias: Option<&[f32]>)
 ///
 /// # Safety
 /// `write` writes every value, and reads none before.
-unsafe fn written(length: usize, write: impl FnOnce(Shared<'_>)) -> Vec<f32> {
+unsafe fn written(length: usize, write: impl FnOnce(Destination)) -> Vec<f32> {
     let mut values = Vec::with_capacity(length);
     // SAFETY: the vector has the capacity, and by this function's contract the values.
     unsafe {
-        write(Shared::from_raw(values.as_mut_ptr(), length));
+        write(Destination(values.as_mut_ptr()));
         values.set_len(length);
     }
     values
@@ -75,12 +90,12 @@ unsafe fn written(length: usize, write: impl FnOnce(Shared<'_>)) -> Vec<f32> {
 pub(crate) fn matmul_add(target: &mut [f32], left: View<'_>, right: View<'_>) {
     assert_eq!(target.len(), left.rows * right.columns, "size of a matrix product's target");
     // SAFETY: the target has its values.
-    unsafe { pack_and_multiply(Shared::new(target), left, right, Start::Target) };
+    unsafe { pack_and_multiply(Destination(target.as_mut_ptr()), left, right, Start::Target) };
 }
 
 /// # Safety
 /// As [`multiply`].
-unsafe fn pack_and_multiply(target: Shared<'_>, left: View<'_>, right: View<'_>, start: Start<'_>) {
+unsafe fn pack_and_multiply(target: Destination, left: View<'_>, right: View<'_>, start: Start<'_>) {
     assert_eq!(left.columns, right.rows, "inner dimensions of a matrix product");
     let mut panels = PANELS.take();
     let step = (PACKED / right.columns.max(1)).max(DEPTH);
@@ -90,7 +105,7 @@ unsafe fn pack_and_multiply(target: Shared<'_>, left: View<'_>, right: View<'_>,
         let depth = first..right.rows.min(first + step);
         panels.pack_parallel(right.part(depth.clone(), 0..right.columns));
         // SAFETY: by this function's contract; after the first part the target is initialised.
-        unsafe { multiply(&target, left.part(0..left.rows, depth), &panels, start) };
+        unsafe { multiply(target, left.part(0..left.rows, depth), &panels, start) };
         start = Start::Target;
     }
     PANELS.set(panels);
@@ -100,7 +115,7 @@ unsafe fn pack_and_multiply(target: Shared<'_>, left: View<'_>, right: View<'_>,
 ///
 /// # Safety
 /// The target holds m x n values, initialised where they are added to; a row that the product is added to holds n.
-unsafe fn multiply(target: &Shared<'_>, left: View<'_>, right: &Panels, start: Start<'_>) {
+unsafe fn multiply(target: Destination, left: View<'_>, right: &Panels, start: Start<'_>) {
     let (rows, columns) = (left.rows, right.columns());
     assert_eq!(left.columns, right.depth(), "inner dimensions of a matrix product");
     let run = |(rows, columns): (Range<usize>, Range<usize>)| {
@@ -213,6 +228,34 @@ mod tests {
                 let product: f32 = (0..k).map(|d| a[i * k + d] * b[j * k + d]).sum();
                 let found = [plain[i * n + j], sum[i * n + j], biased[i * n + j]];
                 assert_eq!(found, [product, 2.0 + product, bias[j] + product], "{m} {n} {k}: {i} {j}");
+            }
+        }
+    }
+
+    /// What alone-or-in-a-batch and threads rest on, at sizes where every split occurs and with numbers that round.
+    #[test]
+    fn every_element_is_one_chain_of_multiply_adds() {
+        let number = |i: usize| (i as f32 * 0.7391).sin();
+        for (m, n, k) in [(1, 600, 513), (97, 600, 513), (2, 17_000, 300), (30, 3, 700), (3, 40, 0)] {
+            let a: Vec<f32> = (0..m * k).map(number).collect();
+            let b: Vec<f32> = (0..n * k).map(|i| number(i + 3)).collect();
+            let bias: Vec<f32> = (0..n).map(number).collect();
+            let (left, right) = (View::dense(&a, m, k), View::dense(&b, n, k).transposed());
+            let fused = cfg!(target_arch = "aarch64") || Machine::current() != Machine::Portable;
+            let step = |sum: f32, a: f32, b: f32| if fused { a.mul_add(b, sum) } else { a * b + sum };
+            let chain = |i: usize, j: usize| (0..k).fold(bias[j], |sum, d| step(sum, a[i * k + d], b[j * k + d]));
+            let expected: Vec<f32> = (0..m * n).map(|at| chain(at / n, at % n)).collect();
+            let mut panels = Panels::default();
+            panels.pack_parallel(right);
+            for threads in [1, 3] {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| {
+                    assert!(matmul(left, right, Some(&bias)) == expected, "{m} {n} {k}, {threads} threads");
+                    assert!(multiply_new(left, &panels, Some(&bias)) == expected, "{m} {n} {k}, {threads} threads");
+                    let mut sum: Vec<f32> = (0..m * n).map(|at| bias[at % n]).collect();
+                    matmul_add(&mut sum, left, right);
+                    assert!(sum == expected, "{m} {n} {k}, {threads} threads");
+                });
             }
         }
     }

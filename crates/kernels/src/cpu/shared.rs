@@ -19,19 +19,6 @@ impl<'a> Shared<'a> {
         Self { start: values.as_mut_ptr(), length: values.len(), lifetime: PhantomData }
     }
 
-    /// An output that need not be initialised: only for [`Shared::start`].
-    ///
-    /// # Safety
-    /// `start` may be written at `length` elements during the lifetime.
-    pub(crate) unsafe fn from_raw(start: *mut f32, length: usize) -> Self {
-        Self { start, length, lifetime: PhantomData }
-    }
-
-    /// The first element, for whoever computes places of its own.
-    pub(crate) fn start(&self) -> *mut f32 {
-        self.start
-    }
-
     /// The elements `start..start + length`.
     ///
     /// # Safety

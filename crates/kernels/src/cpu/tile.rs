@@ -109,9 +109,8 @@ impl Tile<'_> {
     /// uses meanwhile.
     pub(super) unsafe fn compute(&self, machine: Machine, rows: usize) {
         let depth = self.panels[0].len();
-        let wide = !self.panels[1].is_empty();
-        assert!(self.panels[1].len() == if wide { depth } else { 0 });
-        assert!(self.columns <= if wide { 2 * PANEL } else { PANEL });
+        let wide = self.columns > PANEL;
+        assert!(self.columns <= 2 * PANEL && (!wide || self.panels[1].len() == depth));
         assert!(if let Start::Row(row) = self.start { self.columns <= row.len() } else { true });
         assert!(depth == 0 || (rows - 1) * self.row_stride + (depth - 1) * self.depth_stride < self.left.len());
         match machine {

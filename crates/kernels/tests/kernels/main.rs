@@ -8,5 +8,6 @@ mod cross_entropy;
 mod dense;
 mod global_attention;
 mod numbers;
+mod packed;
 mod refusals;
 mod rows;
