@@ -7,6 +7,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor, safetensors};
 use epitome_data::{Record, Tokenizer};
 use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_kernels::Precision;
 use epitome_model::{AttentionWindow, Config, Weights};
 
 use crate::fixture::{Folder, TEXT, model, run, write_model};
@@ -190,8 +191,8 @@ fn a_model_in_memory_is_the_model_in_its_directory() {
         .collect();
     let file = |name: &str| files.iter().find(|(found, _)| *found == name).map(|(_, bytes)| bytes.as_slice());
     let options = GenerationOptions { max_new_tokens: Some(9), ..GenerationOptions::default() };
-    let from_memory = Summarizer::from_files(file, Path::new("memory"), &options).unwrap();
-    let from_directory = Summarizer::load(directory, &options).unwrap();
+    let from_memory = Summarizer::from_files(file, Path::new("memory"), &options, Precision::F32).unwrap();
+    let from_directory = Summarizer::load(directory, &options, Precision::F32).unwrap();
     let record = Record::from_text("a", TEXT);
     let summaries = [&from_memory, &from_directory].map(|summarizer| {
         let source = summarizer.source(&record, None).unwrap();
@@ -199,6 +200,6 @@ fn a_model_in_memory_is_the_model_in_its_directory() {
     });
     assert_eq!(summaries[0], summaries[1]);
     let without_weights = |name: &str| file(name).filter(|_| name != "model.safetensors");
-    let error = Summarizer::from_files(without_weights, Path::new("memory"), &options).unwrap_err();
+    let error = Summarizer::from_files(without_weights, Path::new("memory"), &options, Precision::F32).unwrap_err();
     assert!(error.to_string().contains("memory/model.safetensors"), "{error}");
 }

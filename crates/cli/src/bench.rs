@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let measurement = Measurement {
         what: arguments.what,
         tokens: arguments.tokens,
-        dtype: "f32",
+        dtype: arguments.device.name(),
         device: "cpu",
         threads: rayon::current_num_threads(),
         seconds: rounded(seconds, 4),
@@ -94,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn encode(arguments: &Arguments) -> Result<f64> {
-    let summarizer = arguments.model.load(&GenerationOptions::default())?;
+    let summarizer = arguments.model.load(&GenerationOptions::default(), arguments.device.precision())?;
     let led = summarizer.led();
     let ids = ids(arguments.tokens, led.config().vocab_size)?;
     let documents = Documents::new([(ids.as_slice(), [0].as_slice())])?;
@@ -114,7 +114,7 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         max_new_tokens: Some(new_tokens),
         ..GenerationOptions::default()
     };
-    let summarizer = arguments.model.load(&options)?;
+    let summarizer = arguments.model.load(&options, arguments.device.precision())?;
     let source = source(arguments.tokens, &summarizer)?;
     best(arguments.repeat, || {
         let summaries = summarizer.summarize(std::slice::from_ref(&source), &mut |_| {})?;
@@ -132,6 +132,9 @@ fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
 
 /// One update without dropout, which the models of the reference's benchmark do not have.
 fn train(arguments: &Arguments) -> Result<f64> {
+    if arguments.device.name() != "f32" {
+        return usage("bench train computes in f32 only");
+    }
     let Some(directory) = &arguments.model.model else {
         return usage("bench train needs --model");
     };

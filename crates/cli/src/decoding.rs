@@ -43,7 +43,7 @@ pub(crate) struct DecodingOptions {
 impl DecodingOptions {
     /// Loads the model with these options.
     pub(crate) fn load(&self) -> Result<Summarizer> {
-        self.model.load(&self.generation.options())
+        self.model.load(&self.generation.options(), self.device.precision())
     }
 
     /// The decoding of records with a loaded model.

@@ -57,11 +57,27 @@ impl DeviceOptions {
         if let Device::Cuda(index) = self.device {
             bail!("--device cuda:{index}: this build has no GPU support; use --device cpu");
         }
-        if self.precision != Precision::F32 {
-            let name = self.precision.to_possible_value().expect("no variant is skipped");
-            bail!("--precision {}: only f32 is available in this version", name.get_name());
+        if self.precision == Precision::Bf16 {
+            bail!("--precision bf16: only f32 and int8 are available in this version");
         }
         Ok(())
+    }
+
+    /// What the weights of linear layers are kept in.
+    pub(crate) fn precision(&self) -> epitome_kernels::Precision {
+        match self.precision {
+            Precision::Int8 => epitome_kernels::Precision::Int8,
+            _ => epitome_kernels::Precision::F32,
+        }
+    }
+
+    /// As the user says it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self.precision {
+            Precision::F32 => "f32",
+            Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
+        }
     }
 }
 

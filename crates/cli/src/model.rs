@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_kernels::Precision;
 
 use crate::failure::warn;
 
@@ -38,13 +39,13 @@ impl ModelOption {
     ///
     /// # Errors
     /// When there is no model, one of its files is wrong, or the generation options contradict each other.
-    pub(crate) fn load(&self, options: &GenerationOptions) -> Result<Summarizer> {
+    pub(crate) fn load(&self, options: &GenerationOptions, precision: Precision) -> Result<Summarizer> {
         let summarizer = match self.directory() {
-            Some(directory) => Summarizer::load(&directory, options)?,
+            Some(directory) => Summarizer::load(&directory, options, precision)?,
             None if BUNDLED.is_empty() => {
                 bail!("this program was built without its default model: name a model directory with --model")
             }
-            None => Summarizer::from_files(bundled, Path::new("the default model"), options)?,
+            None => Summarizer::from_files(bundled, Path::new("the default model"), options, precision)?,
         };
         summarizer.warnings().iter().for_each(warn);
         Ok(summarizer)

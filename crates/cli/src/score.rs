@@ -53,7 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut records = Records::open(&arguments.input, arguments.skip_bad_records)?;
     let model = arguments.model.files();
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
-    let summarizer = arguments.model.load(&GenerationOptions::default())?;
+    let summarizer = arguments.model.load(&GenerationOptions::default(), arguments.device.precision())?;
     let output = Output::create(arguments.output.as_deref())?;
     let bar = progress::bar(progress::count_records(&arguments.input), "records");
     let mut scoring = Scoring { summarizer, output, bar, tiling: TilingNotice::default(), totals: Totals::default() };

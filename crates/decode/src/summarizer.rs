@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use epitome_data::{Record, Source, Target, Tokenizer};
-use epitome_kernels::{self as kernels, IGNORE_INDEX, Segments};
+use epitome_kernels::{self as kernels, IGNORE_INDEX, Precision, Segments};
 use epitome_model::{Config, Documents, Led, Weights};
 use serde::Serialize;
 
@@ -71,18 +71,18 @@ impl Summary {
 impl Summarizer {
     /// Loads a model directory. Generation settings come from `options`, then `generation_config.json`, then
     /// `config.json`, then the defaults (see [`GenerationConfig::resolve`]). A directory without a tokenizer serves
-    /// tokenized records only.
+    /// tokenized records only. `precision` is that of the linear layers' weights.
     ///
     /// # Errors
     /// When a file is missing or wrong, or the settings contradict each other.
-    pub fn load(directory: &Path, options: &GenerationOptions) -> Result<Self> {
+    pub fn load(directory: &Path, options: &GenerationOptions, precision: Precision) -> Result<Self> {
         let config = Config::load(directory)?;
         let path = directory.join("generation_config.json");
         let saved = if path.exists() { GenerationOptions::read(&path)? } else { GenerationOptions::default() };
         let layers = [options, &saved, &model_options(&config, &directory.join("config.json"))?];
         let (generation, warnings) = resolve(&layers, &config)?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
-        let led = Led::load(&config, &Weights::load(directory, &config)?)?.packed()?;
+        let led = Led::load(&config, &Weights::load(directory, &config)?)?.packed(precision)?;
         Ok(Self { led, tokenizer, generation, warnings })
     }
 
@@ -96,6 +96,7 @@ impl Summarizer {
         file: impl Fn(&str) -> Option<&'f [u8]>,
         origin: &Path,
         options: &GenerationOptions,
+        precision: Precision,
     ) -> Result<Self> {
         let required = |name: &str| {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "the file is missing");
@@ -112,7 +113,12 @@ impl Summarizer {
         let (generation, warnings) = resolve(&[options, &saved, &model_options(&config, &path)?], &config)?;
         let tokenizer = Tokenizer::from_bytes(required("tokenizer.json")?, &origin.join("tokenizer.json"))?;
         let weights = Weights::from_bytes(required("model.safetensors")?, &origin.join("model.safetensors"), &config)?;
-        Ok(Self { led: Led::load(&config, &weights)?.packed()?, tokenizer: Some(tokenizer), generation, warnings })
+        Ok(Self {
+            led: Led::load(&config, &weights)?.packed(precision)?,
+            tokenizer: Some(tokenizer),
+            generation,
+            warnings,
+        })
     }
 
     /// The model.

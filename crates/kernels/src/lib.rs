@@ -41,7 +41,7 @@ pub use ops::global_attention::global_attention;
 pub use ops::head_linear::head_linear;
 pub use ops::layer_norm::{add_layer_norm, layer_norm};
 pub use ops::linear::linear;
-pub use ops::packed::PackedLinear;
+pub use ops::packed::{PackedLinear, Precision};
 pub use ops::rows::{accumulate_rows, embed, gather_rows, set_rows};
 pub use process::prepare_process;
 pub use random::{Dropout, DropoutKey};

@@ -1,7 +1,7 @@
 //! The decoder: a standard transformer decoder with cross-attention to the encoded document.
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Attention, Dropout, Segments, Visibility};
+use epitome_kernels::{self as kernels, Attention, Dropout, Precision, Segments, Visibility};
 
 use crate::layers::{Embedding, FeedForward, LayerNorm, Linear, Site, at};
 use crate::{Config, CrossMemory, DecoderCache, Dropouts, Result, Weights};
@@ -49,11 +49,11 @@ impl Decoder {
         })
     }
 
-    pub(crate) fn pack(&mut self) -> Result<()> {
+    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
         self.layers.iter_mut().try_for_each(|layer| {
-            layer.self_attn.pack()?;
-            layer.encoder_attn.pack()?;
-            layer.feed_forward.pack()
+            layer.self_attn.pack(precision)?;
+            layer.encoder_attn.pack(precision)?;
+            layer.feed_forward.pack(precision)
         })
     }
 
@@ -216,9 +216,9 @@ impl MultiHeadAttention {
         })
     }
 
-    fn pack(&mut self) -> Result<()> {
+    fn pack(&mut self, precision: Precision) -> Result<()> {
         let Self { q_proj, k_proj, v_proj, out_proj, .. } = self;
-        [q_proj, k_proj, v_proj, out_proj].into_iter().try_for_each(Linear::pack)
+        [q_proj, k_proj, v_proj, out_proj].into_iter().try_for_each(|linear| linear.pack(precision))
     }
 
     /// `[S, d]` to keys and values `[S, H, D]`.

@@ -1,6 +1,7 @@
 //! The encoder: embeddings and post-LN layers of windowed self-attention and feed-forward.
 
 use candle_core::Tensor;
+use epitome_kernels::Precision;
 
 use crate::layers::{Embedding, FeedForward, LayerNorm, Site, at};
 use crate::longformer_attention::LongformerSelfAttention;
@@ -36,10 +37,10 @@ impl Encoder {
         })
     }
 
-    pub(crate) fn pack(&mut self) -> Result<()> {
+    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
         self.layers.iter_mut().try_for_each(|layer| {
-            layer.self_attn.pack()?;
-            layer.feed_forward.pack()
+            layer.self_attn.pack(precision)?;
+            layer.feed_forward.pack(precision)
         })
     }
 

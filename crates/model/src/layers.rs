@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Dropout, DropoutKey, PackedLinear};
+use epitome_kernels::{self as kernels, Dropout, DropoutKey, PackedLinear, Precision};
 
 use crate::{Config, Result, Weights};
 
@@ -88,9 +88,9 @@ impl Linear {
     }
 
     /// Orders the weight for products and lets go of the tensors.
-    pub(crate) fn pack(&mut self) -> Result<()> {
+    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
         if let Self::Plain(Projection { weight, bias }) = self {
-            *self = Self::Packed(Arc::new(PackedLinear::new(weight, Some(bias))?));
+            *self = Self::Packed(Arc::new(PackedLinear::new(weight, Some(bias), precision)?));
         }
         Ok(())
     }
@@ -154,9 +154,9 @@ impl FeedForward {
         })
     }
 
-    pub(crate) fn pack(&mut self) -> Result<()> {
-        self.fc1.pack()?;
-        self.fc2.pack()
+    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
+        self.fc1.pack(precision)?;
+        self.fc2.pack(precision)
     }
 
     pub(crate) fn forward(&self, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {

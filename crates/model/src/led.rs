@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, PackedLinear};
+use epitome_kernels::{self as kernels, PackedLinear, Precision};
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::{Config, Decoder, Documents, Encoder, Result, Weights};
@@ -39,14 +39,14 @@ impl Led {
     }
 
     /// The same network for inference: its weights are copied into the order in which products read them, and the copied
-    /// tensors are let go. Results are the same to the bit.
+    /// tensors are let go. In f32 results are the same to the bit.
     ///
     /// # Errors
     /// When a weight cannot be read.
-    pub fn packed(mut self) -> Result<Self> {
-        self.encoder.pack()?;
-        self.decoder.pack()?;
-        self.packed_head = Some(Arc::new(PackedLinear::new(&self.shared, Some(&self.final_logits_bias))?));
+    pub fn packed(mut self, precision: Precision) -> Result<Self> {
+        self.encoder.pack(precision)?;
+        self.decoder.pack(precision)?;
+        self.packed_head = Some(Arc::new(PackedLinear::new(&self.shared, Some(&self.final_logits_bias), precision)?));
         Ok(self)
     }
 

@@ -1,7 +1,7 @@
 //! The encoder's self-attention: a sliding window plus global tokens (paper section 3.1, semantics A1 to A13).
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Band};
+use epitome_kernels::{self as kernels, Band, Precision};
 
 use crate::layers::{Linear, Projection, Site, at};
 use crate::{Config, Documents, Dropouts, Result, Weights};
@@ -39,9 +39,9 @@ impl LongformerSelfAttention {
         })
     }
 
-    pub(crate) fn pack(&mut self) -> Result<()> {
+    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
         let Self { query, key, value, query_global, output, .. } = self;
-        [query, key, value, query_global, output].into_iter().try_for_each(Linear::pack)
+        [query, key, value, query_global, output].into_iter().try_for_each(|linear| linear.pack(precision))
     }
 
     /// `[T, d]` to `[T, d]`.
