@@ -36,3 +36,6 @@ stage 4-openings default-model.toml model.path=$runs/3-paragraphs run.max_steps=
 stage 5-whole default-model.toml model.path=$runs/4-openings run.max_steps=420 run.seed=5 \
     run.batch_size=1 run.gradient_accumulation_steps=8 optim.lr_scheduler_type=linear data.max_train_records=7000 \
     'data.objectives={ summarize = 2.0, gap_sentences = 1.0 }'
+if [ ! -e $runs/model/config.json ]; then
+    "$epitome" convert --from $runs/5-whole --output $runs/model --dtype bf16
+fi

@@ -143,6 +143,18 @@ fn bart_becomes_led() {
     let text = folder.write("a.txt", TEXT);
     run(&["decode", &text, "--model", &to]).succeeds();
     run(&["convert", "--from", &to, "--output", &folder.path("again")]).fails_naming(&["LED model already"]);
+    let half = folder.path("half");
+    let shrink = ["convert", "--from", &to, "--output", &half, "--dtype", "bf16"];
+    run(&[&shrink[..], &["--attention-window", "8"]].concat()).fails_naming(&["LED model already"]);
+    run(&shrink).succeeds();
+    let size = |directory: &str| fs::metadata(format!("{directory}/model.safetensors")).unwrap().len();
+    assert!(size(&half) < size(&to) * 2 / 3);
+    let score = |directory: &str| {
+        let records = folder.write("scored.jsonl", r#"{"input_ids": [0, 5, 6, 2], "labels": [0, 7, 2]}"#);
+        let scored = run(&["score", "--model", directory, "--input", &records]).succeeds().records();
+        scored[0]["nll"].as_f64().unwrap()
+    };
+    assert!((score(&half) / score(&to) - 1.0).abs() < 0.02);
 }
 
 #[test]

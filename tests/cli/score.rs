@@ -9,7 +9,8 @@ use crate::fixture::{Folder, TEXT, model, run};
 fn scores_and_summaries_depend_on_neither_batches_nor_threads() {
     let folder = Folder::new();
     let input = folder.records("in.jsonl", 13);
-    for command in [&["score"][..], &["decode", "--num-beams", "3", "--max-new-tokens", "12"]] {
+    let decode = ["decode", "--num-beams", "3", "--max-new-tokens", "12"];
+    for command in [&["score"][..], &["score", "--precision", "int8"], &decode] {
         let output = |batch: &str, threads: &str| {
             let more = ["--input", &input, "--model", model(), "--batch-size", batch, "--threads", threads];
             run(&[command, &more].concat()).succeeds().stdout
@@ -47,6 +48,22 @@ fn the_score_of_a_decoded_summary_is_its_score() {
         assert_eq!(summary["tokens"].as_array().unwrap().len() as u64, score["tokens"].as_u64().unwrap());
         let (decoded, forced) = (summary["score"].as_f64().unwrap(), -score["nll"].as_f64().unwrap());
         assert!((decoded - forced).abs() < 1e-3, "{decoded} decoding, {forced} teacher-forced");
+    }
+}
+
+#[test]
+fn bytes_give_nearly_the_same_scores() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 5);
+    let score = |precision: &str| {
+        let arguments = ["score", "--input", &input, "--model", model(), "--precision", precision];
+        run(&arguments).succeeds().records()
+    };
+    let nll = |record: &serde_json::Value| record["nll"].as_f64().unwrap();
+    let (exact, bytes) = (score("f32"), score("int8"));
+    for (exact, bytes) in exact.iter().zip(&bytes) {
+        let ratio = nll(bytes) / nll(exact);
+        assert!(ratio != 1.0 && (ratio - 1.0).abs() < 0.01, "{ratio}");
     }
 }
 

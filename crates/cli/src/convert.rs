@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
-use epitome_model::ConvertOptions;
+use clap::{Args, ValueEnum};
+use epitome_model::{ConvertOptions, SavedDtype};
 
 use crate::failure::{usage, warn};
 use crate::output::print;
@@ -24,6 +24,18 @@ pub(crate) struct Arguments {
     /// Two-sided attention window of every encoder layer [default: 1024 for BART, the model's own for allenai's]
     #[arg(long, value_name = "W", value_parser = positive())]
     attention_window: Option<u64>,
+    /// Numbers of the weights written; with it, --from may be a LED model too [default: f32]
+    #[arg(long, value_enum)]
+    dtype: Option<Dtype>,
+}
+
+/// Numbers as the user names them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Dtype {
+    /// 32-bit floats.
+    F32,
+    /// 16-bit brain floats: half the size.
+    Bf16,
 }
 
 fn positive() -> clap::builder::RangedU64ValueParser {
@@ -37,6 +49,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let options = ConvertOptions {
         max_encoder_positions: arguments.max_encoder_positions.map(|count| count as usize),
         attention_window: arguments.attention_window.map(|window| window as usize),
+        dtype: arguments.dtype.map(|dtype| match dtype {
+            Dtype::F32 => SavedDtype::F32,
+            Dtype::Bf16 => SavedDtype::Bf16,
+        }),
     };
     let converted = epitome_model::convert(&arguments.from, &arguments.output, options)?;
     let positions = converted.config.max_encoder_position_embeddings;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
-use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype, held_model, replace_file};
+use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype, Weights, held_model, replace_file};
 
 /// What may be chosen in a conversion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +16,8 @@ pub struct ConvertOptions {
     pub max_encoder_positions: Option<usize>,
     /// Two-sided window of every encoder layer. By default 1,024 for BART, and the model's own for allenai's.
     pub attention_window: Option<usize>,
+    /// The numbers of the weights written, f32 by default. With it, a LED model is taken too and only its numbers change.
+    pub dtype: Option<SavedDtype>,
 }
 
 /// What a conversion has made.
@@ -23,7 +25,7 @@ pub struct ConvertOptions {
 pub struct Converted {
     /// The architecture written.
     pub config: Config,
-    /// `BART` or `allenai Longformer encoder-decoder`.
+    /// `BART`, `allenai Longformer encoder-decoder` or `LED`.
     pub family: &'static str,
     /// Position rows of the source's encoder, without the leading two.
     pub source_positions: usize,
@@ -40,8 +42,8 @@ pub struct Converted {
 /// # Errors
 /// When `from` is not such a model, one of its tensors is missing or has a wrong shape, or `output` cannot be written.
 pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Converted> {
-    let source = Source::open(from)?;
-    let config = source.led_config(options)?;
+    let (config, weights, mut converted) =
+        if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
     fs::create_dir_all(output).map_err(Error::io(output))?;
     if same_directory(from, output) {
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
@@ -49,12 +51,46 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     if let Some(held) = held_model(output) {
         return Err(Error::Input(format!("{}: the output already holds a model: choose another", held.display())));
     }
-    let (weights, ignored) = source.led_weights(&config)?;
-    weights.save(output, SavedDtype::F32)?;
-    let copied = copy_companions(from, output)?;
+    weights.save(output, options.dtype.unwrap_or(SavedDtype::F32))?;
+    converted.copied = copy_companions(from, output)?;
     // Last, so that a directory with a configuration is complete.
     config.save(output)?;
-    Ok(Converted { family: source.family(), source_positions: source.encoder_positions, ignored, copied, config })
+    Ok(converted)
+}
+
+/// What is to be written, and the report of it.
+type Read = (Config, Weights, Converted);
+
+fn read_foreign(from: &Path, options: ConvertOptions) -> Result<Read> {
+    let source = Source::open(from)?;
+    let config = source.led_config(options)?;
+    let (weights, ignored) = source.led_weights(&config)?;
+    let (family, source_positions) = (source.family(), source.encoder_positions);
+    let converted = Converted { family, source_positions, ignored, copied: Vec::new(), config: config.clone() };
+    Ok((config, weights, converted))
+}
+
+fn is_led(directory: &Path) -> bool {
+    let text = fs::read_to_string(directory.join("config.json")).unwrap_or_default();
+    let fields: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    fields.get("model_type").is_some_and(|family| family == "led")
+}
+
+fn read_led(from: &Path, options: ConvertOptions) -> Result<Read> {
+    if options.max_encoder_positions.is_some() || options.attention_window.is_some() {
+        let message = "is a LED model already: of it, only the numbers of the weights can be converted";
+        return Err(Error::config(&from.join("config.json"), message));
+    }
+    let config = Config::load(from)?;
+    let weights = Weights::load(from, &config)?;
+    let converted = Converted {
+        family: "LED",
+        source_positions: config.max_encoder_position_embeddings,
+        ignored: weights.ignored().to_vec(),
+        copied: Vec::new(),
+        config: config.clone(),
+    };
+    Ok((config, weights, converted))
 }
 
 fn same_directory(one: &Path, other: &Path) -> bool {
