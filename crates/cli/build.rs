@@ -13,9 +13,8 @@ fn main() {
     let output = env::var("OUT_DIR").expect("cargo sets it for build scripts");
     let models = Path::new(&manifest).join("../../models");
     println!("cargo::rerun-if-changed=build.rs");
-    if models.exists() {
-        println!("cargo::rerun-if-changed={}", models.display());
-    }
+    // Also where it is missing, so that a model that comes later is noticed.
+    println!("cargo::rerun-if-changed={}", models.display());
     let directory = models.join("default");
     let complete = REQUIRED.iter().all(|name| directory.join(name).is_file());
     let mut list = String::from("&[");
