@@ -84,7 +84,8 @@ pub fn read_examples(
         if chunk.is_empty() {
             return Ok(examples);
         }
-        let pairs: Vec<(Record, Source, Target)> = chunk
+        // Collected with their errors: rayon's collecting into one result gives any of them, not the first.
+        let pairs: Vec<Result<(Record, Source, Target)>> = chunk
             .into_par_iter()
             .map(|record| {
                 let source = Source::new(&record, tokenizer, limits.max_source_length)?;
@@ -97,8 +98,9 @@ pub fn read_examples(
                 };
                 Ok((record, source, target))
             })
-            .collect::<Result<_>>()?;
-        for (record, source, target) in pairs {
+            .collect();
+        for pair in pairs {
+            let (record, source, target) = pair?;
             examples.push(record, source, target);
         }
     }

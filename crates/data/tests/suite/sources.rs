@@ -223,6 +223,18 @@ fn examples_count_what_is_empty() {
 }
 
 #[test]
+fn the_first_faulty_record_is_the_one_named() {
+    let lines =
+        format!("{}{}", "{\"document\": \"a\", \"summary\": \"b\"}\n".repeat(3), "{\"document\": \"a\"}\n".repeat(200));
+    for _ in 0..50 {
+        let reader = RecordReader::from_reader(lines.as_bytes(), "pairs.jsonl").unwrap();
+        let read = read_examples(reader, Some(&small_tokenizer()), Limits::default(), Targets::Required);
+        let error = read.map(|_| ()).unwrap_err().to_string();
+        assert!(error.starts_with("pairs.jsonl:4: "), "{error}");
+    }
+}
+
+#[test]
 fn examples_know_their_place() {
     let lines =
         &b"{\"document\": \"a\", \"summary\": \"b\"}\n\n{\"id\": \"x\", \"input_ids\": [1], \"labels\": [2]}\n"[..];
