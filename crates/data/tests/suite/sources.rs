@@ -224,11 +224,14 @@ fn examples_count_what_is_empty() {
 
 #[test]
 fn the_first_faulty_record_is_the_one_named() {
-    let lines =
-        format!("{}{}", "{\"document\": \"a\", \"summary\": \"b\"}\n".repeat(3), "{\"document\": \"a\"}\n".repeat(200));
+    let (whole, faulty) = (r#"{"document": "a", "summary": "b"}"#, r#"{"document": "a"}"#);
+    let lines = [whole; 3].into_iter().chain([faulty; 200]);
     for _ in 0..50 {
-        let reader = RecordReader::from_reader(lines.as_bytes(), "pairs.jsonl").unwrap();
-        let read = read_examples(reader, Some(&small_tokenizer()), Limits::default(), Targets::Required);
+        let records = lines.clone().enumerate().map(|(index, json)| {
+            let location = epitome_data::Location { file: "pairs.jsonl".into(), line: index + 1 };
+            Ok(Record::from_json(json, location).unwrap())
+        });
+        let read = read_examples(records, Some(&small_tokenizer()), Limits::default(), Targets::Required);
         let error = read.map(|_| ()).unwrap_err().to_string();
         assert!(error.starts_with("pairs.jsonl:4: "), "{error}");
     }
