@@ -57,17 +57,15 @@ impl DeviceOptions {
         if let Device::Cuda(index) = self.device {
             bail!("--device cuda:{index}: this build has no GPU support; use --device cpu");
         }
-        if self.precision == Precision::Bf16 {
-            bail!("--precision bf16: only f32 and int8 are available in this version");
-        }
         Ok(())
     }
 
     /// What the weights of linear layers are kept in.
     pub(crate) fn precision(&self) -> epitome_kernels::Precision {
         match self.precision {
+            Precision::F32 => epitome_kernels::Precision::F32,
+            Precision::Bf16 => epitome_kernels::Precision::Bf16,
             Precision::Int8 => epitome_kernels::Precision::Int8,
-            _ => epitome_kernels::Precision::F32,
         }
     }
 

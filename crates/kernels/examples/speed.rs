@@ -4,7 +4,7 @@
 use candle_core::{Device, Result, Tensor, Var};
 use epitome_kernels::{
     Attention, Dropout, DropoutKey, Segments, Visibility, attention, cross_entropy_backward, dropout, gelu,
-    global_attention, layer_norm, linear, prepare_process, pull_back,
+    global_attention, Precision, layer_norm, linear, prepare_process, pull_back,
 };
 use std::time::Instant;
 
@@ -19,6 +19,16 @@ fn main() -> Result<()> {
     println!("{tokens} tokens, {} threads", rayon_threads());
     for (inputs, outputs) in [(WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] {
         time_linear(tokens, inputs, outputs)?;
+    }
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        for (inputs, outputs) in [(WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] {
+            for rows in [4, tokens] {
+            let (x, weight, bias) = (numbers(&[rows, inputs])?, numbers(&[outputs, inputs])?, numbers(&[outputs])?);
+            let packed = epitome_kernels::PackedLinear::new(&weight, Some(&bias), precision)?;
+            let time = seconds(|| packed.forward(&x))?;
+            println!("packed {precision:?} {inputs} -> {outputs} {rows} rows: {:.3} ms {:.1} GFLOP/s", time * 1e3, 2.0 * (rows * inputs * outputs) as f64 / time * 1e-9);
+            }
+        }
     }
     for rows in [1, 4, 8, 64] {
         time_small_linear(rows, WIDTH, 4 * WIDTH)?;

@@ -160,6 +160,9 @@ impl FeedForward {
     }
 
     pub(crate) fn forward(&self, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {
+        if let (Linear::Packed(fc1), Linear::Packed(fc2), None) = (&self.fc1, &self.fc2, dropouts) {
+            return self.final_layer_norm.add(&fc1.feed_forward(fc2, hidden)?, hidden, None);
+        }
         let inner = kernels::gelu(&self.fc1.forward(hidden)?)?;
         let inner = kernels::dropout(&inner, at(dropouts, Site::Activation))?;
         self.final_layer_norm.add(&self.fc2.forward(&inner)?, hidden, at(dropouts, Site::FeedForwardOutput))

@@ -37,13 +37,30 @@ pub(crate) fn gelu(x: &[f32]) -> Vec<f32> {
 }
 
 dispatch! {
+    /// The same in place, on this thread alone.
+    pub(crate) fn gelu_in_place(x: &mut [f32]) = gelu_in_place_body
+}
+
+#[inline(always)]
+fn gelu_in_place_body<const FMA: bool>(x: &mut [f32]) {
+    for x in x {
+        *x = gelu_of::<FMA>(*x);
+    }
+}
+
+#[inline(always)]
+fn gelu_of<const FMA: bool>(x: f32) -> f32 {
+    0.5 * x * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2))
+}
+
+dispatch! {
     fn gelu_chunk(y: &mut [f32], x: &[f32]) = gelu_chunk_body
 }
 
 #[inline(always)]
 fn gelu_chunk_body<const FMA: bool>(y: &mut [f32], x: &[f32]) {
     for (y, x) in y.iter_mut().zip(x) {
-        *y = 0.5 * x * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2));
+        *y = gelu_of::<FMA>(*x);
     }
 }
 

@@ -1,8 +1,8 @@
 //! Functions of one number, written so that loops over them vectorise, and the macro that compiles such loops once for
 //! every instruction set and picks one at run time.
 
-/// Defines `fn name(arguments)` from a body that is generic over `const FMA: bool`: compiled once with AVX2 and FMA,
-/// once for any machine; the choice is made at run time. The body is an `#[inline(always)]` function of the same
+/// Defines `fn name(arguments)` from a body that is generic over `const FMA: bool`: compiled with AVX-512, with AVX2 and
+/// FMA, and for any machine; the choice is made at run time. The first two give the same bits. The body is an `#[inline(always)]` function of the same
 /// arguments.
 macro_rules! dispatch {
     ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) = $body:ident) => {
@@ -10,12 +10,20 @@ macro_rules! dispatch {
         $vis fn $name($($arg: $ty),*) {
             #[cfg(target_arch = "x86_64")]
             {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma")]
+                fn with_avx512($($arg: $ty),*) {
+                    $body::<true>($($arg),*)
+                }
                 #[target_feature(enable = "avx2,fma")]
                 fn with_avx2($($arg: $ty),*) {
                     $body::<true>($($arg),*)
                 }
+                if $crate::cpu::math::has_avx512() {
+                    // SAFETY: the processor has these instruction sets, as just tested.
+                    return unsafe { with_avx512($($arg),*) };
+                }
                 if $crate::cpu::math::has_avx2() {
-                    // SAFETY: the processor has both instruction sets, as just tested.
+                    // SAFETY: as above.
                     return unsafe { with_avx2($($arg),*) };
                 }
             }
@@ -32,6 +40,16 @@ pub(crate) use dispatch;
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn has_avx2() -> bool {
     is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma")
+}
+
+/// Whether the processor has the parts of AVX-512 that vectorised loops use. Asked once; then one load.
+#[cfg(target_arch = "x86_64")]
+pub(crate) fn has_avx512() -> bool {
+    is_x86_feature_detected!("avx512f")
+        && is_x86_feature_detected!("avx512bw")
+        && is_x86_feature_detected!("avx512dq")
+        && is_x86_feature_detected!("avx512vl")
+        && is_x86_feature_detected!("fma")
 }
 
 /// `a * b + c`; in one rounding where the machine can (`FMA`).

@@ -5,20 +5,20 @@
 
 use super::panels::{PANEL, Panels};
 use super::product::Block;
-use super::tile::{MOST_ROWS, Machine, Start};
+use super::tile::{MOST_ROWS, Start, Word};
 use super::view::View;
 use rayon::prelude::*;
 use std::cell::Cell;
 use std::ops::Range;
 
-/// Depth of a block: this many rows of a pair of panels are 32 KiB, and of A's rows in a tile 12 KiB.
-const DEPTH: usize = 256;
+/// Words of depth of a block: A's rows in a tile are 18 KiB, to stay in the first-level cache.
+const DEPTH: usize = 384;
 
-/// Columns of a block: with the depth above, 512 KiB of B, to stay in the second-level cache for all rows of a task.
-const COLUMNS: usize = 512;
+/// Columns of a block: with the depth above, 384 KiB of B, to stay in the second-level cache for all rows of a task.
+const COLUMNS: usize = 256;
 
-/// Rows of a task: a multiple of every tile's rows.
-const ROWS: usize = 96;
+/// The most rows of a task: a multiple of every tile's rows.
+const ROWS: usize = 192;
 
 /// Multiplications below which threads are not worth waking.
 const PARALLEL: usize = 1 << 18;
@@ -27,7 +27,7 @@ const PARALLEL: usize = 1 << 18;
 const PACKED: usize = 4 << 20;
 
 /// Columns of a block from which copying the rows of A is soon paid for.
-const COPIED: usize = 256;
+const COPIED: usize = 128;
 
 thread_local! {
     /// B of the last product, so that its memory is used again.
@@ -50,6 +50,15 @@ impl Destination {
     }
 }
 
+/// What becomes of a product's sums while they are in the cache: called with a row, its first column at hand and the sums
+/// from there on, for every part of C once.
+pub(crate) trait Finish: Fn(usize, usize, &mut [f32]) + Sync {}
+
+impl<F: Fn(usize, usize, &mut [f32]) + Sync> Finish for F {}
+
+/// Leaves the sums as they are.
+pub(crate) fn keep(_: usize, _: usize, _: &mut [f32]) {}
+
 /// `left right + bias`, row-major [m, n]; bias [n].
 pub(crate) fn matmul(left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> Vec<f32> {
     assert!(bias.is_none_or(|bias| bias.len() == right.columns), "a bias for every column");
@@ -61,15 +70,29 @@ pub(crate) fn matmul(left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> V
     }
 }
 
-/// `left right + bias` with B packed, row-major [m, n]; bias [n].
-pub(crate) fn multiply_new(left: View<'_>, right: &Panels, bias: Option<&[f32]>) -> Vec<f32> {
-    assert!(bias.is_none_or(|bias| bias.len() == right.columns()), "a bias for every column");
+/// `start + left right` with B packed, then `finish`: row-major [m, n]. `start` is a row or nothing.
+pub(crate) fn multiply_new<W: Word>(
+    left: View<'_, W>,
+    right: &Panels<W>,
+    start: Start<'_>,
+    finish: impl Finish,
+) -> Vec<f32> {
+    assert!(!matches!(start, Start::Target), "a new product is added to nothing");
     // SAFETY: the closure writes every value before it returns.
-    unsafe {
-        written(left.rows * right.columns(), |target| {
-            multiply(target, left, right, bias.map_or(Start::Zero, Start::Row));
-        })
-    }
+    unsafe { written(left.rows * right.columns(), |target| multiply(target, left, right, start, finish)) }
+}
+
+/// The same into `target`.
+pub(crate) fn multiply_into<W: Word>(
+    target: &mut [f32],
+    left: View<'_, W>,
+    right: &Panels<W>,
+    start: Start<'_>,
+    finish: impl Finish,
+) {
+    assert_eq!(target.len(), left.rows * right.columns(), "size of a matrix product's target");
+    // SAFETY: the target has its values.
+    unsafe { multiply(Destination(target.as_mut_ptr()), left, right, start, finish) };
 }
 
 /// `length` values that `write` writes.
@@ -105,7 +128,7 @@ unsafe fn pack_and_multiply(target: Destination, left: View<'_>, right: View<'_>
         let depth = first..right.rows.min(first + step);
         panels.pack_parallel(right.part(depth.clone(), 0..right.columns));
         // SAFETY: by this function's contract; after the first part the target is initialised.
-        unsafe { multiply(target, left.part(0..left.rows, depth), &panels, start) };
+        unsafe { multiply(target, left.part(0..left.rows, depth), &panels, start, keep) };
         start = Start::Target;
     }
     PANELS.set(panels);
@@ -115,11 +138,18 @@ unsafe fn pack_and_multiply(target: Destination, left: View<'_>, right: View<'_>
 ///
 /// # Safety
 /// The target holds m x n values, initialised where they are added to; a row that the product is added to holds n.
-unsafe fn multiply(target: Destination, left: View<'_>, right: &Panels, start: Start<'_>) {
+unsafe fn multiply<W: Word>(
+    target: Destination,
+    left: View<'_, W>,
+    right: &Panels<W>,
+    start: Start<'_>,
+    finish: impl Finish,
+) {
     let (rows, columns) = (left.rows, right.columns());
     assert_eq!(left.columns, right.depth(), "inner dimensions of a matrix product");
+    assert!(if let Start::Row(row) = start { row.len() >= columns } else { true }, "a value for every column");
     let run = |(rows, columns): (Range<usize>, Range<usize>)| {
-        let task = Task { machine: Machine::current(), left, right, start, rows, columns };
+        let task = Task { left, right, start, finish: &finish, rows, columns };
         // SAFETY: the tasks' rectangles do not overlap, and by this function's contract.
         unsafe { task.run(target.start(), right.columns()) };
     };
@@ -140,76 +170,91 @@ fn tasks(rows: usize, columns: usize) -> Vec<(Range<usize>, Range<usize>)> {
     ranges(rows, ROWS).flat_map(|rows| ranges(columns, width).map(move |columns| (rows.clone(), columns))).collect()
 }
 
-struct Task<'a> {
-    machine: Machine,
-    left: View<'a>,
-    right: &'a Panels,
+struct Task<'a, W, F> {
+    left: View<'a, W>,
+    right: &'a Panels<W>,
     start: Start<'a>,
+    finish: &'a F,
     rows: Range<usize>,
     columns: Range<usize>,
 }
 
-impl Task<'_> {
+impl<W: Word, F: Finish> Task<'_, W, F> {
     /// # Safety
     /// `target`, row-major with rows of `stride`, may be used at the task's rows and columns, and nothing else uses them
     /// meanwhile.
     unsafe fn run(&self, target: *mut f32, stride: usize) {
-        let mut copied = [0.0; MOST_ROWS * DEPTH];
-        // Over at least one part, however empty, so that the target is written.
-        for first in (0..self.left.columns.max(1)).step_by(DEPTH) {
-            let depth = first..self.left.columns.min(first + DEPTH);
-            let block = Block {
-                machine: self.machine,
-                right: self.right,
-                depth: depth.clone(),
-                target,
-                target_stride: stride,
-                start: if first == 0 { self.start } else { Start::Target },
-            };
-            for first in self.columns.clone().step_by(COLUMNS) {
-                let columns = first..self.columns.end.min(first + COLUMNS);
-                for row in self.rows.clone().step_by(self.machine.rows()) {
-                    let rows = row..self.rows.end.min(row + self.machine.rows());
-                    let mut left = self.left.part(rows.clone(), depth.clone());
-                    if left.column_stride != 1 || columns.len() >= COPIED {
-                        left = copy_rows(&mut copied, left);
-                    }
-                    // SAFETY: by this function's contract.
-                    unsafe { block.packed_rows(left, rows, columns.clone()) };
-                }
+        for first in self.columns.clone().step_by(COLUMNS) {
+            let columns = first..self.columns.end.min(first + COLUMNS);
+            // Over at least one part, however empty, so that the target is written.
+            for first in (0..self.left.columns.max(1)).step_by(DEPTH) {
+                let depth = first..self.left.columns.min(first + DEPTH);
+                let start = if first == 0 { self.start } else { Start::Target };
+                let block = Block {
+                    machine: W::machine(),
+                    right: self.right,
+                    depth,
+                    target,
+                    target_stride: stride,
+                    start,
+                };
+                // SAFETY: by this function's contract.
+                unsafe { self.block(&block, columns.clone()) };
             }
+            for row in self.rows.clone() {
+                // SAFETY: by this function's contract; the row's columns were written above.
+                let sums = unsafe {
+                    std::slice::from_raw_parts_mut(target.add(row * stride + columns.start), columns.len())
+                };
+                (self.finish)(row, columns.start, sums);
+            }
+        }
+    }
+
+    /// All rows of the task over a part of the depth and of the columns.
+    ///
+    /// # Safety
+    /// As [`Task::run`].
+    unsafe fn block(&self, block: &Block<'_, W>, columns: Range<usize>) {
+        let mut copied = [W::default(); MOST_ROWS * DEPTH];
+        for row in self.rows.clone().step_by(block.machine.rows()) {
+            let rows = row..self.rows.end.min(row + block.machine.rows());
+            let mut left = self.left.part(rows.clone(), block.depth.clone());
+            if left.column_stride != 1 || columns.len() >= COPIED {
+                left = copy_rows(&mut copied, left);
+            }
+            // SAFETY: by the contract of `run`.
+            unsafe { block.packed_rows(left, rows, columns.clone()) };
         }
     }
 }
 
-/// Copies a tile's rows of A so that the values of a step in depth are adjacent, for all the panels of B that read them.
-fn copy_rows<'p>(copied: &'p mut [f32], source: View<'_>) -> View<'p> {
-    let rows = source.rows;
-    let copied = &mut copied[..rows * source.columns];
-    if source.row_stride == 1 {
-        for (d, values) in copied.chunks_exact_mut(rows).enumerate() {
-            values.copy_from_slice(&source.values[d * source.column_stride..][..rows]);
+/// Copies a tile's rows of A next to each other, for all the panels of B that read them: rows that lie a power of two apart
+/// would push each other out of the first-level cache.
+fn copy_rows<'p, W: Word>(copied: &'p mut [W], source: View<'_, W>) -> View<'p, W> {
+    let View { rows, columns, row_stride, column_stride, .. } = source;
+    let copied = &mut copied[..rows * columns];
+    if column_stride == 1 {
+        for (row, values) in copied.chunks_exact_mut(columns.max(1)).enumerate() {
+            values.copy_from_slice(&source.values[row * row_stride..][..columns]);
         }
-    } else if source.column_stride == 1 && rows == MOST_ROWS {
-        let lanes: [&[f32]; MOST_ROWS] =
-            std::array::from_fn(|row| &source.values[row * source.row_stride..][..source.columns]);
-        for (d, values) in copied.as_chunks_mut::<MOST_ROWS>().0.iter_mut().enumerate() {
-            for (value, lane) in values.iter_mut().zip(lanes) {
-                *value = lane[d];
-            }
+        return View { values: copied, rows, columns, row_stride: columns, column_stride: 1 };
+    }
+    for (d, values) in copied.chunks_exact_mut(rows).enumerate() {
+        if row_stride == 1 {
+            values.copy_from_slice(&source.values[d * column_stride..][..rows]);
+            continue;
         }
-    } else {
-        for (d, values) in copied.chunks_exact_mut(rows).enumerate() {
-            for (row, value) in values.iter_mut().enumerate() {
-                *value = source.values[row * source.row_stride + d * source.column_stride];
-            }
+        for (row, value) in values.iter_mut().enumerate() {
+            *value = source.values[row * row_stride + d * column_stride];
         }
     }
-    View { values: copied, rows, columns: source.columns, row_stride: 1, column_stride: rows }
+    View { values: copied, rows, columns, row_stride: 1, column_stride: rows }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::tile::Machine;
     use super::*;
 
     #[test]
@@ -241,7 +286,7 @@ mod tests {
             let b: Vec<f32> = (0..n * k).map(|i| number(i + 3)).collect();
             let bias: Vec<f32> = (0..n).map(number).collect();
             let (left, right) = (View::dense(&a, m, k), View::dense(&b, n, k).transposed());
-            let fused = cfg!(target_arch = "aarch64") || Machine::current() != Machine::Portable;
+            let fused = cfg!(target_arch = "aarch64") || f32::machine() != Machine::Portable;
             let step = |sum: f32, a: f32, b: f32| if fused { a.mul_add(b, sum) } else { a * b + sum };
             let chain = |i: usize, j: usize| (0..k).fold(bias[j], |sum, d| step(sum, a[i * k + d], b[j * k + d]));
             let expected: Vec<f32> = (0..m * n).map(|at| chain(at / n, at % n)).collect();
@@ -251,7 +296,7 @@ mod tests {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
                     assert!(matmul(left, right, Some(&bias)) == expected, "{m} {n} {k}, {threads} threads");
-                    assert!(multiply_new(left, &panels, Some(&bias)) == expected, "{m} {n} {k}, {threads} threads");
+                    assert!(multiply_new(left, &panels, Start::Row(&bias), keep) == expected, "{m} {n} {k}, {threads} threads");
                     let mut sum: Vec<f32> = (0..m * n).map(|at| bias[at % n]).collect();
                     matmul_add(&mut sum, left, right);
                     assert!(sum == expected, "{m} {n} {k}, {threads} threads");

@@ -1,28 +1,57 @@
 //! The right operand of every product, packed: columns in panels of 16, so that a row of a panel is one vector of
 //! AVX-512, two of AVX2 or four of NEON.
 
+use super::tile::{Pair, Word};
 use super::view::View;
 use rayon::prelude::*;
 
 /// Columns of a panel.
 pub(crate) const PANEL: usize = 16;
 
-/// Values from which packing is worth several threads.
+/// Words from which packing is worth several threads.
 const PARALLEL: usize = 1 << 16;
 
-/// A packed matrix [depth, columns]: panel p holds columns `16 p .. 16 p + 16`, each row's 16 values adjacent, padded with
-/// zeros.
+/// A packed matrix [depth, columns], the depth in words: panel p holds columns `16 p .. 16 p + 16`, each row's 16 words
+/// adjacent, padded with zeros.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Panels {
-    values: Vec<f32>,
+pub(crate) struct Panels<W = f32> {
+    words: Vec<W>,
     depth: usize,
     columns: usize,
 }
 
-impl Panels {
+impl<W: Word> Panels<W> {
+    /// Takes over the sizes; returns the memory to fill, panel by panel.
+    pub(crate) fn start(&mut self, depth: usize, columns: usize) -> &mut [W] {
+        self.depth = depth;
+        self.columns = columns;
+        let length = columns.next_multiple_of(PANEL) * depth;
+        if self.words.len() < length {
+            self.words.resize(length, W::default());
+        }
+        &mut self.words[..length]
+    }
+
+    /// In words.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth
+    }
+
+    pub(crate) fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Rows `depth` of the panel that begins at column `first`.
+    pub(crate) fn panel(&self, first: usize, depth: &std::ops::Range<usize>) -> &[[W; PANEL]] {
+        let panel = &self.words[first * self.depth..][..self.depth * PANEL];
+        &panel.as_chunks().0[depth.clone()]
+    }
+}
+
+impl Panels<f32> {
     /// Packs `factor * source`, reusing the memory of what was packed before.
     pub(crate) fn pack(&mut self, source: View<'_>, factor: f32) {
-        let panels = self.start(source);
+        let panels = self.start(source.rows, source.columns);
         panels.chunks_exact_mut((source.rows * PANEL).max(1)).enumerate().for_each(|(p, panel)| {
             pack_panel(panel, source, p * PANEL, factor);
         });
@@ -33,7 +62,7 @@ impl Panels {
         if source.rows * source.columns < PARALLEL {
             return self.pack(source, 1.0);
         }
-        let panels = self.start(source);
+        let panels = self.start(source.rows, source.columns);
         panels.par_chunks_exact_mut(source.rows * PANEL).enumerate().for_each(|(p, panel)| {
             pack_panel(panel, source, p * PANEL, 1.0);
         });
@@ -44,30 +73,31 @@ impl Panels {
         self.pack(source, factor);
         self.columns = source.columns.next_multiple_of(PANEL);
     }
+}
 
-    /// Takes over the source's sizes; returns the memory to fill.
-    fn start(&mut self, source: View<'_>) -> &mut [f32] {
-        self.depth = source.rows;
-        self.columns = source.columns;
-        let length = source.columns.next_multiple_of(PANEL) * source.rows;
-        if self.values.len() < length {
-            self.values.resize(length, 0.0);
-        }
-        &mut self.values[..length]
+impl Panels<Pair> {
+    /// Packs `factor * source` rounded to bf16; an odd depth is padded with zeros.
+    pub(crate) fn pack_pairs(&mut self, source: View<'_>, factor: f32) {
+        let depth = source.rows.div_ceil(2);
+        let panels = self.start(depth, source.columns);
+        panels.chunks_exact_mut((depth * PANEL).max(1)).enumerate().for_each(|(p, panel)| {
+            pack_pairs(panel, source, p * PANEL, factor);
+        });
     }
 
-    pub(crate) fn depth(&self) -> usize {
-        self.depth
+    /// As [`Panels::pack_lanes`].
+    pub(crate) fn pack_pair_lanes(&mut self, source: View<'_>, factor: f32) {
+        self.pack_pairs(source, factor);
+        self.columns = source.columns.next_multiple_of(PANEL);
     }
 
-    pub(crate) fn columns(&self) -> usize {
-        self.columns
-    }
-
-    /// Rows `depth` of the panel that begins at column `first`.
-    pub(crate) fn panel(&self, first: usize, depth: &std::ops::Range<usize>) -> &[[f32; PANEL]] {
-        let panel = &self.values[first * self.depth..][..self.depth * PANEL];
-        &panel.as_chunks().0[depth.clone()]
+    /// Packs `source` with all threads.
+    pub(crate) fn pack_pairs_parallel(&mut self, source: View<'_>) {
+        let depth = source.rows.div_ceil(2);
+        let panels = self.start(depth, source.columns);
+        panels.par_chunks_exact_mut((depth * PANEL).max(1)).enumerate().for_each(|(p, panel)| {
+            pack_pairs(panel, source, p * PANEL, 1.0);
+        });
     }
 }
 
@@ -103,6 +133,20 @@ fn pack_panel(panel: &mut [f32], source: View<'_>, first: usize, factor: f32) {
             for (lane, target) in target[..width].iter_mut().enumerate() {
                 *target = factor * source.values[row * source.row_stride + (first + lane) * source.column_stride];
             }
+        }
+    }
+}
+
+/// The same in pairs of rows.
+fn pack_pairs(panel: &mut [Pair], source: View<'_>, first: usize, factor: f32) {
+    let width = PANEL.min(source.columns - first);
+    for (pair, target) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
+        let odd = 2 * pair + 1 == source.rows;
+        target[width..].fill(Pair::default());
+        for (lane, target) in target[..width].iter_mut().enumerate() {
+            let at = 2 * pair * source.row_stride + (first + lane) * source.column_stride;
+            let second = if odd { 0.0 } else { source.values[at + source.row_stride] };
+            *target = Pair::new(factor * source.values[at], factor * second);
         }
     }
 }

@@ -3,7 +3,7 @@
 //! 64 costs as much as the arithmetic.
 
 use super::panels::{PANEL, Panels};
-use super::tile::{Machine, Start, Tile};
+use super::tile::{Machine, Start, Tile, Word};
 use super::view::View;
 use std::ops::Range;
 
@@ -28,12 +28,12 @@ impl Target<'_> {
 }
 
 /// C = A B, or C += A B: A [m, k], B [k, n] packed, C [m, n].
-pub(crate) fn multiply(left: View<'_>, right: &Panels, target: Target<'_>) {
-    multiply_on(Machine::current(), left, right, target);
+pub(crate) fn multiply<W: Word>(left: View<'_, W>, right: &Panels<W>, target: Target<'_>) {
+    multiply_on(W::machine(), left, right, target);
 }
 
 /// The same with the instructions of `machine`.
-fn multiply_on(machine: Machine, left: View<'_>, right: &Panels, target: Target<'_>) {
+fn multiply_on<W: Word>(machine: Machine, left: View<'_, W>, right: &Panels<W>, target: Target<'_>) {
     let (rows, columns) = (left.rows, right.columns());
     assert_eq!(left.columns, right.depth(), "inner dimensions of a product");
     if rows == 0 || columns == 0 {
@@ -71,22 +71,22 @@ fn multiply_on(machine: Machine, left: View<'_>, right: &Panels, target: Target<
 }
 
 /// A part of a product's depth, and where its result goes.
-pub(super) struct Block<'a> {
+pub(super) struct Block<'a, W> {
     pub(super) machine: Machine,
-    pub(super) right: &'a Panels,
+    pub(super) right: &'a Panels<W>,
     pub(super) depth: Range<usize>,
     pub(super) target: *mut f32,
     pub(super) target_stride: usize,
     pub(super) start: Start<'a>,
 }
 
-impl Block<'_> {
+impl<W: Word> Block<'_, W> {
     /// The tiles of some rows of A and C (at most a tile's) over some columns, which begin at a panel. `left` has this
     /// part of the depth only.
     ///
     /// # Safety
     /// As [`Tile::compute`], for these rows and columns.
-    pub(super) unsafe fn rows(&self, left: View<'_>, rows: Range<usize>, columns: Range<usize>) {
+    pub(super) unsafe fn rows(&self, left: View<'_, W>, rows: Range<usize>, columns: Range<usize>) {
         let packed = View { values: &left.values[rows.start * left.row_stride..], ..left };
         // SAFETY: by this function's contract.
         unsafe { self.packed_rows(packed, rows, columns) };
@@ -96,11 +96,11 @@ impl Block<'_> {
     ///
     /// # Safety
     /// As [`Block::rows`].
-    pub(super) unsafe fn packed_rows(&self, left: View<'_>, rows: Range<usize>, columns: Range<usize>) {
+    pub(super) unsafe fn packed_rows(&self, left: View<'_, W>, rows: Range<usize>, columns: Range<usize>) {
         let wide = self.machine.panels() * PANEL;
         for first in columns.clone().step_by(wide) {
             let count = wide.min(columns.end - first);
-            let second: &[[f32; PANEL]] =
+            let second: &[[W; PANEL]] =
                 if count > PANEL { self.right.panel(first + PANEL, &self.depth) } else { &[] };
             let tile = Tile {
                 left: left.values,
@@ -130,19 +130,6 @@ mod tests {
         (0..length).map(|i| ((i * step) % 11) as f32 - 5.0).collect()
     }
 
-    /// The instruction sets of this processor.
-    fn machines() -> Vec<Machine> {
-        let mut machines = vec![Machine::Portable];
-        #[cfg(target_arch = "x86_64")]
-        machines.extend(
-            [(Machine::Avx2, super::super::math::has_avx2()), (Machine::Avx512, is_x86_feature_detected!("avx512f"))]
-                .into_iter()
-                .filter_map(|(machine, present)| present.then_some(machine)),
-        );
-        assert!(machines.contains(&Machine::current()));
-        machines
-    }
-
     #[test]
     fn products_of_all_tile_sizes_in_place_and_transposed() {
         for (m, n, k) in [(1, 1, 1), (6, 16, 64), (7, 17, 5), (13, 40, 3), (25, 63, 9), (64, 64, 256), (5, 3, 0)] {
@@ -150,7 +137,7 @@ mod tests {
             let start = numbers(m * (n + 2), 5);
             let mut panels = Panels::default();
             panels.pack(View::rows(&b, k, n, n), 2.0);
-            for (machine, accumulate) in machines().into_iter().flat_map(|machine| [(machine, true), (machine, false)])
+            for (machine, accumulate) in f32::machines().into_iter().flat_map(|machine| [(machine, true), (machine, false)])
             {
                 let mut target = start.clone();
                 let left = View::rows(&a, k, m, m).transposed();
@@ -182,7 +169,7 @@ mod tests {
             target
         };
         let fused = |machine: &Machine| *machine != Machine::Portable || cfg!(target_arch = "aarch64");
-        let machines: Vec<Machine> = machines().into_iter().filter(fused).collect();
+        let machines: Vec<Machine> = f32::machines().into_iter().filter(fused).collect();
         for machine in machines.iter().copied() {
             let all = product(machine, 0..m);
             assert_eq!(all, product(machines[0], 0..m));

@@ -4,23 +4,23 @@ use std::ops::Range;
 
 /// A matrix inside a slice: element (i, j) is `values[i * row_stride + j * column_stride]`.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
-    pub(super) values: &'a [f32],
+pub(crate) struct View<'a, W = f32> {
+    pub(super) values: &'a [W],
     pub(super) rows: usize,
     pub(super) columns: usize,
     pub(super) row_stride: usize,
     pub(super) column_stride: usize,
 }
 
-impl<'a> View<'a> {
+impl<'a, W: Copy> View<'a, W> {
     /// All of `values` as rows of `columns` values.
-    pub(crate) fn dense(values: &'a [f32], rows: usize, columns: usize) -> Self {
+    pub(crate) fn dense(values: &'a [W], rows: usize, columns: usize) -> Self {
         assert_eq!(values.len(), rows * columns, "a matrix of {rows} x {columns}");
         Self::rows(values, rows, columns, columns)
     }
 
     /// Rows of `columns` adjacent values, `row_stride` apart.
-    pub(crate) fn rows(values: &'a [f32], rows: usize, columns: usize, row_stride: usize) -> Self {
+    pub(crate) fn rows(values: &'a [W], rows: usize, columns: usize, row_stride: usize) -> Self {
         let view = Self { values, rows, columns, row_stride, column_stride: 1 };
         assert!(
             rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= values.len(),

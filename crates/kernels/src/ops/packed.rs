@@ -1,36 +1,35 @@
 //! [`PackedLinear`].
 
 use super::{as_rows, tensor, with_values};
-use crate::cpu::int8::{self, Int8Panels};
-use crate::cpu::matmul::multiply_new;
-use crate::cpu::panels::Panels;
+use crate::cpu::packed::{Activation, PackedWeight, Rows};
 use crate::cpu::view::View;
 use candle_core::{Result, Tensor, bail};
+use std::cell::Cell;
 
 /// The weight and bias of [`linear`](crate::linear) in the order in which products read them: for inference, where a weight
 /// is used many times and, for the few rows of a decoding step, ordering it anew would cost more than the product.
-/// Results are those of `linear`, to the bit. Records no graph.
+/// In f32 results are those of `linear`, to the bit. Records no graph.
 #[derive(Clone, Debug)]
-pub struct PackedLinear {
-    weight: Packed,
-    bias: Option<Vec<f32>>,
-}
+pub struct PackedLinear(PackedWeight);
 
-/// How the weights of an inference model are kept.
+/// How the weights of an inference model are kept. Everything but the products of linear layers stays f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// As they are: results are exact.
     #[default]
     F32,
-    /// Bytes with a scale for each output; the rows of x are quantized on the way. Everything but the products of linear
-    /// layers stays f32.
+    /// Rounded to bfloat16, as are the rows of x on the way; sums are f32.
+    Bf16,
+    /// Bytes with a scale for each output; the rows of x are quantized on the way.
     Int8,
 }
 
-#[derive(Clone, Debug)]
-enum Packed {
-    F32(Panels),
-    Int8(Int8Panels),
+/// Rows of hidden states that pass a feed-forward layer at a time, so that what is between its products stays in cache.
+const FEED_FORWARD_ROWS: usize = 768;
+
+thread_local! {
+    /// The rows of the last product, so that their memory is used again.
+    static ROWS: Cell<Rows> = Cell::default();
 }
 
 impl PackedLinear {
@@ -43,23 +42,13 @@ impl PackedLinear {
         if let Some(bias) = bias.filter(|bias| bias.dims() != [outputs]) {
             bail!("linear: bias {:?} does not fit weight {:?}", bias.dims(), weight.dims());
         }
-        let weight = with_values("linear", [&weight.contiguous()?], |[weight]| match precision {
-            Precision::F32 => {
-                let mut panels = Panels::default();
-                panels.pack_parallel(View::dense(weight, outputs, inputs).transposed());
-                Packed::F32(panels)
-            }
-            Precision::Int8 => Packed::Int8(Int8Panels::quantize(weight, outputs, inputs)),
-        })?;
-        Ok(Self { weight, bias: bias.map(Tensor::to_vec1).transpose()? })
-    }
-
-    /// `[out, in]`.
-    fn dims(&self) -> [usize; 2] {
-        match &self.weight {
-            Packed::F32(panels) => [panels.columns(), panels.depth()],
-            Packed::Int8(panels) => [panels.columns(), panels.depth()],
-        }
+        let bias = bias.map(Tensor::to_vec1).transpose()?;
+        let pack = match precision {
+            Precision::F32 => PackedWeight::f32,
+            Precision::Bf16 => PackedWeight::bf16,
+            Precision::Int8 => PackedWeight::int8,
+        };
+        Ok(Self(with_values("linear", [&weight.contiguous()?], |[weight]| pack(weight, outputs, inputs, bias))?))
     }
 
     /// `x weight^T + bias`: `x` `[.., in]`; the result is `[.., out]`.
@@ -68,19 +57,45 @@ impl PackedLinear {
     /// When the shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (rows, inputs) = as_rows("linear", x)?;
-        let [outputs, columns] = self.dims();
+        let columns = self.0.inputs();
         if inputs != columns {
-            bail!("linear: x {:?} does not fit weight [{outputs}, {columns}]", x.dims());
+            bail!("linear: x {:?} does not fit weight [{}, {columns}]", x.dims(), self.0.outputs());
         }
+        let mut reused = ROWS.take();
         let product = with_values("linear", [&x.contiguous()?], |[x]| {
+            self.0.multiply(View::dense(x, rows, inputs), Activation::None, &mut reused)
+        })?;
+        ROWS.set(reused);
+        let mut dims = x.dims().to_vec();
+        dims.splice(dims.len() - 1.., [self.0.outputs()]);
+        tensor(product, dims)
+    }
+
+    /// `second.forward(gelu(self.forward(x)))` without keeping what is between them: `x` `[T, in]`.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn feed_forward(&self, second: &Self, x: &Tensor) -> Result<Tensor> {
+        let (rows, inputs) = x.dims2()?;
+        let (width, outputs) = (self.0.outputs(), second.0.outputs());
+        if inputs != self.0.inputs() || width != second.0.inputs() {
+            let dims = [self, second].map(|linear| [linear.0.outputs(), linear.0.inputs()]);
+            bail!("feed_forward: x {:?} and weights {dims:?} do not fit", x.dims());
+        }
+        let mut reused = ROWS.take();
+        let mut inner = vec![0.0; rows.min(FEED_FORWARD_ROWS) * width];
+        let mut product = vec![0.0; rows * outputs];
+        with_values("feed_forward", [&x.contiguous()?], |[x]| {
             let x = View::dense(x, rows, inputs);
-            match &self.weight {
-                Packed::F32(panels) => multiply_new(x, panels, self.bias.as_deref()),
-                Packed::Int8(panels) => int8::multiply(x, panels, self.bias.as_deref()),
+            for first in (0..rows).step_by(FEED_FORWARD_ROWS) {
+                let part = first..rows.min(first + FEED_FORWARD_ROWS);
+                let inner = &mut inner[..part.len() * width];
+                self.0.multiply_into(inner, x.part(part.clone(), 0..inputs), Activation::Gelu, &mut reused);
+                let target = &mut product[part.start * outputs..part.end * outputs];
+                second.0.multiply_into(target, View::dense(inner, part.len(), width), Activation::None, &mut reused);
             }
         })?;
-        let mut dims = x.dims().to_vec();
-        dims.splice(dims.len() - 1.., [outputs]);
-        tensor(product, dims)
+        ROWS.set(reused);
+        tensor(product, (rows, outputs))
     }
 }

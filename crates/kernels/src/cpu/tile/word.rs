@@ -1,0 +1,184 @@
+//! What a word of 32 bits of a product's operands holds.
+
+use super::{Machine, Tile, for_rows, portable};
+#[cfg(target_arch = "x86_64")]
+use super::{PANEL, avx2, avx512};
+use crate::cpu::math::multiply_add;
+
+/// Whether plain Rust multiplies and adds in one rounding.
+const FUSED: bool = cfg!(target_arch = "aarch64");
+
+/// A word of 32 bits with one or several neighbours in depth.
+pub(crate) trait Word: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
+    /// What products are summed in: 32 bits too.
+    type Sum: Copy;
+
+    fn sum_from_bits(bits: f32) -> Self::Sum;
+    fn sum_to_bits(sum: Self::Sum) -> f32;
+
+    /// `sum` plus the products of the values of both words.
+    fn multiply_add(sum: Self::Sum, left: Self, right: Self) -> Self::Sum;
+
+    /// What this processor can compute with, the fastest first.
+    fn machines() -> Vec<Machine>;
+
+    /// The fastest. Asked once for a kind of word; then one load.
+    fn machine() -> Machine;
+
+    /// # Safety
+    /// As [`Tile::compute`], which has checked the tile.
+    unsafe fn compute(tile: &Tile<'_, Self>, machine: Machine, rows: usize);
+}
+
+/// Two bf16, the first in the low half. As the left operand of a product one value is rounded to each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Pair(pub(crate) u32);
+
+/// Four bytes: unsigned in the left operand, signed in the right.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Quad(pub(crate) [u8; 4]);
+
+impl Pair {
+    /// Rounds to nearest, ties to even; NaN stays NaN.
+    #[inline(always)]
+    pub(crate) fn new(first: f32, second: f32) -> Self {
+        Self(u32::from(round(first)) | u32::from(round(second)) << 16)
+    }
+
+    #[inline(always)]
+    pub(crate) fn first(self) -> f32 {
+        f32::from_bits(self.0 << 16)
+    }
+
+    #[inline(always)]
+    pub(crate) fn second(self) -> f32 {
+        f32::from_bits(self.0 & 0xffff_0000)
+    }
+}
+
+/// The bits of the nearest bf16.
+#[inline(always)]
+fn round(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let rounded = bits.wrapping_add(0x7fff + (bits >> 16 & 1)) >> 16;
+    // The sum could carry a NaN's payload away.
+    (if value.is_nan() { bits >> 16 | 0x40 } else { rounded }) as u16
+}
+
+/// The parts of [`Word`] that choose the instructions: for each kind of AVX-512 machine the features and the tile, and the
+/// tile of AVX2.
+macro_rules! on_machines {
+    (avx2: $avx2:ident, avx512: $([$machine:ident: $($feature:tt)&&+ => $avx512:ident])+) => {
+        fn machines() -> Vec<Machine> {
+            let mut machines = Vec::new();
+            #[cfg(target_arch = "x86_64")]
+            {
+                $(if $(is_x86_feature_detected!($feature))&&+ {
+                    machines.push(Machine::$machine);
+                })+
+                machines.extend(crate::cpu::math::has_avx2().then_some(Machine::Avx2));
+            }
+            machines.push(Machine::Portable);
+            machines
+        }
+
+        #[inline]
+        fn machine() -> Machine {
+            static MACHINE: std::sync::OnceLock<Machine> = std::sync::OnceLock::new();
+            *MACHINE.get_or_init(|| Self::machines()[0])
+        }
+
+        unsafe fn compute(tile: &Tile<'_, Self>, machine: Machine, rows: usize) {
+            // SAFETY: by this function's contract.
+            unsafe {
+                match machine {
+                    $(
+                        #[cfg(target_arch = "x86_64")]
+                        Machine::$machine if tile.columns > PANEL => {
+                            for_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], N => avx512::$avx512::<N, 2>(tile));
+                        }
+                        #[cfg(target_arch = "x86_64")]
+                        Machine::$machine => {
+                            for_rows!(rows, [1 2 3 4 5 6 7 8 9 10 11 12], N => avx512::$avx512::<N, 1>(tile));
+                        }
+                    )+
+                    #[cfg(target_arch = "x86_64")]
+                    Machine::Avx2 => for_rows!(rows, [1 2 3 4 5 6], N => avx2::$avx2::<N>(tile)),
+                    Machine::Portable => for_rows!(rows, [1 2 3 4 5 6], N => portable::tile::<Self, N>(tile)),
+                    #[allow(unreachable_patterns)]
+                    other => unreachable!("{other:?} has no tile of this kind of word"),
+                }
+            }
+        }
+    };
+}
+
+impl Word for f32 {
+    type Sum = f32;
+
+    #[inline(always)]
+    fn sum_from_bits(bits: f32) -> f32 {
+        bits
+    }
+
+    #[inline(always)]
+    fn sum_to_bits(sum: f32) -> f32 {
+        sum
+    }
+
+    #[inline(always)]
+    fn multiply_add(sum: f32, left: f32, right: f32) -> f32 {
+        multiply_add::<FUSED>(left, right, sum)
+    }
+
+    on_machines!(avx2: numbers, avx512: [Avx512: "avx512f" => numbers]);
+}
+
+impl Word for Pair {
+    type Sum = f32;
+
+    #[inline(always)]
+    fn sum_from_bits(bits: f32) -> f32 {
+        bits
+    }
+
+    #[inline(always)]
+    fn sum_to_bits(sum: f32) -> f32 {
+        sum
+    }
+
+    #[inline(always)]
+    fn multiply_add(sum: f32, left: Self, right: Self) -> f32 {
+        let sum = multiply_add::<FUSED>(left.first(), right.first(), sum);
+        multiply_add::<FUSED>(left.second(), right.second(), sum)
+    }
+
+    on_machines! {
+        avx2: pairs,
+        avx512: [Avx512: "avx512f" && "avx512bf16" => pairs] [Avx512Unpacked: "avx512f" => unpacked_pairs]
+    }
+}
+
+impl Word for Quad {
+    type Sum = i32;
+
+    #[inline(always)]
+    fn sum_from_bits(bits: f32) -> i32 {
+        bits.to_bits() as i32
+    }
+
+    #[inline(always)]
+    fn sum_to_bits(sum: i32) -> f32 {
+        f32::from_bits(sum as u32)
+    }
+
+    #[inline(always)]
+    fn multiply_add(sum: i32, left: Self, right: Self) -> i32 {
+        let products = left.0.iter().zip(right.0).map(|(left, right)| i32::from(*left) * i32::from(right as i8));
+        sum + products.sum::<i32>()
+    }
+
+    on_machines!(avx2: quads, avx512: [Avx512: "avx512f" && "avx512vnni" => quads]);
+}
