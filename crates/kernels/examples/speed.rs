@@ -33,8 +33,9 @@ fn main() -> Result<()> {
     for rows in [1, 4, 8, 64] {
         time_small_linear(rows, WIDTH, 4 * WIDTH)?;
     }
-    time_band(tokens, None)?;
-    time_band(tokens, Some(Dropout { probability: 0.1, key: DropoutKey::new(1) }))?;
+    time_band(tokens, None, Precision::F32)?;
+    time_band(tokens, None, Precision::Bf16)?;
+    time_band(tokens, Some(Dropout { probability: 0.1, key: DropoutKey::new(1) }), Precision::F32)?;
     time_cross(tokens)?;
     time_global(tokens)?;
     time_elementwise(tokens)?;
@@ -97,7 +98,7 @@ fn time_small_linear(rows: usize, inputs: usize, outputs: usize) -> Result<()> {
     Ok(())
 }
 
-fn time_band(tokens: usize, dropout: Option<Dropout>) -> Result<()> {
+fn time_band(tokens: usize, dropout: Option<Dropout>, precision: Precision) -> Result<()> {
     let [q, k, v] = [(); 3].map(|()| numbers(&[tokens, HEADS, HEAD_SIZE]));
     let (q, k, v) = (q?, k?, v?);
     let segments = Segments::single(tokens);
@@ -107,6 +108,7 @@ fn time_band(tokens: usize, dropout: Option<Dropout>) -> Result<()> {
         visibility: Visibility::Band { radius: RADIUS, global: vec![vec![0]] },
         scale: 0.125,
         dropout,
+        precision,
     };
     let flop = 4.0 * (tokens * (2 * RADIUS + 1) * WIDTH) as f64;
     let name = if dropout.is_some() { "band, dropout" } else { "band" };
@@ -123,6 +125,7 @@ fn time_cross(tokens: usize) -> Result<()> {
             visibility: Visibility::Full,
             scale: 0.125,
             dropout: None,
+            precision: Precision::F32,
         };
         let flop = 4.0 * (tokens * queries * WIDTH) as f64;
         report(&format!("cross-attention of {queries} queries"), flop, 2.5, || attention(&q, &k, &v, spec.clone()))?;

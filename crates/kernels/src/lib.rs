@@ -27,6 +27,7 @@
 mod cache;
 mod cpu;
 mod ops;
+mod precision;
 mod process;
 mod random;
 mod segments;
@@ -41,8 +42,9 @@ pub use ops::global_attention::global_attention;
 pub use ops::head_linear::head_linear;
 pub use ops::layer_norm::{add_layer_norm, layer_norm};
 pub use ops::linear::linear;
-pub use ops::packed::{PackedLinear, Precision};
+pub use ops::packed::PackedLinear;
 pub use ops::rows::{accumulate_rows, embed, gather_rows, set_rows};
+pub use precision::Precision;
 pub use process::prepare_process;
 pub use random::{Dropout, DropoutKey};
 pub use segments::Segments;

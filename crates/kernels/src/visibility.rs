@@ -1,6 +1,6 @@
 //! Which keys a query sees: the three masks of LED as ranges, so that no mask tensor ever exists.
 
-use crate::{Dropout, Segments};
+use crate::{Dropout, Precision, Segments};
 use std::ops::Range;
 
 /// Which keys of its own document a query sees.
@@ -36,6 +36,9 @@ pub struct Attention {
     pub scale: f32,
     /// Dropout of the probabilities, over global and band keys alike.
     pub dropout: Option<Dropout>,
+    /// What the forward's products are made of: below f32 where the processor has an instruction for it. The backward
+    /// computes in f32.
+    pub precision: Precision,
 }
 
 /// The band of [`banded_attention`](crate::banded_attention).
@@ -51,6 +54,8 @@ pub struct Band {
     pub scale: f32,
     /// Dropout of the probabilities.
     pub dropout: Option<Dropout>,
+    /// What the forward's products are made of.
+    pub precision: Precision,
 }
 
 impl Visibility {

@@ -235,7 +235,7 @@ impl MultiHeadAttention {
         dropout: Option<Dropout>,
     ) -> Result<Tensor> {
         let spec =
-            Attention { queries: queries.clone(), keys: sources.clone(), visibility, scale: self.scale, dropout };
+            Attention { queries: queries.clone(), keys: sources.clone(), visibility, scale: self.scale, dropout, precision: self.q_proj.precision() };
         let context = kernels::attention(&self.q_proj.heads(hidden, self.heads)?, keys, values, spec)?;
         self.out_proj.forward(&context.reshape(hidden.shape())?)
     }

@@ -95,6 +95,14 @@ impl Linear {
         Ok(())
     }
 
+    /// Of the products.
+    pub(crate) fn precision(&self) -> Precision {
+        match self {
+            Self::Plain(_) => Precision::F32,
+            Self::Packed(packed) => packed.precision(),
+        }
+    }
+
     /// `[.., input]` to `[.., output]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {

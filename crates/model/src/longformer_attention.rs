@@ -52,6 +52,7 @@ impl LongformerSelfAttention {
             global: documents.global().to_vec(),
             scale: self.scale(hidden)? as f32,
             dropout: at(dropouts, Site::SelfAttention),
+            precision: self.query.precision(),
         };
         let local = kernels::banded_attention(
             &self.query.heads(hidden, self.heads)?,

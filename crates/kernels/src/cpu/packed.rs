@@ -4,8 +4,9 @@ use super::elementwise::gelu_in_place;
 use super::int8::{self, Int8Rows, Int8Weight};
 use super::matmul::{Finish, multiply_into, multiply_new};
 use super::panels::Panels;
-use super::tile::{Pair, Start, Word};
+use super::tile::{Pair, Start, Word, round_row};
 use super::view::View;
+use crate::Precision;
 use rayon::prelude::*;
 
 /// A weight [outputs, inputs] and its bias [outputs].
@@ -52,6 +53,14 @@ impl PackedWeight {
 
     pub(crate) fn int8(weight: &[f32], outputs: usize, inputs: usize, bias: Option<Vec<f32>>) -> Self {
         Self { weight: Weight::Int8(Int8Weight::quantize(weight, outputs, inputs)), bias, inputs }
+    }
+
+    pub(crate) fn precision(&self) -> Precision {
+        match self.weight {
+            Weight::F32(_) => Precision::F32,
+            Weight::Bf16(_) => Precision::Bf16,
+            Weight::Int8(_) => Precision::Int8,
+        }
     }
 
     pub(crate) fn inputs(&self) -> usize {
@@ -129,18 +138,12 @@ impl Output for Into<'_> {
     }
 }
 
-/// Rows of adjacent values as pairs of bf16.
+/// Rows of adjacent values as pairs of bf16, with all threads.
 fn round_rows<'a>(pairs: &'a mut Vec<Pair>, x: View<'_>) -> View<'a, Pair> {
     let depth = x.columns.div_ceil(2);
     pairs.resize(x.rows * depth, Pair::default());
     pairs.par_chunks_mut(depth.max(1)).with_min_len(16).enumerate().for_each(|(row, pairs)| {
-        let (whole, rest) = x.values[row * x.row_stride..][..x.columns].as_chunks::<2>();
-        for (pair, [first, second]) in pairs.iter_mut().zip(whole) {
-            *pair = Pair::new(*first, *second);
-        }
-        if let [last] = rest {
-            pairs[depth - 1] = Pair::new(*last, 0.0);
-        }
+        round_row(pairs, &x.values[row * x.row_stride..][..x.columns]);
     });
     View::dense(pairs, x.rows, depth)
 }

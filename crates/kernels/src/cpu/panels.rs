@@ -1,6 +1,7 @@
 //! The right operand of every product, packed: columns in panels of 16, so that a row of a panel is one vector of
 //! AVX-512, two of AVX2 or four of NEON.
 
+use super::math::dispatch;
 use super::tile::{Pair, Word};
 use super::view::View;
 use rayon::prelude::*;
@@ -137,16 +138,37 @@ fn pack_panel(panel: &mut [f32], source: View<'_>, first: usize, factor: f32) {
     }
 }
 
-/// The same in pairs of rows.
-fn pack_pairs(panel: &mut [Pair], source: View<'_>, first: usize, factor: f32) {
+dispatch! {
+    /// The same in pairs of rows.
+    fn pack_pairs(panel: &mut [Pair], source: View<'_>, first: usize, factor: f32) = pack_pairs_body
+}
+
+#[inline(always)]
+fn pack_pairs_body<const FMA: bool>(panel: &mut [Pair], source: View<'_>, first: usize, factor: f32) {
     let width = PANEL.min(source.columns - first);
-    for (pair, target) in panel.as_chunks_mut::<PANEL>().0.iter_mut().enumerate() {
-        let odd = 2 * pair + 1 == source.rows;
-        target[width..].fill(Pair::default());
+    let panel = panel.as_chunks_mut::<PANEL>().0;
+    let (whole, odd) = panel.split_at_mut(source.rows / 2);
+    if source.column_stride == 1 && width == PANEL {
+        for (pair, target) in whole.iter_mut().enumerate() {
+            let row = |row: usize| &source.values[row * source.row_stride + first..][..PANEL];
+            for (target, (above, below)) in target.iter_mut().zip(row(2 * pair).iter().zip(row(2 * pair + 1))) {
+                *target = Pair::new(factor * above, factor * below);
+            }
+        }
+    } else {
+        for (pair, target) in whole.iter_mut().enumerate() {
+            target[width..].fill(Pair::default());
+            for (lane, target) in target[..width].iter_mut().enumerate() {
+                let at = 2 * pair * source.row_stride + (first + lane) * source.column_stride;
+                *target = Pair::new(factor * source.values[at], factor * source.values[at + source.row_stride]);
+            }
+        }
+    }
+    for target in odd {
+        *target = [Pair::default(); PANEL];
         for (lane, target) in target[..width].iter_mut().enumerate() {
-            let at = 2 * pair * source.row_stride + (first + lane) * source.column_stride;
-            let second = if odd { 0.0 } else { source.values[at + source.row_stride] };
-            *target = Pair::new(factor * source.values[at], factor * second);
+            let at = (source.rows - 1) * source.row_stride + (first + lane) * source.column_stride;
+            *target = Pair::new(factor * source.values[at], 0.0);
         }
     }
 }

@@ -29,13 +29,24 @@ impl Target<'_> {
 
 /// C = A B, or C += A B: A [m, k], B [k, n] packed, C [m, n].
 pub(crate) fn multiply<W: Word>(left: View<'_, W>, right: &Panels<W>, target: Target<'_>) {
-    multiply_on(W::machine(), left, right, target);
+    multiply_part(left, right, &(0..right.depth()), target);
+}
+
+/// The same with the rows `depth` of a packed matrix as B.
+pub(crate) fn multiply_part<W: Word>(left: View<'_, W>, right: &Panels<W>, depth: &Range<usize>, target: Target<'_>) {
+    multiply_on(W::machine(), left, right, depth, target);
 }
 
 /// The same with the instructions of `machine`.
-fn multiply_on<W: Word>(machine: Machine, left: View<'_, W>, right: &Panels<W>, target: Target<'_>) {
+fn multiply_on<W: Word>(
+    machine: Machine,
+    left: View<'_, W>,
+    right: &Panels<W>,
+    depth: &Range<usize>,
+    target: Target<'_>,
+) {
     let (rows, columns) = (left.rows, right.columns());
-    assert_eq!(left.columns, right.depth(), "inner dimensions of a product");
+    assert_eq!(left.columns, depth.len(), "inner dimensions of a product");
     if rows == 0 || columns == 0 {
         return;
     }
@@ -47,14 +58,14 @@ fn multiply_on<W: Word>(machine: Machine, left: View<'_, W>, right: &Panels<W>, 
     let block = Block {
         machine,
         right,
-        depth: 0..right.depth(),
+        depth: depth.clone(),
         target: target.values.as_mut_ptr(),
         target_stride: target.row_stride,
         start: if target.accumulate { Start::Target } else { Start::Zero },
     };
     let step = machine.rows();
     // A small B stays in the first-level cache for all rows; of a large one a panel does.
-    if right.depth() * columns <= RESIDENT {
+    if depth.len() * columns <= RESIDENT {
         for row in (0..rows).step_by(step) {
             // SAFETY: the target is borrowed mutably and as large as asserted above.
             unsafe { block.rows(left, row..rows.min(row + step), 0..columns) };
@@ -141,7 +152,7 @@ mod tests {
             {
                 let mut target = start.clone();
                 let left = View::rows(&a, k, m, m).transposed();
-                multiply_on(machine, left, &panels, Target { values: &mut target, row_stride: n + 2, accumulate });
+                multiply_on(machine, left, &panels, &(0..k), Target { values: &mut target, row_stride: n + 2, accumulate });
                 for i in 0..m {
                     for j in 0..n + 2 {
                         let product: f32 = (0..k).filter(|_| j < n).map(|d| 2.0 * a[d * m + i] * b[d * n + j]).sum();
@@ -165,7 +176,7 @@ mod tests {
         let product = |machine, rows: Range<usize>| {
             let mut target = vec![0.0; rows.len() * n];
             let left = View::rows(&a[rows.start * k..], rows.len(), k, k);
-            multiply_on(machine, left, &panels, Target { values: &mut target, row_stride: n, accumulate: false });
+            multiply_on(machine, left, &panels, &(0..k), Target { values: &mut target, row_stride: n, accumulate: false });
             target
         };
         let fused = |machine: &Machine| *machine != Machine::Portable || cfg!(target_arch = "aarch64");

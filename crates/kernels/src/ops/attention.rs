@@ -27,9 +27,9 @@ pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: Attention) -> Result<
 /// # Errors
 /// As [`attention`].
 pub fn banded_attention(q: &Tensor, k: &Tensor, v: &Tensor, band: Band) -> Result<Tensor> {
-    let Band { segments, radius, global, scale, dropout } = band;
+    let Band { segments, radius, global, scale, dropout, precision } = band;
     let visibility = Visibility::Band { radius, global };
-    attention(q, k, v, Attention { queries: segments.clone(), keys: segments, visibility, scale, dropout })
+    attention(q, k, v, Attention { queries: segments.clone(), keys: segments, visibility, scale, dropout, precision })
 }
 
 /// Checks everything; returns the number of heads and the head size.

@@ -3,6 +3,7 @@
 use super::{as_rows, tensor, with_values};
 use crate::cpu::packed::{Activation, PackedWeight, Rows};
 use crate::cpu::view::View;
+use crate::Precision;
 use candle_core::{Result, Tensor, bail};
 use std::cell::Cell;
 
@@ -11,18 +12,6 @@ use std::cell::Cell;
 /// In f32 results are those of `linear`, to the bit. Records no graph.
 #[derive(Clone, Debug)]
 pub struct PackedLinear(PackedWeight);
-
-/// How the weights of an inference model are kept. Everything but the products of linear layers stays f32.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are: results are exact.
-    #[default]
-    F32,
-    /// Rounded to bfloat16, as are the rows of x on the way; sums are f32.
-    Bf16,
-    /// Bytes with a scale for each output; the rows of x are quantized on the way.
-    Int8,
-}
 
 /// Rows of hidden states that pass a feed-forward layer at a time, so that what is between its products stays in cache.
 const FEED_FORWARD_ROWS: usize = 768;
@@ -49,6 +38,11 @@ impl PackedLinear {
             Precision::Int8 => PackedWeight::int8,
         };
         Ok(Self(with_values("linear", [&weight.contiguous()?], |[weight]| pack(weight, outputs, inputs, bias))?))
+    }
+
+    /// What the weight is kept in.
+    pub fn precision(&self) -> Precision {
+        self.0.precision()
     }
 
     /// `x weight^T + bias`: `x` `[.., in]`; the result is `[.., out]`.

@@ -3,7 +3,7 @@
 use crate::numbers::tensor;
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
-    AdamW, Attention, Dropout, DropoutKey, Segments, Visibility, accumulate_rows, adamw_step, add_assign,
+    AdamW, Attention, Dropout, DropoutKey, Precision, Segments, Visibility, accumulate_rows, adamw_step, add_assign,
     add_layer_norm, attention, cross_entropy, dropout, embed, gather_rows, gelu, global_attention, layer_norm, linear,
     pull_back, scale_assign, set_rows,
 };
@@ -27,6 +27,7 @@ fn full(queries: usize, keys: usize) -> Attention {
         visibility: Visibility::Full,
         scale: 1.0,
         dropout: None,
+        precision: Precision::F32,
     }
 }
 

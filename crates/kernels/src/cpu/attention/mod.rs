@@ -13,15 +13,17 @@
 
 mod backward;
 mod forward;
+mod operand;
 
 pub(crate) use backward::{Incoming, backward};
-pub(crate) use forward::forward;
+
 
 use super::panels::PANEL;
 use super::softmax::{KeyIndices, TileMask};
+use super::tile::Pair;
 use super::view::View;
 use crate::random::{Mask, Stream, active};
-use crate::{Attention, Segments};
+use crate::{Attention, Precision, Segments};
 use std::ops::Range;
 
 /// Queries of a block.
@@ -56,6 +58,15 @@ struct KeyTile {
     keys: usize,
 }
 
+/// The attention's output [Tq, H, D] and its log-sum-exp [H, Tq] (plus infinity where a query sees no key or is global).
+pub(crate) fn forward(problem: &Problem<'_>) -> (Vec<f32>, Vec<f32>) {
+    if problem.spec.precision != Precision::F32 && Pair::is_native() {
+        forward::forward::<Pair>(problem)
+    } else {
+        forward::forward::<f32>(problem)
+    }
+}
+
 impl<'a> Problem<'a> {
     fn stride(&self) -> usize {
         self.heads * self.head_size
@@ -82,17 +93,6 @@ impl<'a> Problem<'a> {
             gathered
         };
         Gathered { k: gather(self.k), v: gather(self.v), rows }
-    }
-
-    /// Document and queries of every block, the documents' blocks in order.
-    fn blocks(&self) -> Vec<(usize, Range<usize>)> {
-        let mut blocks = Vec::new();
-        for (b, queries) in self.spec.queries.ranges().enumerate() {
-            for first in (0..queries.len()).step_by(BLOCK) {
-                blocks.push((b, first..queries.len().min(first + BLOCK)));
-            }
-        }
-        blocks
     }
 
     fn tile_keys(&self) -> usize {

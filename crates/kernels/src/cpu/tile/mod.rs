@@ -15,7 +15,7 @@ mod word;
 
 use super::panels::PANEL;
 
-pub(crate) use word::{Pair, Quad, Word};
+pub(crate) use word::{Pair, Quad, Word, round_row};
 
 /// The most rows of a tile on any machine.
 pub(super) const MOST_ROWS: usize = 12;

@@ -3,7 +3,8 @@
 use super::{Machine, Tile, for_rows, portable};
 #[cfg(target_arch = "x86_64")]
 use super::{PANEL, avx2, avx512};
-use crate::cpu::math::multiply_add;
+use crate::cpu::math::{dispatch, multiply_add};
+use crate::cpu::view::View;
 
 /// Whether plain Rust multiplies and adds in one rounding.
 const FUSED: bool = cfg!(target_arch = "aarch64");
@@ -47,6 +48,25 @@ impl Pair {
         Self(u32::from(round(first)) | u32::from(round(second)) << 16)
     }
 
+    /// Whether the processor has an instruction for them.
+    pub(crate) fn is_native() -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return Self::machine() == Machine::Avx512;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// Rows of adjacent values, two to a word, the last of an odd number beside a zero.
+    pub(crate) fn round_rows<'a>(pairs: &'a mut Vec<Self>, rows: View<'_>) -> View<'a, Self> {
+        assert!(rows.columns <= 1 || rows.column_stride == 1, "rows of adjacent values");
+        let depth = rows.columns.div_ceil(2);
+        pairs.resize(rows.rows * depth, Self::default());
+        for (row, pairs) in pairs.chunks_exact_mut(depth.max(1)).enumerate() {
+            round_row(pairs, &rows.values[row * rows.row_stride..][..rows.columns]);
+        }
+        View::dense(pairs, rows.rows, depth)
+    }
+
     #[inline(always)]
     pub(crate) fn first(self) -> f32 {
         f32::from_bits(self.0 << 16)
@@ -55,6 +75,22 @@ impl Pair {
     #[inline(always)]
     pub(crate) fn second(self) -> f32 {
         f32::from_bits(self.0 & 0xffff_0000)
+    }
+}
+
+dispatch! {
+    /// Values as words of two.
+    pub(crate) fn round_row(pairs: &mut [Pair], values: &[f32]) = round_row_body
+}
+
+#[inline(always)]
+fn round_row_body<const FMA: bool>(pairs: &mut [Pair], values: &[f32]) {
+    let (whole, rest) = values.as_chunks::<2>();
+    for (pair, [first, second]) in pairs.iter_mut().zip(whole) {
+        *pair = Pair::new(*first, *second);
+    }
+    if let ([last], Some(pair)) = (rest, pairs.last_mut()) {
+        *pair = Pair::new(*last, 0.0);
     }
 }
 
