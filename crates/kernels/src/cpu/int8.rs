@@ -6,7 +6,7 @@
 //! bits: up to 2^31 / (255 * 127) = 66,000 values deep. A sum of integers has one result, so rows do not depend on what
 //! is computed with them.
 
-use super::math::{dispatch, larger};
+use super::math::dispatch;
 use super::panels::{PANEL, Panels};
 use super::tile::Quad;
 use super::view::View;
@@ -40,13 +40,13 @@ impl Int8Weight {
         parts.enumerate().for_each(|(p, ((words, scales), starts))| {
             for lane in 0..PANEL.min(columns - p * PANEL) {
                 let row = &weight[(p * PANEL + lane) * depth..][..depth];
+                let mut quantized = vec![128; groups * GROUP];
+                scales[lane] = quantize_row(row, &mut quantized);
                 let mut sum = 0;
-                scales[lane] = largest(row) / MOST;
-                let inverse = if scales[lane] > 0.0 { 1.0 / scales[lane] } else { 0.0 };
-                for (d, value) in row.iter().enumerate() {
-                    let quantized = (value * inverse).round_ties_even() as i8;
-                    words[d / GROUP * PANEL + lane].0[d % GROUP] = quantized as u8;
-                    sum += i32::from(quantized);
+                for (group, values) in quantized.as_chunks::<GROUP>().0.iter().enumerate() {
+                    let signed = values.map(|value| value ^ 128);
+                    sum += signed.iter().map(|value| i32::from(*value as i8)).sum::<i32>();
+                    words[group * PANEL + lane] = Quad(signed);
                 }
                 starts[lane] = f32::from_bits((-128 * sum) as u32);
             }
@@ -55,27 +55,31 @@ impl Int8Weight {
     }
 }
 
-/// The largest absolute value; NaN is passed over.
+/// The largest absolute value, NaN if there is one.
 fn largest(values: &[f32]) -> f32 {
     let mut most = 0.0;
-    add_largest(values, &mut most);
+    find_largest(values, &mut most);
     most
 }
 
 dispatch! {
-    fn add_largest(values: &[f32], most: &mut f32) = add_largest_body
+    fn find_largest(values: &[f32], most: &mut f32) = find_largest_body
 }
 
 #[inline(always)]
-fn add_largest_body<const FMA: bool>(values: &[f32], most: &mut f32) {
-    let mut lanes = [0.0f32; 4 * PANEL];
+fn find_largest_body<const FMA: bool>(values: &[f32], most: &mut f32) {
+    /// What a number's bits without the sign are at most.
+    const INFINITE: u32 = 0x7f80_0000;
+    // Without their signs, the bits of numbers are ordered as the numbers, and those of NaN come last.
+    let mut lanes = [0u32; 4 * PANEL];
     let (groups, rest) = values.as_chunks::<{ 4 * PANEL }>();
     for group in groups {
         for (lane, value) in lanes.iter_mut().zip(group) {
-            *lane = larger(value.abs(), *lane);
+            *lane = (*lane).max(value.abs().to_bits());
         }
     }
-    *most = lanes.into_iter().chain(rest.iter().map(|value| value.abs())).fold(*most, |most, v| larger(v, most));
+    let bits = lanes.into_iter().chain(rest.iter().map(|value| value.abs().to_bits())).fold(0, u32::max);
+    *most = if bits > INFINITE { f32::NAN } else { f32::from_bits(bits) };
 }
 
 /// Rows of x as unsigned bytes, each padded with zeros (128) to whole words, and their scales.
@@ -96,14 +100,10 @@ impl Int8Rows {
         self.scales.resize(x.rows, 0.0);
         let rows = self.words.par_chunks_mut(self.groups.max(1)).zip(self.scales.par_iter_mut());
         rows.with_min_len(16).enumerate().for_each(|(row, (words, scale))| {
-            let x = &x.values[row * x.row_stride..][..x.columns];
-            let most = largest(x);
-            let inverse = if most > 0.0 { MOST / most } else { 0.0 };
             if let Some(last) = words.last_mut() {
                 *last = Quad([128; GROUP]);
             }
-            quantize_values(x, words.as_flattened_bytes(), inverse);
-            *scale = if x.iter().any(|value| value.is_nan()) { f32::NAN } else { most / MOST };
+            *scale = quantize_row(&x.values[row * x.row_stride..][..x.columns], Quad::bytes(words));
         });
     }
 
@@ -116,15 +116,11 @@ impl Int8Rows {
     }
 }
 
-trait AsBytes {
-    fn as_flattened_bytes(&mut self) -> &mut [u8];
-}
-
-impl AsBytes for [Quad] {
-    fn as_flattened_bytes(&mut self) -> &mut [u8] {
-        // SAFETY: a word is four bytes without padding, and any bytes are a word.
-        unsafe { std::slice::from_raw_parts_mut(self.as_mut_ptr().cast(), self.len() * GROUP) }
-    }
+/// Quantizes a row as unsigned bytes and returns its scale.
+fn quantize_row(values: &[f32], bytes: &mut [u8]) -> f32 {
+    let most = largest(values);
+    quantize_values(values, bytes, if most > 0.0 { MOST / most } else { 0.0 });
+    most / MOST
 }
 
 dispatch! {

@@ -220,7 +220,7 @@ impl<W: Word, F: Finish> Task<'_, W, F> {
         for row in self.rows.clone().step_by(block.machine.rows()) {
             let rows = row..self.rows.end.min(row + block.machine.rows());
             let mut left = self.left.part(rows.clone(), block.depth.clone());
-            if left.column_stride != 1 || columns.len() >= COPIED {
+            if left.column_stride != 1 || (left.row_stride > 1024 && columns.len() >= COPIED) {
                 left = copy_rows(&mut copied, left);
             }
             // SAFETY: by the contract of `run`.

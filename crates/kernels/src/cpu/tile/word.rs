@@ -41,6 +41,14 @@ pub(crate) struct Pair(pub(crate) u32);
 #[repr(transparent)]
 pub(crate) struct Quad(pub(crate) [u8; 4]);
 
+impl Quad {
+    /// All bytes of some words.
+    pub(crate) fn bytes(words: &mut [Self]) -> &mut [u8] {
+        // SAFETY: a word is four bytes without padding, and any bytes are a word.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 4 * words.len()) }
+    }
+}
+
 impl Pair {
     /// Rounds to nearest, ties to even; NaN stays NaN.
     #[inline(always)]
