@@ -9,7 +9,7 @@
 //! | `segments`, `visibility`, `random` | documents of a batch, masks of attention, counter-based dropout |
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
-//! | `cache` | attention over the past of each hypothesis of a search |
+//! | `precision` | what the products of inference are made of |
 //! | `process` | settings of the process: memory that is freed stays at hand, candle's own threads are off |
 //!
 //! | operation | in the graph |
@@ -19,12 +19,11 @@
 //! | [`set_rows`], [`gather_rows`], [`pull_back`] | yes |
 //! | [`embed`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
 //! | [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`], [`adamw_step`] | no |
-//! | [`cached_attention`], [`PackedLinear`] | no |
+//! | [`AttentionMemory`], [`cached_attention`], [`PackedLinear`] | no |
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
 //! is not f32 or when it is not on the CPU.
 
-mod cache;
 mod cpu;
 mod ops;
 mod precision;
@@ -33,7 +32,6 @@ mod random;
 mod segments;
 mod visibility;
 
-pub use cache::{KeyValueRows, cached_attention};
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{attention, banded_attention};
 pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
@@ -42,7 +40,9 @@ pub use ops::global_attention::global_attention;
 pub use ops::head_linear::head_linear;
 pub use ops::layer_norm::{add_layer_norm, layer_norm};
 pub use ops::linear::linear;
+pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
+pub use ops::past::{KeyValueRows, cached_attention};
 pub use ops::rows::{accumulate_rows, embed, gather_rows, set_rows};
 pub use precision::Precision;
 pub use process::prepare_process;

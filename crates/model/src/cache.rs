@@ -1,23 +1,23 @@
 //! What decoding keeps between steps. It belongs to the caller; the model only reads and appends.
 
 use candle_core::Tensor;
-use epitome_kernels::{KeyValueRows, Segments, cached_attention};
+use epitome_kernels::{AttentionMemory, KeyValueRows, Segments, cached_attention};
 
 use crate::{Error, Result};
 
-/// Keys and values of the encoded documents, `[S, H, D]` per decoder layer, once per document and shared by its beams.
+/// Keys and values of the encoded documents for every decoder layer, once per document and shared by its beams.
 #[derive(Clone, Debug)]
 pub struct CrossMemory {
-    layers: Vec<(Tensor, Tensor)>,
+    layers: Vec<AttentionMemory>,
     sources: Segments,
 }
 
 impl CrossMemory {
-    pub(crate) fn new(layers: Vec<(Tensor, Tensor)>, sources: Segments) -> Self {
+    pub(crate) fn new(layers: Vec<AttentionMemory>, sources: Segments) -> Self {
         Self { layers, sources }
     }
 
-    pub(crate) fn layer(&self, index: usize) -> &(Tensor, Tensor) {
+    pub(crate) fn layer(&self, index: usize) -> &AttentionMemory {
         &self.layers[index]
     }
 

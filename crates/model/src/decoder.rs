@@ -1,7 +1,7 @@
 //! The decoder: a standard transformer decoder with cross-attention to the encoded document.
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Attention, Dropout, Precision, Segments, Visibility};
+use epitome_kernels::{self as kernels, Attention, AttentionMemory, Dropout, Precision, Segments, Visibility};
 
 use crate::layers::{Embedding, FeedForward, LayerNorm, Linear, Site, at};
 use crate::{Config, CrossMemory, DecoderCache, Dropouts, Result, Weights};
@@ -104,9 +104,8 @@ impl Decoder {
     /// # Errors
     /// When an operation fails.
     pub fn cross_memory(&self, encoded: &Tensor, sources: &Segments) -> Result<CrossMemory> {
-        let layers =
-            self.layers.iter().map(|layer| layer.encoder_attn.keys_and_values(encoded)).collect::<Result<_>>()?;
-        Ok(CrossMemory::new(layers, sources.clone()))
+        let layers = self.layers.iter().map(|layer| layer.encoder_attn.memory(encoded, sources));
+        Ok(CrossMemory::new(layers.collect::<Result<_>>()?, sources.clone()))
     }
 
     /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out. `rows` says how many
@@ -170,7 +169,13 @@ impl DecoderLayer {
         )?;
         let hidden = self.self_attn_layer_norm.add(&attended, hidden, at(dropouts, Site::SelfAttentionOutput))?;
         let memory = self.encoder_attn.keys_and_values(encoded)?;
-        self.cross_and_feed_forward(&hidden, &memory, (targets, sources), dropouts)
+        let attended = self.encoder_attn.attend(
+            &hidden,
+            &memory,
+            (targets, sources, Visibility::Full),
+            at(dropouts, Site::CrossAttention),
+        )?;
+        self.end(&attended, &hidden, dropouts)
     }
 
     fn step(&self, hidden: &Tensor, rows: &Segments, memory: &CrossMemory, cache: &mut DecoderCache) -> Result<Tensor> {
@@ -180,23 +185,13 @@ impl DecoderLayer {
         let context = cache.attend(self.index, &query, &keys, &values, attention.scale)?;
         let attended = attention.out_proj.forward(&context.reshape(hidden.shape())?)?;
         let hidden = self.self_attn_layer_norm.add(&attended, hidden, None)?;
-        self.cross_and_feed_forward(&hidden, memory.layer(self.index), (rows, memory.sources()), None)
+        let attended = self.encoder_attn.attend_memory(&hidden, memory.layer(self.index), rows)?;
+        self.end(&attended, &hidden, None)
     }
 
-    fn cross_and_feed_forward(
-        &self,
-        hidden: &Tensor,
-        memory: &(Tensor, Tensor),
-        (queries, sources): (&Segments, &Segments),
-        dropouts: Option<Dropouts>,
-    ) -> Result<Tensor> {
-        let attended = self.encoder_attn.attend(
-            hidden,
-            memory,
-            (queries, sources, Visibility::Full),
-            at(dropouts, Site::CrossAttention),
-        )?;
-        let hidden = self.encoder_attn_layer_norm.add(&attended, hidden, at(dropouts, Site::CrossAttentionOutput))?;
+    /// What follows the cross-attention: `attended` is its output, `hidden` its input.
+    fn end(&self, attended: &Tensor, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {
+        let hidden = self.encoder_attn_layer_norm.add(attended, hidden, at(dropouts, Site::CrossAttentionOutput))?;
         self.feed_forward.forward(&hidden, dropouts)
     }
 }
@@ -224,6 +219,18 @@ impl MultiHeadAttention {
     /// `[S, d]` to keys and values `[S, H, D]`.
     fn keys_and_values(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
         Ok((self.k_proj.heads(x, self.heads)?, self.v_proj.heads(x, self.heads)?))
+    }
+
+    /// Keys and values of encoded documents `[S, d]`, kept for decoding.
+    fn memory(&self, encoded: &Tensor, sources: &Segments) -> Result<AttentionMemory> {
+        let (keys, values) = self.keys_and_values(encoded)?;
+        Ok(AttentionMemory::new(&keys, &values, sources, self.k_proj.precision())?)
+    }
+
+    /// Output of the attention of `hidden` `[R, d]` to what its documents keep, `[R, d]`.
+    fn attend_memory(&self, hidden: &Tensor, memory: &AttentionMemory, rows: &Segments) -> Result<Tensor> {
+        let context = memory.attend(&self.q_proj.heads(hidden, self.heads)?, rows, self.scale)?;
+        self.out_proj.forward(&context.reshape(hidden.shape())?)
     }
 
     /// Output of the attention of `hidden` `[T, d]` to `keys` and `values` `[S, H, D]`, `[T, d]`.

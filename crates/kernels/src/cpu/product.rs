@@ -29,24 +29,26 @@ impl Target<'_> {
 
 /// C = A B, or C += A B: A [m, k], B [k, n] packed, C [m, n].
 pub(crate) fn multiply<W: Word>(left: View<'_, W>, right: &Panels<W>, target: Target<'_>) {
-    multiply_part(left, right, &(0..right.depth()), target);
+    let all = Part { depth: 0..right.depth(), columns: 0..right.columns() };
+    multiply_part(left, right, &all, target);
 }
 
-/// The same with the rows `depth` of a packed matrix as B.
-pub(crate) fn multiply_part<W: Word>(left: View<'_, W>, right: &Panels<W>, depth: &Range<usize>, target: Target<'_>) {
-    multiply_on(W::machine(), left, right, depth, target);
+/// A part of a packed matrix; the columns begin at a panel.
+pub(crate) struct Part {
+    pub(crate) depth: Range<usize>,
+    pub(crate) columns: Range<usize>,
+}
+
+/// The same with a part of a packed matrix as B.
+pub(crate) fn multiply_part<W: Word>(left: View<'_, W>, right: &Panels<W>, part: &Part, target: Target<'_>) {
+    multiply_on(W::machine(), left, right, part, target);
 }
 
 /// The same with the instructions of `machine`.
-fn multiply_on<W: Word>(
-    machine: Machine,
-    left: View<'_, W>,
-    right: &Panels<W>,
-    depth: &Range<usize>,
-    target: Target<'_>,
-) {
-    let (rows, columns) = (left.rows, right.columns());
-    assert_eq!(left.columns, depth.len(), "inner dimensions of a product");
+fn multiply_on<W: Word>(machine: Machine, left: View<'_, W>, right: &Panels<W>, part: &Part, target: Target<'_>) {
+    let (rows, columns) = (left.rows, part.columns.len());
+    assert_eq!(left.columns, part.depth.len(), "inner dimensions of a product");
+    assert!(part.columns.start.is_multiple_of(PANEL) && part.columns.end <= right.columns(), "columns of a product");
     if rows == 0 || columns == 0 {
         return;
     }
@@ -58,25 +60,20 @@ fn multiply_on<W: Word>(
     let block = Block {
         machine,
         right,
-        depth: depth.clone(),
-        target: target.values.as_mut_ptr(),
+        depth: part.depth.clone(),
+        // The tiles count columns from the matrix's first.
+        target: target.values.as_mut_ptr().wrapping_sub(part.columns.start),
         target_stride: target.row_stride,
         start: if target.accumulate { Start::Target } else { Start::Zero },
     };
     let step = machine.rows();
     // A small B stays in the first-level cache for all rows; of a large one a panel does.
-    if depth.len() * columns <= RESIDENT {
+    let wide = if part.depth.len() * columns <= RESIDENT { columns } else { machine.panels() * PANEL };
+    for first in part.columns.clone().step_by(wide) {
+        let panels = first..part.columns.end.min(first + wide);
         for row in (0..rows).step_by(step) {
             // SAFETY: the target is borrowed mutably and as large as asserted above.
-            unsafe { block.rows(left, row..rows.min(row + step), 0..columns) };
-        }
-    } else {
-        for first in (0..columns).step_by(machine.panels() * PANEL) {
-            let panels = first..columns.min(first + machine.panels() * PANEL);
-            for row in (0..rows).step_by(step) {
-                // SAFETY: as above.
-                unsafe { block.rows(left, row..rows.min(row + step), panels.clone()) };
-            }
+            unsafe { block.rows(left, row..rows.min(row + step), panels.clone()) };
         }
     }
 }
@@ -148,11 +145,12 @@ mod tests {
             let start = numbers(m * (n + 2), 5);
             let mut panels = Panels::default();
             panels.pack(View::rows(&b, k, n, n), 2.0);
+            let part = Part { depth: 0..k, columns: 0..n };
             for (machine, accumulate) in f32::machines().into_iter().flat_map(|machine| [(machine, true), (machine, false)])
             {
                 let mut target = start.clone();
                 let left = View::rows(&a, k, m, m).transposed();
-                multiply_on(machine, left, &panels, &(0..k), Target { values: &mut target, row_stride: n + 2, accumulate });
+                multiply_on(machine, left, &panels, &part, Target { values: &mut target, row_stride: n + 2, accumulate });
                 for i in 0..m {
                     for j in 0..n + 2 {
                         let product: f32 = (0..k).filter(|_| j < n).map(|d| 2.0 * a[d * m + i] * b[d * n + j]).sum();
@@ -173,10 +171,11 @@ mod tests {
         let b: Vec<f32> = (0..k * n).map(|i| value(i + 9)).collect();
         let mut panels = Panels::default();
         panels.pack(View::rows(&b, k, n, n), 1.0);
+        let part = Part { depth: 0..k, columns: 0..n };
         let product = |machine, rows: Range<usize>| {
             let mut target = vec![0.0; rows.len() * n];
             let left = View::rows(&a[rows.start * k..], rows.len(), k, k);
-            multiply_on(machine, left, &panels, &(0..k), Target { values: &mut target, row_stride: n, accumulate: false });
+            multiply_on(machine, left, &panels, &part, Target { values: &mut target, row_stride: n, accumulate: false });
             target
         };
         let fused = |machine: &Machine| *machine != Machine::Portable || cfg!(target_arch = "aarch64");

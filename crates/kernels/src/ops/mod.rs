@@ -9,7 +9,9 @@ pub(crate) mod global_attention;
 pub(crate) mod head_linear;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
+pub(crate) mod memory;
 pub(crate) mod packed;
+pub(crate) mod past;
 pub(crate) mod rows;
 
 use crate::Dropout;

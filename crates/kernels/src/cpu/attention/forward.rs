@@ -5,7 +5,7 @@
 use super::operand::Operand;
 use super::{Draws, Gathered, KeyTile, Place, Problem};
 use crate::cpu::panels::{PANEL, Panels};
-use crate::cpu::product::{Target, multiply, multiply_part};
+use crate::cpu::product::{Part, Target, multiply, multiply_part};
 use crate::cpu::shared::Shared;
 use crate::cpu::softmax::OnlineSoftmax;
 use crate::cpu::view::View;
@@ -142,7 +142,7 @@ impl<W: Operand> Block<W> {
         let probabilities = View::rows(probabilities, words, self.queries.len(), lanes).transposed();
         let depth = first / W::GROUP..first / W::GROUP + words;
         let target = Target { values: &mut self.context, row_stride: problem.head_size, accumulate: true };
-        multiply_part(probabilities, values, &depth, target);
+        multiply_part(probabilities, values, &Part { depth, columns: 0..problem.head_size }, target);
     }
 
     fn write(&self, problem: &Problem<'_>, place: Place, output: &Shared<'_>, statistics: &Shared<'_>) {

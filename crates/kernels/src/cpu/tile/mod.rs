@@ -57,7 +57,7 @@ impl Machine {
 }
 
 /// One tile of C += A B or C = A B. Depths are counted in words.
-pub(super) struct Tile<'a, W> {
+pub(crate) struct Tile<'a, W> {
     /// A from the tile's first row on: element (i, d) is `left[i * row_stride + d * depth_stride]`.
     pub(super) left: &'a [W],
     pub(super) row_stride: usize,

@@ -1,6 +1,9 @@
 //! Self-attention over a decoding cache whose rows are shared between hypotheses.
 
-use candle_core::{Result, Storage, Tensor, bail};
+use super::{tensor, with_values};
+use crate::cpu::past::{Past, attend};
+
+use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Keys and values of generated tokens, one row of `H * D` numbers per hypothesis and step, in the order of steps.
@@ -25,12 +28,7 @@ impl KeyValueRows {
 }
 
 fn extend(rows: &mut Vec<f32>, tensor: &Tensor) -> Result<()> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    let Storage::Cpu(storage) = &*storage else { bail!("KeyValueRows: only tensors on the host") };
-    let start = layout.start_offset();
-    rows.extend_from_slice(&storage.as_slice::<f32>()?[start..start + tensor.elem_count()]);
-    Ok(())
+    with_values("KeyValueRows", [&tensor.contiguous()?], |[values]| rows.extend_from_slice(values))
 }
 
 /// Attention of each query row to its own past: `query` is `[R, H, D]`, `ancestors[r]` lists the cache rows that row r sees,
@@ -48,41 +46,17 @@ pub fn cached_attention(query: &Tensor, cache: &KeyValueRows, ancestors: &[Vec<u
     if let Some(row) = ancestors.iter().flatten().find(|&&row| row as usize >= stored) {
         bail!("cached_attention: row {row} lies outside a cache of {stored} rows");
     }
-    let queries = query.flatten_all()?.to_vec1::<f32>()?;
-    let mut context = vec![0f32; rows * width];
-    context.par_chunks_mut(size).enumerate().for_each(|(index, output)| {
-        let (row, head) = (index / heads, index % heads);
-        let query = &queries[index * size..(index + 1) * size];
-        attend(query, cache, &ancestors[row], (head * size, width), scale, output);
-    });
-    Tensor::from_vec(context, (rows, heads, size), query.device())
-}
-
-/// One head of one row; `offset` is the head's place in a cache row of `width` numbers.
-fn attend(
-    query: &[f32],
-    cache: &KeyValueRows,
-    ancestors: &[u32],
-    (offset, width): (usize, usize),
-    scale: f32,
-    output: &mut [f32],
-) {
-    let head = |rows: &'_ [f32], row: u32| -> std::ops::Range<usize> {
-        let start = row as usize * width + offset;
-        debug_assert!(start + query.len() <= rows.len());
-        start..start + query.len()
-    };
-    let mut probabilities: Vec<f32> = ancestors
-        .iter()
-        .map(|&row| scale * query.iter().zip(&cache.keys[head(&cache.keys, row)]).map(|(q, k)| q * k).sum::<f32>())
-        .collect();
-    let maximum = probabilities.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    probabilities.iter_mut().for_each(|score| *score = (*score - maximum).exp());
-    let total: f32 = probabilities.iter().sum();
-    for (&row, probability) in ancestors.iter().zip(&probabilities) {
-        let values = &cache.values[head(&cache.values, row)];
-        output.iter_mut().zip(values).for_each(|(output, value)| *output += probability / total * value);
-    }
+    let context = with_values("cached_attention", [&query.contiguous()?], |[queries]| {
+        let mut context = vec![0f32; rows * width];
+        let rows = context.par_chunks_mut(size.max(1)).zip(queries.par_chunks(size.max(1))).enumerate();
+        rows.with_min_len(heads.div_ceil(2)).for_each(|(index, (output, query))| {
+            let (row, head) = (index / heads, index % heads);
+            let past = Past { keys: &cache.keys, values: &cache.values, width, ancestors: &ancestors[row] };
+            attend(query, &past, head * size, scale, output);
+        });
+        context
+    })?;
+    tensor(context, (rows, heads, size))
 }
 
 #[cfg(test)]
