@@ -36,6 +36,7 @@ fn main() -> Result<()> {
     time_band(tokens, None, Precision::F32)?;
     time_band(tokens, None, Precision::Bf16)?;
     time_band(tokens, Some(Dropout { probability: 0.1, key: DropoutKey::new(1) }), Precision::F32)?;
+    time_memory(tokens)?;
     time_cross(tokens)?;
     time_global(tokens)?;
     time_elementwise(tokens)?;
@@ -129,6 +130,20 @@ fn time_cross(tokens: usize) -> Result<()> {
         };
         let flop = 4.0 * (tokens * queries * WIDTH) as f64;
         report(&format!("cross-attention of {queries} queries"), flop, 2.5, || attention(&q, &k, &v, spec.clone()))?;
+    }
+    Ok(())
+}
+
+fn time_memory(tokens: usize) -> Result<()> {
+    let q = numbers(&[4, HEADS, HEAD_SIZE])?;
+    for (precision, bytes) in [(Precision::F32, 4), (Precision::Bf16, 2), (Precision::Int8, 1)] {
+        let keys = numbers(&[tokens, HEADS, HEAD_SIZE])?;
+        let memories = [(); 4].map(|()| epitome_kernels::AttentionMemory::new(&keys, &keys, &Segments::single(tokens), precision));
+        let time = seconds(|| {
+            for _ in 0..4 { for memory in &memories { memory.as_ref().unwrap().attend(&q, &Segments::single(4), 0.125)?; } }
+            Ok(())
+        })? / 16.0;
+        println!("memory {precision:?} {:.3} ms {:.1} GB/s", time * 1e3, (2 * bytes * tokens * WIDTH) as f64 / time * 1e-9);
     }
     Ok(())
 }

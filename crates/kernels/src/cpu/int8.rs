@@ -8,12 +8,15 @@
 
 use super::math::dispatch;
 use super::panels::{PANEL, Panels};
-use super::tile::Quad;
+use super::tile::Int8x4;
 use super::view::View;
 use rayon::prelude::*;
 
 /// Values of the depth in a word.
 const GROUP: usize = 4;
+
+/// Adding 1.5 * 2^23 rounds to an integer (ties to even), whose bits then stand in the low end of the sum.
+const ROUND: f32 = 12_582_912.0;
 
 /// The largest quantized value.
 const MOST: f32 = 127.0;
@@ -21,7 +24,7 @@ const MOST: f32 = 127.0;
 /// A weight matrix [columns, depth] in bytes.
 #[derive(Clone, Debug)]
 pub(crate) struct Int8Weight {
-    pub(crate) panels: Panels<Quad>,
+    pub(crate) panels: Panels<Int8x4>,
     /// Of each column.
     pub(crate) scales: Vec<f32>,
     /// What sums begin at: -128 times the sum of each column's values, as the bits of 32-bit integers.
@@ -31,7 +34,7 @@ pub(crate) struct Int8Weight {
 impl Int8Weight {
     /// Quantizes `weight` [columns, depth], row-major: symmetric, each row by its largest value.
     pub(crate) fn quantize(weight: &[f32], columns: usize, depth: usize) -> Self {
-        let mut panels = Panels::<Quad>::default();
+        let mut panels = Panels::<Int8x4>::default();
         let groups = depth.div_ceil(GROUP);
         let padded = columns.next_multiple_of(PANEL);
         let (mut scales, mut starts) = (vec![0.0; padded], vec![0.0; padded]);
@@ -46,7 +49,7 @@ impl Int8Weight {
                 for (group, values) in quantized.as_chunks::<GROUP>().0.iter().enumerate() {
                     let signed = values.map(|value| value ^ 128);
                     sum += signed.iter().map(|value| i32::from(*value as i8)).sum::<i32>();
-                    words[group * PANEL + lane] = Quad(signed);
+                    words[group * PANEL + lane] = Int8x4(signed);
                 }
                 starts[lane] = f32::from_bits((-128 * sum) as u32);
             }
@@ -85,7 +88,7 @@ fn find_largest_body<const FMA: bool>(values: &[f32], most: &mut f32) {
 /// Rows of x as unsigned bytes, each padded with zeros (128) to whole words, and their scales.
 #[derive(Debug, Default)]
 pub(crate) struct Int8Rows {
-    words: Vec<Quad>,
+    words: Vec<Int8x4>,
     scales: Vec<f32>,
     groups: usize,
 }
@@ -96,18 +99,18 @@ impl Int8Rows {
     pub(crate) fn quantize(&mut self, x: View<'_>) {
         assert!(x.columns <= 1 || x.column_stride == 1, "rows of adjacent values");
         self.groups = x.columns.div_ceil(GROUP);
-        self.words.resize(x.rows * self.groups, Quad::default());
+        self.words.resize(x.rows * self.groups, Int8x4::default());
         self.scales.resize(x.rows, 0.0);
         let rows = self.words.par_chunks_mut(self.groups.max(1)).zip(self.scales.par_iter_mut());
         rows.with_min_len(16).enumerate().for_each(|(row, (words, scale))| {
             if let Some(last) = words.last_mut() {
-                *last = Quad([128; GROUP]);
+                *last = Int8x4([128; GROUP]);
             }
-            *scale = quantize_row(&x.values[row * x.row_stride..][..x.columns], Quad::bytes(words));
+            *scale = quantize_row(&x.values[row * x.row_stride..][..x.columns], Int8x4::bytes(words));
         });
     }
 
-    pub(crate) fn view(&self) -> View<'_, Quad> {
+    pub(crate) fn view(&self) -> View<'_, Int8x4> {
         View::dense(&self.words, self.scales.len(), self.groups)
     }
 
@@ -123,14 +126,40 @@ fn quantize_row(values: &[f32], bytes: &mut [u8]) -> f32 {
     most / MOST
 }
 
+/// Quantizes a row as signed bytes and returns its scale.
+pub(crate) fn quantize_signed(values: &[f32], bytes: &mut [i8]) -> f32 {
+    let most = largest(values);
+    let inverse = if most > 0.0 { MOST / most } else { 0.0 };
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = (value * inverse + ROUND).to_bits() as i8;
+    }
+    most / MOST
+}
+
+/// Quantizes a row as integers of 16 bits up to `limit` and returns its scale.
+pub(crate) fn quantize_wide(values: &[f32], integers: &mut [i16], limit: f32) -> f32 {
+    let most = largest(values);
+    quantize_wide_values(values, integers, if most > 0.0 { limit / most } else { 0.0 });
+    most / limit
+}
+
+dispatch! {
+    fn quantize_wide_values(values: &[f32], integers: &mut [i16], inverse: f32) = quantize_wide_values_body
+}
+
+#[inline(always)]
+fn quantize_wide_values_body<const FMA: bool>(values: &[f32], integers: &mut [i16], inverse: f32) {
+    for (integer, value) in integers.iter_mut().zip(values) {
+        *integer = (value * inverse + ROUND).to_bits() as i16;
+    }
+}
+
 dispatch! {
     fn quantize_values(x: &[f32], bytes: &mut [u8], inverse: f32) = quantize_values_body
 }
 
 #[inline(always)]
 fn quantize_values_body<const FMA: bool>(x: &[f32], bytes: &mut [u8], inverse: f32) {
-    /// Adding 1.5 * 2^23 rounds to an integer (ties to even), whose bits then stand in the low end of the sum.
-    const ROUND: f32 = 12_582_912.0;
     for (byte, x) in bytes.iter_mut().zip(x) {
         *byte = (x * inverse + ROUND).to_bits() as u8 ^ 128;
     }

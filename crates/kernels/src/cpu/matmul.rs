@@ -72,7 +72,7 @@ pub(crate) fn matmul(left: View<'_>, right: View<'_>, bias: Option<&[f32]>) -> V
 
 /// `start + left right` with B packed, then `finish`: row-major [m, n]. `start` is a row or nothing.
 pub(crate) fn multiply_new<W: Word>(
-    left: View<'_, W>,
+    left: View<'_, W::Left>,
     right: &Panels<W>,
     start: Start<'_>,
     finish: impl Finish,
@@ -85,7 +85,7 @@ pub(crate) fn multiply_new<W: Word>(
 /// The same into `target`.
 pub(crate) fn multiply_into<W: Word>(
     target: &mut [f32],
-    left: View<'_, W>,
+    left: View<'_, W::Left>,
     right: &Panels<W>,
     start: Start<'_>,
     finish: impl Finish,
@@ -140,7 +140,7 @@ unsafe fn pack_and_multiply(target: Destination, left: View<'_>, right: View<'_>
 /// The target holds m x n values, initialised where they are added to; a row that the product is added to holds n.
 unsafe fn multiply<W: Word>(
     target: Destination,
-    left: View<'_, W>,
+    left: View<'_, W::Left>,
     right: &Panels<W>,
     start: Start<'_>,
     finish: impl Finish,
@@ -170,8 +170,8 @@ fn tasks(rows: usize, columns: usize) -> Vec<(Range<usize>, Range<usize>)> {
     ranges(rows, ROWS).flat_map(|rows| ranges(columns, width).map(move |columns| (rows.clone(), columns))).collect()
 }
 
-struct Task<'a, W, F> {
-    left: View<'a, W>,
+struct Task<'a, W: Word, F> {
+    left: View<'a, W::Left>,
     right: &'a Panels<W>,
     start: Start<'a>,
     finish: &'a F,
@@ -216,7 +216,7 @@ impl<W: Word, F: Finish> Task<'_, W, F> {
     /// # Safety
     /// As [`Task::run`].
     unsafe fn block(&self, block: &Block<'_, W>, columns: Range<usize>) {
-        let mut copied = [W::default(); MOST_ROWS * DEPTH];
+        let mut copied = [W::Left::default(); MOST_ROWS * DEPTH];
         for row in self.rows.clone().step_by(block.machine.rows()) {
             let rows = row..self.rows.end.min(row + block.machine.rows());
             let mut left = self.left.part(rows.clone(), block.depth.clone());
@@ -231,7 +231,7 @@ impl<W: Word, F: Finish> Task<'_, W, F> {
 
 /// Copies a tile's rows of A next to each other, for all the panels of B that read them: rows that lie a power of two apart
 /// would push each other out of the first-level cache.
-fn copy_rows<'p, W: Word>(copied: &'p mut [W], source: View<'_, W>) -> View<'p, W> {
+fn copy_rows<'p, T: Copy>(copied: &'p mut [T], source: View<'_, T>) -> View<'p, T> {
     let View { rows, columns, row_stride, column_stride, .. } = source;
     let copied = &mut copied[..rows * columns];
     if column_stride == 1 {

@@ -4,7 +4,7 @@ use super::elementwise::gelu_in_place;
 use super::int8::{self, Int8Rows, Int8Weight};
 use super::matmul::{Finish, multiply_into, multiply_new};
 use super::panels::Panels;
-use super::tile::{Pair, Start, Word, round_row};
+use super::tile::{Bf16x2, Start, Word, round_row};
 use super::view::View;
 use crate::Precision;
 use rayon::prelude::*;
@@ -20,7 +20,7 @@ pub(crate) struct PackedWeight {
 #[derive(Clone, Debug)]
 enum Weight {
     F32(Panels),
-    Bf16(Panels<Pair>),
+    Bf16(Panels<Bf16x2>),
     Int8(Int8Weight),
 }
 
@@ -34,7 +34,7 @@ pub(crate) enum Activation {
 /// Rows of x in the precision of a product, whose memory is used again from product to product.
 #[derive(Debug, Default)]
 pub(crate) struct Rows {
-    bf16: Vec<Pair>,
+    bf16: Vec<Bf16x2>,
     int8: Int8Rows,
 }
 
@@ -116,7 +116,7 @@ impl PackedWeight {
 /// Where a product goes.
 trait Output {
     type Product;
-    fn product<W: Word>(self, x: View<'_, W>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish)
+    fn product<W: Word>(self, x: View<'_, W::Left>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish)
     -> Self::Product;
 }
 
@@ -124,7 +124,7 @@ struct New;
 
 impl Output for New {
     type Product = Vec<f32>;
-    fn product<W: Word>(self, x: View<'_, W>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish) -> Vec<f32> {
+    fn product<W: Word>(self, x: View<'_, W::Left>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish) -> Vec<f32> {
         multiply_new(x, weight, start, finish)
     }
 }
@@ -133,15 +133,15 @@ struct Into<'a>(&'a mut [f32]);
 
 impl Output for Into<'_> {
     type Product = ();
-    fn product<W: Word>(self, x: View<'_, W>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish) {
+    fn product<W: Word>(self, x: View<'_, W::Left>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish) {
         multiply_into(self.0, x, weight, start, finish);
     }
 }
 
 /// Rows of adjacent values as pairs of bf16, with all threads.
-fn round_rows<'a>(pairs: &'a mut Vec<Pair>, x: View<'_>) -> View<'a, Pair> {
+fn round_rows<'a>(pairs: &'a mut Vec<Bf16x2>, x: View<'_>) -> View<'a, Bf16x2> {
     let depth = x.columns.div_ceil(2);
-    pairs.resize(x.rows * depth, Pair::default());
+    pairs.resize(x.rows * depth, Bf16x2::default());
     pairs.par_chunks_mut(depth.max(1)).with_min_len(16).enumerate().for_each(|(row, pairs)| {
         round_row(pairs, &x.values[row * x.row_stride..][..x.columns]);
     });

@@ -2,7 +2,7 @@
 //! AVX-512, two of AVX2 or four of NEON.
 
 use super::math::dispatch;
-use super::tile::{Pair, Word};
+use super::tile::{Bf16x2, Word};
 use super::view::View;
 use rayon::prelude::*;
 
@@ -76,7 +76,7 @@ impl Panels<f32> {
     }
 }
 
-impl Panels<Pair> {
+impl Panels<Bf16x2> {
     /// Packs `factor * source` rounded to bf16; an odd depth is padded with zeros.
     pub(crate) fn pack_pairs(&mut self, source: View<'_>, factor: f32) {
         let depth = source.rows.div_ceil(2);
@@ -140,11 +140,11 @@ fn pack_panel(panel: &mut [f32], source: View<'_>, first: usize, factor: f32) {
 
 dispatch! {
     /// The same in pairs of rows.
-    fn pack_pairs(panel: &mut [Pair], source: View<'_>, first: usize, factor: f32) = pack_pairs_body
+    fn pack_pairs(panel: &mut [Bf16x2], source: View<'_>, first: usize, factor: f32) = pack_pairs_body
 }
 
 #[inline(always)]
-fn pack_pairs_body<const FMA: bool>(panel: &mut [Pair], source: View<'_>, first: usize, factor: f32) {
+fn pack_pairs_body<const FMA: bool>(panel: &mut [Bf16x2], source: View<'_>, first: usize, factor: f32) {
     let width = PANEL.min(source.columns - first);
     let panel = panel.as_chunks_mut::<PANEL>().0;
     let (whole, odd) = panel.split_at_mut(source.rows / 2);
@@ -152,23 +152,23 @@ fn pack_pairs_body<const FMA: bool>(panel: &mut [Pair], source: View<'_>, first:
         for (pair, target) in whole.iter_mut().enumerate() {
             let row = |row: usize| &source.values[row * source.row_stride + first..][..PANEL];
             for (target, (above, below)) in target.iter_mut().zip(row(2 * pair).iter().zip(row(2 * pair + 1))) {
-                *target = Pair::new(factor * above, factor * below);
+                *target = Bf16x2::new(factor * above, factor * below);
             }
         }
     } else {
         for (pair, target) in whole.iter_mut().enumerate() {
-            target[width..].fill(Pair::default());
+            target[width..].fill(Bf16x2::default());
             for (lane, target) in target[..width].iter_mut().enumerate() {
                 let at = 2 * pair * source.row_stride + (first + lane) * source.column_stride;
-                *target = Pair::new(factor * source.values[at], factor * source.values[at + source.row_stride]);
+                *target = Bf16x2::new(factor * source.values[at], factor * source.values[at + source.row_stride]);
             }
         }
     }
     for target in odd {
-        *target = [Pair::default(); PANEL];
+        *target = [Bf16x2::default(); PANEL];
         for (lane, target) in target[..width].iter_mut().enumerate() {
             let at = (source.rows - 1) * source.row_stride + (first + lane) * source.column_stride;
-            *target = Pair::new(factor * source.values[at], 0.0);
+            *target = Bf16x2::new(factor * source.values[at], 0.0);
         }
     }
 }

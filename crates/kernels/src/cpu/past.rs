@@ -28,8 +28,11 @@ dispatch! {
 #[inline(always)]
 fn attend_body<const FMA: bool>(query: &[f32], past: &Past<'_>, offset: usize, scale: f32, output: &mut [f32]) {
     let size = query.len();
-    let score = |row: &u32| scale * dot::<FMA>(query, past.head(past.keys, *row, offset, size));
-    let mut weights: Vec<f32> = past.ancestors.iter().map(score).collect();
+    // Loops, not closures, which would be compiled without the instructions of this function.
+    let mut weights = vec![0.0; past.ancestors.len()];
+    for (weight, row) in weights.iter_mut().zip(past.ancestors) {
+        *weight = scale * dot::<FMA>(query, past.head(past.keys, *row, offset, size));
+    }
     let maximum = weights.iter().fold(f32::NEG_INFINITY, |most, score| larger(*score, most));
     let mut total = 0.0;
     for weight in &mut weights {

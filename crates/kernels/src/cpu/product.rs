@@ -28,7 +28,7 @@ impl Target<'_> {
 }
 
 /// C = A B, or C += A B: A [m, k], B [k, n] packed, C [m, n].
-pub(crate) fn multiply<W: Word>(left: View<'_, W>, right: &Panels<W>, target: Target<'_>) {
+pub(crate) fn multiply<W: Word>(left: View<'_, W::Left>, right: &Panels<W>, target: Target<'_>) {
     let all = Part { depth: 0..right.depth(), columns: 0..right.columns() };
     multiply_part(left, right, &all, target);
 }
@@ -40,12 +40,12 @@ pub(crate) struct Part {
 }
 
 /// The same with a part of a packed matrix as B.
-pub(crate) fn multiply_part<W: Word>(left: View<'_, W>, right: &Panels<W>, part: &Part, target: Target<'_>) {
+pub(crate) fn multiply_part<W: Word>(left: View<'_, W::Left>, right: &Panels<W>, part: &Part, target: Target<'_>) {
     multiply_on(W::machine(), left, right, part, target);
 }
 
 /// The same with the instructions of `machine`.
-fn multiply_on<W: Word>(machine: Machine, left: View<'_, W>, right: &Panels<W>, part: &Part, target: Target<'_>) {
+fn multiply_on<W: Word>(machine: Machine, left: View<'_, W::Left>, right: &Panels<W>, part: &Part, target: Target<'_>) {
     let (rows, columns) = (left.rows, part.columns.len());
     assert_eq!(left.columns, part.depth.len(), "inner dimensions of a product");
     assert!(part.columns.start.is_multiple_of(PANEL) && part.columns.end <= right.columns(), "columns of a product");
@@ -94,7 +94,7 @@ impl<W: Word> Block<'_, W> {
     ///
     /// # Safety
     /// As [`Tile::compute`], for these rows and columns.
-    pub(super) unsafe fn rows(&self, left: View<'_, W>, rows: Range<usize>, columns: Range<usize>) {
+    pub(super) unsafe fn rows(&self, left: View<'_, W::Left>, rows: Range<usize>, columns: Range<usize>) {
         let packed = View { values: &left.values[rows.start * left.row_stride..], ..left };
         // SAFETY: by this function's contract.
         unsafe { self.packed_rows(packed, rows, columns) };
@@ -104,7 +104,7 @@ impl<W: Word> Block<'_, W> {
     ///
     /// # Safety
     /// As [`Block::rows`].
-    pub(super) unsafe fn packed_rows(&self, left: View<'_, W>, rows: Range<usize>, columns: Range<usize>) {
+    pub(super) unsafe fn packed_rows(&self, left: View<'_, W::Left>, rows: Range<usize>, columns: Range<usize>) {
         let wide = self.machine.panels() * PANEL;
         for first in columns.clone().step_by(wide) {
             let count = wide.min(columns.end - first);

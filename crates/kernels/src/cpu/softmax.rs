@@ -3,7 +3,7 @@
 
 use super::math::{dispatch, exp, larger};
 use super::panels::PANEL;
-use super::tile::Pair;
+use super::tile::Bf16x2;
 use crate::random::{Mask, Stream};
 
 /// Running maximum and sum of a block of queries, and what a new tile does to what was accumulated before it.
@@ -122,18 +122,18 @@ fn exponentials_body<const FMA: bool>(state: &mut OnlineSoftmax, scores: &mut [f
 
 dispatch! {
     /// Rounds rows of `lanes` numbers to words of two rows each, the second of an odd last one zeros.
-    pub(crate) fn pair_rows(pairs: &mut [Pair], rows: &[f32], lanes: usize) = pair_rows_body
+    pub(crate) fn pair_rows(pairs: &mut [Bf16x2], rows: &[f32], lanes: usize) = pair_rows_body
 }
 
 #[inline(always)]
-fn pair_rows_body<const FMA: bool>(pairs: &mut [Pair], rows: &[f32], lanes: usize) {
+fn pair_rows_body<const FMA: bool>(pairs: &mut [Bf16x2], rows: &[f32], lanes: usize) {
     for (pairs, rows) in pairs.chunks_exact_mut(lanes).zip(rows.chunks(2 * lanes)) {
         let (first, second) = rows.split_at(lanes);
         if second.is_empty() {
-            pairs.iter_mut().zip(first).for_each(|(pair, first)| *pair = Pair::new(*first, 0.0));
+            pairs.iter_mut().zip(first).for_each(|(pair, first)| *pair = Bf16x2::new(*first, 0.0));
         } else {
             for ((pair, first), second) in pairs.iter_mut().zip(first).zip(second) {
-                *pair = Pair::new(*first, *second);
+                *pair = Bf16x2::new(*first, *second);
             }
         }
     }

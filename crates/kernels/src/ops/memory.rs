@@ -2,13 +2,14 @@
 
 use super::{tensor, with_values};
 use crate::cpu::memory_attention::{HeadMemory, Queries, Stored, attend};
-use crate::cpu::tile::Pair;
+use crate::cpu::tile::{Bf16x2, Int8x2};
 use crate::cpu::view::View;
 use crate::{Precision, Segments};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
-/// Keys and values of encoded documents as the few queries of decoding steps read them: in f32, else in bf16.
+/// Keys and values of encoded documents as the few queries of decoding steps read them: in f32, bf16, or
+/// bytes with a scale for each row of a head.
 #[derive(Clone, Debug)]
 pub struct AttentionMemory {
     stored: Heads,
@@ -22,7 +23,8 @@ pub struct AttentionMemory {
 #[derive(Clone, Debug)]
 enum Heads {
     F32(Vec<HeadMemory<f32>>),
-    Bf16(Vec<HeadMemory<Pair>>),
+    Bf16(Vec<HeadMemory<Bf16x2>>),
+    Int8(Vec<HeadMemory<Int8x2>>),
 }
 
 impl AttentionMemory {
@@ -41,7 +43,8 @@ impl AttentionMemory {
             let sizes = (heads, head_size);
             match precision {
                 Precision::F32 => Heads::F32(split(keys, values, segments, sizes)),
-                Precision::Bf16 | Precision::Int8 => Heads::Bf16(split(keys, values, segments, sizes)),
+                Precision::Bf16 => Heads::Bf16(split(keys, values, segments, sizes)),
+                Precision::Int8 => Heads::Int8(split(keys, values, segments, sizes)),
             }
         })?;
         Ok(Self { stored, documents: segments.count(), heads, head_size })
@@ -68,6 +71,7 @@ impl AttentionMemory {
         let context = with_values("AttentionMemory::attend", [&query.contiguous()?], |[query]| match &self.stored {
             Heads::F32(heads) => self.context(heads, query, rows, scale),
             Heads::Bf16(heads) => self.context(heads, query, rows, scale),
+            Heads::Int8(heads) => self.context(heads, query, rows, scale),
         })?;
         tensor(context, query.shape())
     }
@@ -96,7 +100,7 @@ fn split<W: Stored>(
         let view = |tensor| {
             View::dense(tensor, segments.total(), heads * size).part(rows.clone(), head * size..(head + 1) * size)
         };
-        HeadMemory::new(view(keys), view(values))
+        W::memory(view(keys), view(values))
     };
     places.into_par_iter().map(head).collect()
 }

@@ -20,7 +20,7 @@ pub(crate) use backward::{Incoming, backward};
 
 use super::panels::PANEL;
 use super::softmax::{KeyIndices, TileMask};
-use super::tile::Pair;
+use super::tile::Bf16x2;
 use super::view::View;
 use crate::random::{Mask, Stream, active};
 use crate::{Attention, Precision, Segments};
@@ -60,8 +60,8 @@ struct KeyTile {
 
 /// The attention's output [Tq, H, D] and its log-sum-exp [H, Tq] (plus infinity where a query sees no key or is global).
 pub(crate) fn forward(problem: &Problem<'_>) -> (Vec<f32>, Vec<f32>) {
-    if problem.spec.precision != Precision::F32 && Pair::is_native() {
-        forward::forward::<Pair>(problem)
+    if problem.spec.precision != Precision::F32 && Bf16x2::is_native() {
+        forward::forward::<Bf16x2>(problem)
     } else {
         forward::forward::<f32>(problem)
     }

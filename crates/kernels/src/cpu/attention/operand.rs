@@ -2,11 +2,11 @@
 
 use crate::cpu::panels::Panels;
 use crate::cpu::softmax::{OnlineSoftmax, TileMask, drop_probabilities, pair_rows};
-use crate::cpu::tile::{Pair, Word};
+use crate::cpu::tile::{Bf16x2, Word};
 use crate::cpu::view::View;
 
 /// A kind of word whose products attention can be made of.
-pub(crate) trait Operand: Word {
+pub(crate) trait Operand: Word<Left = Self> {
     /// Keys in a word of probabilities and of values.
     const GROUP: usize;
 
@@ -54,7 +54,7 @@ impl Operand for f32 {
     }
 }
 
-impl Operand for Pair {
+impl Operand for Bf16x2 {
     const GROUP: usize = 2;
 
     fn pack_queries(panels: &mut Panels<Self>, transposed: View<'_>, scale: f32) {
@@ -62,7 +62,7 @@ impl Operand for Pair {
     }
 
     fn keys<'a>(buffer: &'a mut Vec<Self>, keys: View<'a>) -> View<'a, Self> {
-        Pair::round_rows(buffer, keys)
+        Bf16x2::round_rows(buffer, keys)
     }
 
     fn pack_values(panels: &mut Panels<Self>, values: View<'_>) {
@@ -77,7 +77,7 @@ impl Operand for Pair {
     ) -> &'a [Self] {
         exponentials(softmax, scores, mask);
         let lanes = softmax.rescale().len();
-        buffer.resize(scores.len().div_ceil(2 * lanes) * lanes, Pair::default());
+        buffer.resize(scores.len().div_ceil(2 * lanes) * lanes, Bf16x2::default());
         pair_rows(buffer, scores, lanes);
         buffer
     }

@@ -1,16 +1,22 @@
 //! The tile with AVX-512: 12 rows by two vectors.
 
-use super::{PANEL, Pair, Quad, Tile};
+use super::{Bf16x2, Int8x2, Int8x4, PANEL, Tile};
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_dpbf16_ps,
-    _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
-    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32,
+    __m512, __m512bh, __m512i, _mm256_loadu_si256, _mm512_and_si512, _mm512_castps_si512, _mm512_castsi512_ps, _mm512_cvtepi8_epi16, _mm512_dpbf16_ps,
+    _mm512_dpbusd_epi32, _mm512_dpwssd_epi32, _mm512_fmadd_ps, _mm512_loadu_si512, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps,
+    _mm512_set1_epi32, _mm512_setzero_ps, _mm512_setzero_si512, _mm512_slli_epi32, _MM_HINT_T0, _mm_prefetch,
 };
+
+/// Rows up to which a tile waits for B: with few rows, B is not in a cache and little is computed with it.
+const FEW: usize = 4;
+
+/// Rows of a panel (of 64 bytes) that B is asked for ahead of its use.
+const AHEAD: usize = 64;
 
 /// Defines the tile of a kind of word: `$step` adds to the sums `$sum` the products of the words `$a` (of one row of A) and
 /// `$b` (of a row of a panel), all three vectors of 16 lanes.
 macro_rules! tile {
-    ($(#[$meta:meta])* $name:ident, $word:ty, $features:literal, |$sum:ident, $a:ident, $b:ident| $step:expr) => {
+    ($(#[$meta:meta])* $name:ident, $word:ty, $features:literal, $load:ident, |$sum:ident, $a:ident, $b:ident| $step:expr) => {
         $(#[$meta])*
         ///
         /// # Safety
@@ -36,7 +42,10 @@ macro_rules! tile {
                 let mut row: [__m512i; PANELS] = [_mm512_setzero_si512(); PANELS];
                 for (p, row) in row.iter_mut().enumerate() {
                     // SAFETY: both panels have the depth, and 16 words a row.
-                    *row = unsafe { _mm512_loadu_si512(tile.panels[p].as_ptr().add(d).cast()) };
+                    *row = unsafe { $load(tile.panels[p].as_ptr().add(d).cast()) };
+                    if ROWS <= FEW {
+                        _mm_prefetch::<_MM_HINT_T0>(tile.panels[p].as_ptr().wrapping_add(d + AHEAD).cast());
+                    }
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {
                     // SAFETY: below the index that `compute` checked; a word has 32 bits.
@@ -61,17 +70,17 @@ macro_rules! tile {
 
 tile! {
     /// Of numbers.
-    numbers, f32, "avx512f", |sum, a, b| _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum)
+    numbers, f32, "avx512f", words, |sum, a, b| _mm512_fmadd_ps(_mm512_castsi512_ps(a), _mm512_castsi512_ps(b), sum)
 }
 
 tile! {
     /// Of two bf16 a word.
-    pairs, Pair, "avx512f,avx512bf16", |sum, a, b| _mm512_dpbf16_ps(sum, halves(a), halves(b))
+    pairs, Bf16x2, "avx512f,avx512bf16", words, |sum, a, b| _mm512_dpbf16_ps(sum, bf16(a), bf16(b))
 }
 
 tile! {
     /// The same as two products of numbers.
-    unpacked_pairs, Pair, "avx512f", |sum, a, b| {
+    unpacked_pairs, Bf16x2, "avx512f", words, |sum, a, b| {
         let sum = _mm512_fmadd_ps(low(a), low(b), sum);
         _mm512_fmadd_ps(high(a), high(b), sum)
     }
@@ -79,14 +88,43 @@ tile! {
 
 tile! {
     /// Of four bytes a word; the sums are integers.
-    quads, Quad, "avx512f,avx512vnni", |sum, a, b| {
+    quads, Int8x4, "avx512f,avx512vnni", words, |sum, a, b| {
         _mm512_castsi512_ps(_mm512_dpbusd_epi32(_mm512_castps_si512(sum), a, b))
     }
 }
 
+tile! {
+    /// Of two bytes, multiplied as integers of 16 bits; the sums are integers.
+    halves, Int8x2, "avx512f,avx512bw,avx512vnni", widened, |sum, a, b| {
+        _mm512_castsi512_ps(_mm512_dpwssd_epi32(_mm512_castps_si512(sum), a, b))
+    }
+}
+
+/// A row of a panel.
+///
+/// # Safety
+/// There are 64 bytes.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn halves(words: __m512i) -> __m512bh {
+unsafe fn words(row: *const i32) -> __m512i {
+    // SAFETY: by this function's contract.
+    unsafe { _mm512_loadu_si512(row.cast()) }
+}
+
+/// A row of bytes, each as 16 bits.
+///
+/// # Safety
+/// There are 32 bytes.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw")]
+unsafe fn widened(row: *const i32) -> __m512i {
+    // SAFETY: by this function's contract.
+    _mm512_cvtepi8_epi16(unsafe { _mm256_loadu_si256(row.cast()) })
+}
+
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn bf16(words: __m512i) -> __m512bh {
     // SAFETY: both are 512 bits without invalid values.
     unsafe { std::mem::transmute(words) }
 }

@@ -15,7 +15,7 @@ mod word;
 
 use super::panels::PANEL;
 
-pub(crate) use word::{Pair, Quad, Word, round_row};
+pub(crate) use word::{Bf16x2, Int8x2, Int8x4, Int16x2, Word, round_row};
 
 /// The most rows of a tile on any machine.
 pub(super) const MOST_ROWS: usize = 12;
@@ -57,9 +57,9 @@ impl Machine {
 }
 
 /// One tile of C += A B or C = A B. Depths are counted in words.
-pub(crate) struct Tile<'a, W> {
+pub(crate) struct Tile<'a, W: Word> {
     /// A from the tile's first row on: element (i, d) is `left[i * row_stride + d * depth_stride]`.
-    pub(super) left: &'a [W],
+    pub(super) left: &'a [W::Left],
     pub(super) row_stride: usize,
     pub(super) depth_stride: usize,
     /// The panels of B, each of the tile's depth; the second is empty where the tile has one.

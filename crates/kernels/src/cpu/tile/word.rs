@@ -9,8 +9,12 @@ use crate::cpu::view::View;
 /// Whether plain Rust multiplies and adds in one rounding.
 const FUSED: bool = cfg!(target_arch = "aarch64");
 
-/// A word of 32 bits with one or several neighbours in depth.
+/// One value or several neighbours in depth: 32 bits, or 16 that are widened on the way.
+///
+/// It is the word of the right operand; those of the left may hold the same values in another form.
 pub(crate) trait Word: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
+    /// The word of the left operand, of 32 bits.
+    type Left: Copy + Default + Send + Sync + std::fmt::Debug + 'static;
     /// What products are summed in: 32 bits too.
     type Sum: Copy;
 
@@ -18,7 +22,7 @@ pub(crate) trait Word: Copy + Default + Send + Sync + std::fmt::Debug + 'static 
     fn sum_to_bits(sum: Self::Sum) -> f32;
 
     /// `sum` plus the products of the values of both words.
-    fn multiply_add(sum: Self::Sum, left: Self, right: Self) -> Self::Sum;
+    fn multiply_add(sum: Self::Sum, left: Self::Left, right: Self) -> Self::Sum;
 
     /// What this processor can compute with, the fastest first.
     fn machines() -> Vec<Machine>;
@@ -34,14 +38,32 @@ pub(crate) trait Word: Copy + Default + Send + Sync + std::fmt::Debug + 'static 
 /// Two bf16, the first in the low half. As the left operand of a product one value is rounded to each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub(crate) struct Pair(pub(crate) u32);
+pub(crate) struct Bf16x2(pub(crate) u32);
 
 /// Four bytes: unsigned in the left operand, signed in the right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(transparent)]
-pub(crate) struct Quad(pub(crate) [u8; 4]);
+pub(crate) struct Int8x4(pub(crate) [u8; 4]);
 
-impl Quad {
+/// Two signed bytes, in the right operand only: the word of the left is [`Int16x2`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub(crate) struct Int8x2(pub(crate) [i8; 2]);
+
+/// Two integers of 16 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(4))]
+pub(crate) struct Int16x2(pub(crate) [i16; 2]);
+
+impl Int16x2 {
+    /// All integers of some words.
+    pub(crate) fn values(words: &mut [Self]) -> &mut [i16] {
+        // SAFETY: a word is two integers without padding, and any integers are a word.
+        unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), 2 * words.len()) }
+    }
+}
+
+impl Int8x4 {
     /// All bytes of some words.
     pub(crate) fn bytes(words: &mut [Self]) -> &mut [u8] {
         // SAFETY: a word is four bytes without padding, and any bytes are a word.
@@ -49,7 +71,7 @@ impl Quad {
     }
 }
 
-impl Pair {
+impl Bf16x2 {
     /// Rounds to nearest, ties to even; NaN stays NaN.
     #[inline(always)]
     pub(crate) fn new(first: f32, second: f32) -> Self {
@@ -88,17 +110,17 @@ impl Pair {
 
 dispatch! {
     /// Values as words of two.
-    pub(crate) fn round_row(pairs: &mut [Pair], values: &[f32]) = round_row_body
+    pub(crate) fn round_row(pairs: &mut [Bf16x2], values: &[f32]) = round_row_body
 }
 
 #[inline(always)]
-fn round_row_body<const FMA: bool>(pairs: &mut [Pair], values: &[f32]) {
+fn round_row_body<const FMA: bool>(pairs: &mut [Bf16x2], values: &[f32]) {
     let (whole, rest) = values.as_chunks::<2>();
     for (pair, [first, second]) in pairs.iter_mut().zip(whole) {
-        *pair = Pair::new(*first, *second);
+        *pair = Bf16x2::new(*first, *second);
     }
     if let ([last], Some(pair)) = (rest, pairs.last_mut()) {
-        *pair = Pair::new(*last, 0.0);
+        *pair = Bf16x2::new(*last, 0.0);
     }
 }
 
@@ -160,6 +182,7 @@ macro_rules! on_machines {
 }
 
 impl Word for f32 {
+    type Left = f32;
     type Sum = f32;
 
     #[inline(always)]
@@ -180,7 +203,8 @@ impl Word for f32 {
     on_machines!(avx2: numbers, avx512: [Avx512: "avx512f" => numbers]);
 }
 
-impl Word for Pair {
+impl Word for Bf16x2 {
+    type Left = Self;
     type Sum = f32;
 
     #[inline(always)]
@@ -205,7 +229,8 @@ impl Word for Pair {
     }
 }
 
-impl Word for Quad {
+impl Word for Int8x4 {
+    type Left = Self;
     type Sum = i32;
 
     #[inline(always)]
@@ -225,4 +250,27 @@ impl Word for Quad {
     }
 
     on_machines!(avx2: quads, avx512: [Avx512: "avx512f" && "avx512vnni" => quads]);
+}
+
+impl Word for Int8x2 {
+    type Left = Int16x2;
+    type Sum = i32;
+
+    #[inline(always)]
+    fn sum_from_bits(bits: f32) -> i32 {
+        bits.to_bits() as i32
+    }
+
+    #[inline(always)]
+    fn sum_to_bits(sum: i32) -> f32 {
+        f32::from_bits(sum as u32)
+    }
+
+    #[inline(always)]
+    fn multiply_add(sum: i32, left: Int16x2, right: Self) -> i32 {
+        let products = left.0.iter().zip(right.0).map(|(left, right)| i32::from(*left) * i32::from(right));
+        sum + products.sum::<i32>()
+    }
+
+    on_machines!(avx2: halves, avx512: [Avx512: "avx512f" && "avx512bw" && "avx512vnni" => halves]);
 }

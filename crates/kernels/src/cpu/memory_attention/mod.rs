@@ -5,10 +5,13 @@
 //! threads, each with a softmax of its own; these are merged by their log-sum-exp in the order of the keys, so the result
 //! depends on neither threads nor other documents.
 
+mod stored;
+
+pub(crate) use stored::{HeadMemory, Stored};
+
 use super::math::{dispatch, exp, larger};
-use super::panels::{PANEL, Panels};
+use super::panels::PANEL;
 use super::product::{Part, Target, multiply_part};
-use super::tile::{Pair, Word, round_row};
 use super::view::View;
 use rayon::prelude::*;
 use std::ops::Range;
@@ -16,57 +19,7 @@ use std::ops::Range;
 /// Keys of a chunk: 256 KiB of keys of 64 numbers and as much of values.
 const CHUNK: usize = 1024;
 
-/// Keys [D, n] and values [n, D] of one document and head, depths in words.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct HeadMemory<W> {
-    keys: Panels<W>,
-    values: Panels<W>,
-}
-
-/// A kind of word that keys and values can be kept in.
-pub(crate) trait Stored: Word {
-    /// Keys in a word of values.
-    const GROUP: usize;
-    fn pack(panels: &mut Panels<Self>, source: View<'_>);
-    /// A row of numbers as words, in place or in `buffer`.
-    fn row<'a>(buffer: &'a mut Vec<Self>, row: &'a [f32]) -> &'a [Self];
-}
-
-impl Stored for f32 {
-    const GROUP: usize = 1;
-
-    fn pack(panels: &mut Panels, source: View<'_>) {
-        panels.pack(source, 1.0);
-    }
-
-    fn row<'a>(_: &'a mut Vec<f32>, row: &'a [f32]) -> &'a [f32] {
-        row
-    }
-}
-
-impl Stored for Pair {
-    const GROUP: usize = 2;
-
-    fn pack(panels: &mut Panels<Self>, source: View<'_>) {
-        panels.pack_pairs(source, 1.0);
-    }
-
-    fn row<'a>(buffer: &'a mut Vec<Self>, row: &'a [f32]) -> &'a [Self] {
-        buffer.resize(row.len().div_ceil(2), Pair::default());
-        round_row(buffer, row);
-        buffer
-    }
-}
-
 impl<W: Stored> HeadMemory<W> {
-    /// Both [n, D].
-    pub(crate) fn new(keys: View<'_>, values: View<'_>) -> Self {
-        let mut memory = Self::default();
-        W::pack(&mut memory.keys, keys.transposed());
-        W::pack(&mut memory.values, values);
-        memory
-    }
-
     fn length(&self) -> usize {
         self.keys.columns()
     }
@@ -79,6 +32,11 @@ impl<W: Stored> HeadMemory<W> {
         index * CHUNK..self.length().min((index + 1) * CHUNK)
     }
 }
+
+/// The largest integers that a query and a probability are quantized to: sums over a head's size, and over a chunk of keys,
+/// times 127 stay below 2^31.
+const MOST_QUERY: f32 = 32_767.0;
+const MOST_PROBABILITY: f32 = 16_383.0;
 
 /// Queries [R, D] of one document and head, `stride` apart, with what they attend to and where their output is.
 pub(crate) struct Queries<'a, W> {
@@ -94,14 +52,21 @@ struct Partial {
     context: Vec<f32>,
 }
 
-#[derive(Default)]
-struct Scratch<W> {
+/// Buffers of one thread.
+struct Scratch<W: Stored> {
     query: Vec<f32>,
-    query_words: Vec<W>,
+    /// Rows of queries, then of probabilities, as the left operands of products.
+    words: Vec<W::Left>,
+    /// Of each row of `words`.
+    scales: Vec<f32>,
     scores: Vec<f32>,
-    words: Vec<W>,
-    row: Vec<W>,
     context: Vec<f32>,
+}
+
+impl<W: Stored> Default for Scratch<W> {
+    fn default() -> Self {
+        Self { query: Vec::new(), words: Vec::new(), scales: Vec::new(), scores: Vec::new(), context: Vec::new() }
+    }
 }
 
 /// The context [R, H, D] of all queries [R, H, D]; rows of documents without keys are zeros. `scale` multiplies the query.
@@ -137,34 +102,59 @@ pub(crate) fn attend<W: Stored>(
 }
 
 impl<W: Stored> Scratch<W> {
+    /// What the keys of a chunk add to the queries in `query`, already scaled.
     fn chunk(&mut self, memory: &HeadMemory<W>, keys: Range<usize>, rows: usize) -> Vec<Partial> {
-        let head_size = memory.values.columns();
-        self.query_words.clear();
-        for query in self.query.chunks_exact(head_size) {
-            self.query_words.extend_from_slice(W::row(&mut self.row, query));
+        self.score(memory, keys.clone(), rows);
+        let mut partials = Vec::with_capacity(rows);
+        self.words.clear();
+        self.scales.clear();
+        for scores in self.scores.chunks_exact_mut(keys.len()) {
+            let mut statistics = [0.0; 2];
+            exponentials(scores, &mut statistics);
+            if let Some(scales) = memory.value_scales.get(keys.clone()) {
+                scores.iter_mut().zip(scales).for_each(|(score, scale)| *score *= scale);
+            }
+            self.scales.push(W::push_row(&mut self.words, scores, MOST_PROBABILITY));
+            partials.push(Partial { maximum: statistics[0], sum: statistics[1], context: Vec::new() });
+        }
+        self.weigh(memory, keys, rows);
+        for (partial, context) in partials.iter_mut().zip(self.context.chunks_exact(memory.values.columns())) {
+            partial.context = context.to_vec();
+        }
+        partials
+    }
+
+    /// Leaves the scores [rows, keys].
+    fn score(&mut self, memory: &HeadMemory<W>, keys: Range<usize>, rows: usize) {
+        self.words.clear();
+        self.scales.clear();
+        for query in self.query.chunks_exact(memory.values.columns()) {
+            self.scales.push(W::push_row(&mut self.words, query, MOST_QUERY));
         }
         let depth = 0..memory.keys.depth();
         self.scores.resize(rows * keys.len(), 0.0);
         let target = Target { values: &mut self.scores, row_stride: keys.len(), accumulate: false };
-        let queries = View::dense(&self.query_words, rows, depth.len());
+        let queries = View::dense(&self.words, rows, depth.len());
         multiply_part(queries, &memory.keys, &Part { depth, columns: keys.clone() }, target);
-        self.words.clear();
-        let mut partials = Vec::with_capacity(rows);
-        for scores in self.scores.chunks_exact_mut(keys.len()) {
-            let mut statistics = [0.0; 2];
-            exponentials(scores, &mut statistics);
-            self.words.extend_from_slice(W::row(&mut self.row, scores));
-            partials.push(Partial { maximum: statistics[0], sum: statistics[1], context: Vec::new() });
+        for (scores, scale) in self.scores.chunks_exact_mut(keys.len()).zip(&self.scales) {
+            W::finish(scores, *scale);
+            if let Some(scales) = memory.key_scales.get(keys.clone()) {
+                scores.iter_mut().zip(scales).for_each(|(score, scale)| *score *= scale);
+            }
         }
-        self.context.resize(rows * head_size, 0.0);
-        let target = Target { values: &mut self.context, row_stride: head_size, accumulate: false };
+    }
+
+    /// Leaves the sums of values [rows, D], weighted with the rows of `words`.
+    fn weigh(&mut self, memory: &HeadMemory<W>, keys: Range<usize>, rows: usize) {
+        let size = memory.values.columns();
+        self.context.resize(rows * size, 0.0);
+        let target = Target { values: &mut self.context, row_stride: size, accumulate: false };
         let depth = keys.start / W::GROUP..keys.end.div_ceil(W::GROUP);
-        let probabilities = View::dense(&self.words, rows, depth.len());
-        multiply_part(probabilities, &memory.values, &Part { depth, columns: 0..head_size }, target);
-        for (partial, context) in partials.iter_mut().zip(self.context.chunks_exact(head_size)) {
-            partial.context = context.to_vec();
+        let weights = View::dense(&self.words, rows, depth.len());
+        multiply_part(weights, &memory.values, &Part { depth, columns: 0..size }, target);
+        for (context, scale) in self.context.chunks_exact_mut(size).zip(&self.scales) {
+            W::finish(context, *scale);
         }
-        partials
     }
 }
 
