@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
 use epitome_data::{Example, Location};
+use epitome_kernels::Precision;
 use epitome_model::{Config, Documents, Led, ParameterKind, Weights};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -93,6 +94,10 @@ impl<T> Case<T> {
 
     pub(crate) fn led(&self) -> Led {
         Led::load(&self.config(), &self.weights()).unwrap()
+    }
+
+    pub(crate) fn packed(&self, precision: Precision) -> Led {
+        Led::load_packed(&self.config(), &self.weights(), precision).unwrap()
     }
 }
 

@@ -67,7 +67,7 @@ fn batches_have_the_reference_s_log_probabilities() {
 fn packed_weights_give_the_same_bits() {
     for case in cases::<Forward>("forward") {
         let plain = run(&case.led(), &case.rest.documents);
-        assert!(run(&case.led().packed(Precision::F32).unwrap(), &case.rest.documents) == plain, "{}", case.name);
+        assert!(run(&case.packed(Precision::F32), &case.rest.documents) == plain, "{}", case.name);
     }
 }
 

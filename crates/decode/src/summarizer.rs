@@ -4,7 +4,7 @@ use std::path::Path;
 
 use epitome_data::{Record, Source, Target, Tokenizer};
 use epitome_kernels::{self as kernels, IGNORE_INDEX, Precision, Segments};
-use epitome_model::{Config, Documents, Led, Weights};
+use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::Serialize;
 
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
@@ -82,7 +82,7 @@ impl Summarizer {
         let layers = [options, &saved, &model_options(&config, &directory.join("config.json"))?];
         let (generation, warnings) = resolve(&layers, &config)?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
-        let led = Led::load(&config, &Weights::load(directory, &config)?)?.packed(precision)?;
+        let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision)?;
         Ok(Self { led, tokenizer, generation, warnings })
     }
 
@@ -112,9 +112,10 @@ impl Summarizer {
         };
         let (generation, warnings) = resolve(&[options, &saved, &model_options(&config, &path)?], &config)?;
         let tokenizer = Tokenizer::from_bytes(required("tokenizer.json")?, &origin.join("tokenizer.json"))?;
-        let weights = Weights::from_bytes(required("model.safetensors")?, &origin.join("model.safetensors"), &config)?;
+        let bytes = required("model.safetensors")?;
+        let weights = WeightFiles::from_bytes(bytes, &origin.join("model.safetensors"), &config)?;
         Ok(Self {
-            led: Led::load(&config, &weights)?.packed(precision)?,
+            led: Led::load_packed(&config, &weights, precision)?,
             tokenizer: Some(tokenizer),
             generation,
             warnings,

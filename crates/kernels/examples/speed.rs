@@ -3,8 +3,8 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 use epitome_kernels::{
-    Attention, Dropout, DropoutKey, Segments, Visibility, attention, cross_entropy_backward, dropout, gelu,
-    global_attention, Precision, layer_norm, linear, prepare_process, pull_back,
+    Attention, Dropout, DropoutKey, Precision, Segments, Visibility, attention, cross_entropy_backward, dropout, gelu,
+    global_attention, layer_norm, linear, prepare_process, pull_back,
 };
 use std::time::Instant;
 
@@ -23,10 +23,14 @@ fn main() -> Result<()> {
     for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
         for (inputs, outputs) in [(WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] {
             for rows in [4, tokens] {
-            let (x, weight, bias) = (numbers(&[rows, inputs])?, numbers(&[outputs, inputs])?, numbers(&[outputs])?);
-            let packed = epitome_kernels::PackedLinear::new(&weight, Some(&bias), precision)?;
-            let time = seconds(|| packed.forward(&x))?;
-            println!("packed {precision:?} {inputs} -> {outputs} {rows} rows: {:.3} ms {:.1} GFLOP/s", time * 1e3, 2.0 * (rows * inputs * outputs) as f64 / time * 1e-9);
+                let (x, weight, bias) = (numbers(&[rows, inputs])?, numbers(&[outputs, inputs])?, numbers(&[outputs])?);
+                let packed = epitome_kernels::PackedLinear::new(&weight, Some(&bias), precision)?;
+                let time = seconds(|| packed.forward(&x))?;
+                println!(
+                    "packed {precision:?} {inputs} -> {outputs} {rows} rows: {:.3} ms {:.1} GFLOP/s",
+                    time * 1e3,
+                    2.0 * (rows * inputs * outputs) as f64 / time * 1e-9
+                );
             }
         }
     }
@@ -138,12 +142,21 @@ fn time_memory(tokens: usize) -> Result<()> {
     let q = numbers(&[4, HEADS, HEAD_SIZE])?;
     for (precision, bytes) in [(Precision::F32, 4), (Precision::Bf16, 2), (Precision::Int8, 1)] {
         let keys = numbers(&[tokens, HEADS, HEAD_SIZE])?;
-        let memories = [(); 4].map(|()| epitome_kernels::AttentionMemory::new(&keys, &keys, &Segments::single(tokens), precision));
+        let memories =
+            [(); 4].map(|()| epitome_kernels::AttentionMemory::new(&keys, &keys, &Segments::single(tokens), precision));
         let time = seconds(|| {
-            for _ in 0..4 { for memory in &memories { memory.as_ref().unwrap().attend(&q, &Segments::single(4), 0.125)?; } }
+            for _ in 0..4 {
+                for memory in &memories {
+                    memory.as_ref().unwrap().attend(&q, &Segments::single(4), 0.125)?;
+                }
+            }
             Ok(())
         })? / 16.0;
-        println!("memory {precision:?} {:.3} ms {:.1} GB/s", time * 1e3, (2 * bytes * tokens * WIDTH) as f64 / time * 1e-9);
+        println!(
+            "memory {precision:?} {:.3} ms {:.1} GB/s",
+            time * 1e3,
+            (2 * bytes * tokens * WIDTH) as f64 / time * 1e-9
+        );
     }
     Ok(())
 }

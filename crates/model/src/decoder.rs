@@ -1,10 +1,11 @@
 //! The decoder: a standard transformer decoder with cross-attention to the encoded document.
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Attention, AttentionMemory, Dropout, Precision, Segments, Visibility};
+use epitome_kernels::{self as kernels, Attention, AttentionMemory, Dropout, Segments, Visibility};
 
 use crate::layers::{Embedding, FeedForward, LayerNorm, Linear, Site, at};
-use crate::{Config, CrossMemory, DecoderCache, Dropouts, Result, Weights};
+use crate::weights::Source;
+use crate::{Config, CrossMemory, DecoderCache, Dropouts, Result};
 
 /// Distinguishes the decoder's dropout masks from the encoder's.
 const STACK: usize = 1;
@@ -39,21 +40,13 @@ struct MultiHeadAttention {
 }
 
 impl Decoder {
-    pub(crate) fn load(config: &Config, weights: &Weights, shared: &Tensor) -> Result<Self> {
+    pub(crate) fn load(config: &Config, source: Source<'_>, shared: &Tensor) -> Result<Self> {
         let rows = config.max_decoder_position_embeddings;
         Ok(Self {
-            embedding: Embedding::load(weights, "led.decoder", shared, rows)?,
+            embedding: Embedding::load(source, "led.decoder", shared, rows)?,
             layers: (0..config.decoder_layers)
-                .map(|index| DecoderLayer::load(config, weights, index))
+                .map(|index| DecoderLayer::load(config, source, index))
                 .collect::<Result<_>>()?,
-        })
-    }
-
-    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
-        self.layers.iter_mut().try_for_each(|layer| {
-            layer.self_attn.pack(precision)?;
-            layer.encoder_attn.pack(precision)?;
-            layer.feed_forward.pack(precision)
         })
     }
 
@@ -131,18 +124,18 @@ impl Decoder {
 }
 
 impl DecoderLayer {
-    fn load(config: &Config, weights: &Weights, index: usize) -> Result<Self> {
+    fn load(config: &Config, source: Source<'_>, index: usize) -> Result<Self> {
         let prefix = format!("led.decoder.layers.{index}");
         let d = config.d_model;
-        let norm = |name: &str| LayerNorm::load(weights, &format!("{prefix}.{name}"), d);
-        let attention = |name: &str| MultiHeadAttention::load(weights, &format!("{prefix}.{name}"), config);
+        let norm = |name: &str| LayerNorm::load(source, &format!("{prefix}.{name}"), d);
+        let attention = |name: &str| MultiHeadAttention::load(source, &format!("{prefix}.{name}"), config);
         Ok(Self {
             index,
             self_attn: attention("self_attn")?,
             self_attn_layer_norm: norm("self_attn_layer_norm")?,
             encoder_attn: attention("encoder_attn")?,
             encoder_attn_layer_norm: norm("encoder_attn_layer_norm")?,
-            feed_forward: FeedForward::load(weights, &prefix, d, config.decoder_ffn_dim)?,
+            feed_forward: FeedForward::load(source, &prefix, d, config.decoder_ffn_dim)?,
         })
     }
 
@@ -197,9 +190,9 @@ impl DecoderLayer {
 }
 
 impl MultiHeadAttention {
-    fn load(weights: &Weights, prefix: &str, config: &Config) -> Result<Self> {
+    fn load(source: Source<'_>, prefix: &str, config: &Config) -> Result<Self> {
         let d = config.d_model;
-        let projection = |name: &str| Linear::load(weights, &format!("{prefix}.{name}"), d, d);
+        let projection = |name: &str| Linear::load(source, &format!("{prefix}.{name}"), d, d);
         let heads = config.decoder_attention_heads;
         Ok(Self {
             q_proj: projection("q_proj")?,
@@ -209,11 +202,6 @@ impl MultiHeadAttention {
             heads,
             scale: ((d / heads) as f32).powf(-0.5),
         })
-    }
-
-    fn pack(&mut self, precision: Precision) -> Result<()> {
-        let Self { q_proj, k_proj, v_proj, out_proj, .. } = self;
-        [q_proj, k_proj, v_proj, out_proj].into_iter().try_for_each(|linear| linear.pack(precision))
     }
 
     /// `[S, d]` to keys and values `[S, H, D]`.
@@ -241,8 +229,14 @@ impl MultiHeadAttention {
         (queries, sources, visibility): (&Segments, &Segments, Visibility),
         dropout: Option<Dropout>,
     ) -> Result<Tensor> {
-        let spec =
-            Attention { queries: queries.clone(), keys: sources.clone(), visibility, scale: self.scale, dropout, precision: self.q_proj.precision() };
+        let spec = Attention {
+            queries: queries.clone(),
+            keys: sources.clone(),
+            visibility,
+            scale: self.scale,
+            dropout,
+            precision: self.q_proj.precision(),
+        };
         let context = kernels::attention(&self.q_proj.heads(hidden, self.heads)?, keys, values, spec)?;
         self.out_proj.forward(&context.reshape(hidden.shape())?)
     }

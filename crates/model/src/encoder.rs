@@ -1,11 +1,11 @@
 //! The encoder: embeddings and post-LN layers of windowed self-attention and feed-forward.
 
 use candle_core::Tensor;
-use epitome_kernels::Precision;
 
 use crate::layers::{Embedding, FeedForward, LayerNorm, Site, at};
 use crate::longformer_attention::LongformerSelfAttention;
-use crate::{Config, Documents, Dropouts, Result, Weights};
+use crate::weights::Source;
+use crate::{Config, Documents, Dropouts, Result};
 
 /// Distinguishes the encoder's dropout masks from the decoder's.
 const STACK: usize = 0;
@@ -27,20 +27,13 @@ pub struct EncoderLayer {
 }
 
 impl Encoder {
-    pub(crate) fn load(config: &Config, weights: &Weights, shared: &Tensor) -> Result<Self> {
+    pub(crate) fn load(config: &Config, source: Source<'_>, shared: &Tensor) -> Result<Self> {
         let rows = config.max_encoder_position_embeddings;
         Ok(Self {
-            embedding: Embedding::load(weights, "led.encoder", shared, rows)?,
+            embedding: Embedding::load(source, "led.encoder", shared, rows)?,
             layers: (0..config.encoder_layers)
-                .map(|index| EncoderLayer::load(config, weights, index))
+                .map(|index| EncoderLayer::load(config, source, index))
                 .collect::<Result<_>>()?,
-        })
-    }
-
-    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
-        self.layers.iter_mut().try_for_each(|layer| {
-            layer.self_attn.pack(precision)?;
-            layer.feed_forward.pack(precision)
         })
     }
 
@@ -87,14 +80,14 @@ impl Encoder {
 }
 
 impl EncoderLayer {
-    fn load(config: &Config, weights: &Weights, index: usize) -> Result<Self> {
+    fn load(config: &Config, source: Source<'_>, index: usize) -> Result<Self> {
         let prefix = format!("led.encoder.layers.{index}");
         let d = config.d_model;
         Ok(Self {
             index,
-            self_attn: LongformerSelfAttention::load(weights, &format!("{prefix}.self_attn"), config, index)?,
-            self_attn_layer_norm: LayerNorm::load(weights, &format!("{prefix}.self_attn_layer_norm"), d)?,
-            feed_forward: FeedForward::load(weights, &prefix, d, config.encoder_ffn_dim)?,
+            self_attn: LongformerSelfAttention::load(source, &format!("{prefix}.self_attn"), config, index)?,
+            self_attn_layer_norm: LayerNorm::load(source, &format!("{prefix}.self_attn_layer_norm"), d)?,
+            feed_forward: FeedForward::load(source, &prefix, d, config.encoder_ffn_dim)?,
         })
     }
 

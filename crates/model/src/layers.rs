@@ -5,7 +5,8 @@ use std::sync::Arc;
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Dropout, DropoutKey, PackedLinear, Precision};
 
-use crate::{Config, Result, Weights};
+use crate::weights::Source;
+use crate::{Config, Result};
 
 /// Epsilon of every layer norm (semantics B1).
 const LAYER_NORM_EPSILON: f64 = 1e-5;
@@ -67,10 +68,10 @@ pub(crate) struct Projection {
 }
 
 impl Projection {
-    pub(crate) fn load(weights: &Weights, prefix: &str, output: usize, input: usize) -> Result<Self> {
+    pub(crate) fn load(source: Source<'_>, prefix: &str, output: usize, input: usize) -> Result<Self> {
         Ok(Self {
-            weight: weights.get(&format!("{prefix}.weight"), &[output, input])?,
-            bias: weights.get(&format!("{prefix}.bias"), &[output])?,
+            weight: source.get(&format!("{prefix}.weight"), &[output, input])?,
+            bias: source.get(&format!("{prefix}.bias"), &[output])?,
         })
     }
 }
@@ -83,16 +84,12 @@ pub(crate) enum Linear {
 }
 
 impl Linear {
-    pub(crate) fn load(weights: &Weights, prefix: &str, output: usize, input: usize) -> Result<Self> {
-        Ok(Self::Plain(Projection::load(weights, prefix, output, input)?))
-    }
-
-    /// Orders the weight for products and lets go of the tensors.
-    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
-        if let Self::Plain(Projection { weight, bias }) = self {
-            *self = Self::Packed(Arc::new(PackedLinear::new(weight, Some(bias), precision)?));
-        }
-        Ok(())
+    pub(crate) fn load(source: Source<'_>, prefix: &str, output: usize, input: usize) -> Result<Self> {
+        let plain = Projection::load(source, prefix, output, input)?;
+        Ok(match source.packed {
+            None => Self::Plain(plain),
+            Some(precision) => Self::Packed(Arc::new(PackedLinear::new(&plain.weight, Some(&plain.bias), precision)?)),
+        })
     }
 
     /// Of the products.
@@ -127,10 +124,10 @@ pub(crate) struct LayerNorm {
 }
 
 impl LayerNorm {
-    pub(crate) fn load(weights: &Weights, prefix: &str, d: usize) -> Result<Self> {
+    pub(crate) fn load(source: Source<'_>, prefix: &str, d: usize) -> Result<Self> {
         Ok(Self {
-            weight: weights.get(&format!("{prefix}.weight"), &[d])?,
-            bias: weights.get(&format!("{prefix}.bias"), &[d])?,
+            weight: source.get(&format!("{prefix}.weight"), &[d])?,
+            bias: source.get(&format!("{prefix}.bias"), &[d])?,
         })
     }
 
@@ -154,17 +151,12 @@ pub(crate) struct FeedForward {
 }
 
 impl FeedForward {
-    pub(crate) fn load(weights: &Weights, prefix: &str, d: usize, width: usize) -> Result<Self> {
+    pub(crate) fn load(source: Source<'_>, prefix: &str, d: usize, width: usize) -> Result<Self> {
         Ok(Self {
-            fc1: Linear::load(weights, &format!("{prefix}.fc1"), width, d)?,
-            fc2: Linear::load(weights, &format!("{prefix}.fc2"), d, width)?,
-            final_layer_norm: LayerNorm::load(weights, &format!("{prefix}.final_layer_norm"), d)?,
+            fc1: Linear::load(source, &format!("{prefix}.fc1"), width, d)?,
+            fc2: Linear::load(source, &format!("{prefix}.fc2"), d, width)?,
+            final_layer_norm: LayerNorm::load(source, &format!("{prefix}.final_layer_norm"), d)?,
         })
-    }
-
-    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
-        self.fc1.pack(precision)?;
-        self.fc2.pack(precision)
     }
 
     pub(crate) fn forward(&self, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {
@@ -187,12 +179,12 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    pub(crate) fn load(weights: &Weights, prefix: &str, shared: &Tensor, rows: usize) -> Result<Self> {
+    pub(crate) fn load(source: Source<'_>, prefix: &str, shared: &Tensor, rows: usize) -> Result<Self> {
         let d = shared.dim(1)?;
         Ok(Self {
             shared: shared.clone(),
-            positions: weights.get(&format!("{prefix}.embed_positions.weight"), &[rows, d])?,
-            layernorm_embedding: LayerNorm::load(weights, &format!("{prefix}.layernorm_embedding"), d)?,
+            positions: source.get(&format!("{prefix}.embed_positions.weight"), &[rows, d])?,
+            layernorm_embedding: LayerNorm::load(source, &format!("{prefix}.layernorm_embedding"), d)?,
         })
     }
 

@@ -6,7 +6,8 @@ use candle_core::Tensor;
 use epitome_kernels::{self as kernels, PackedLinear, Precision};
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
-use crate::{Config, Decoder, Documents, Encoder, Result, Weights};
+use crate::weights::Source;
+use crate::{Config, Decoder, Documents, Encoder, Result, TensorSource};
 
 /// A LED model: encoder, decoder and the tied output head. Stateless: everything that changes is passed in.
 #[derive(Clone, Debug)]
@@ -21,33 +22,35 @@ pub struct Led {
 }
 
 impl Led {
-    /// Builds the network over `weights`; nothing is copied.
+    /// Builds the network over the tensors of `source`.
     ///
     /// # Errors
-    /// When a tensor is missing or has the wrong shape.
-    pub fn load(config: &Config, weights: &Weights) -> Result<Self> {
-        let shared = weights.get(SHARED, &[config.vocab_size, config.d_model])?;
-        let bias = weights.get(FINAL_LOGITS_BIAS, &[1, config.vocab_size])?;
-        Ok(Self {
-            config: config.clone(),
-            encoder: Encoder::load(config, weights, &shared)?,
-            decoder: Decoder::load(config, weights, &shared)?,
-            final_logits_bias: bias.flatten_all()?,
-            shared,
-            packed_head: None,
-        })
+    /// When a tensor is missing, has the wrong shape or cannot be read.
+    pub fn load(config: &Config, source: &dyn TensorSource) -> Result<Self> {
+        Self::build(config, Source { tensors: source, packed: None })
     }
 
-    /// The same network for inference: its weights are copied into the order in which products read them, and the copied
-    /// tensors are let go. In f32 results are the same to the bit.
+    /// The same network for inference: weights are brought into the order in which products read them, one after the other,
+    /// so that files are never in memory whole. In f32 results are the same to the bit.
     ///
     /// # Errors
-    /// When a weight cannot be read.
-    pub fn packed(mut self, precision: Precision) -> Result<Self> {
-        self.encoder.pack(precision)?;
-        self.decoder.pack(precision)?;
-        self.packed_head = Some(Arc::new(PackedLinear::new(&self.shared, Some(&self.final_logits_bias), precision)?));
-        Ok(self)
+    /// As [`Led::load`].
+    pub fn load_packed(config: &Config, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
+        Self::build(config, Source { tensors: source, packed: Some(precision) })
+    }
+
+    fn build(config: &Config, source: Source<'_>) -> Result<Self> {
+        let shared = source.get(SHARED, &[config.vocab_size, config.d_model])?;
+        let bias = source.get(FINAL_LOGITS_BIAS, &[1, config.vocab_size])?.flatten_all()?;
+        let pack = |precision| PackedLinear::new(&shared, Some(&bias), precision).map(Arc::new);
+        Ok(Self {
+            config: config.clone(),
+            packed_head: source.packed.map(pack).transpose()?,
+            encoder: Encoder::load(config, source, &shared)?,
+            decoder: Decoder::load(config, source, &shared)?,
+            final_logits_bias: bias,
+            shared,
+        })
     }
 
     /// The architecture.

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor, pickle, safetensors};
 use serde_json::Value;
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
-use crate::{Config, Error, ParameterKind, Result, Weights, parameter_shapes};
+use crate::{Config, Error, ParameterKind, Result, TensorSource, Weights, parameter_shapes};
 
 /// Names under which checkpoints repeat the shared embedding.
 const TIED: [&str; 3] = ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
@@ -29,33 +29,54 @@ impl Weights {
     /// # Errors
     /// When no weight file is found, one cannot be read, or a tensor is missing or has the wrong shape.
     pub fn load(directory: &Path, config: &Config) -> Result<Self> {
-        let files = Files::open(directory)?;
-        Self::select(&files, &files.describe(directory), config)
+        let files = WeightFiles::open(directory, config)?;
+        let tensor = |parameter: crate::ParameterShape| {
+            let tensor = files.get(&parameter.name, &parameter.shape)?;
+            Ok((parameter.name, tensor))
+        };
+        let tensors = parameter_shapes(config).into_iter().map(tensor).collect::<Result<_>>()?;
+        Ok(Self::new(tensors, &files.origin, files.ignored))
     }
+}
 
-    /// As [`Weights::load`], from the bytes of a `model.safetensors` in memory; `origin` stands for the file in errors.
+/// The weight files of a model directory, whose tensors are read one at a time.
+pub struct WeightFiles {
+    files: Files,
+    origin: PathBuf,
+    /// Under which name the files hold a parameter; buffers that they do not hold are zero.
+    stored: BTreeMap<String, String>,
+    ignored: Vec<String>,
+}
+
+impl WeightFiles {
+    /// Finds the tensors that `config` implies, as [`Weights::load`].
     ///
     /// # Errors
-    /// As [`Weights::load`].
-    pub fn from_bytes(bytes: &[u8], origin: &Path, config: &Config) -> Result<Self> {
-        let tensors = safetensors::load_buffer(bytes, &Device::Cpu).map_err(unreadable(origin))?;
-        Self::select(&Files::Read(origin.to_owned(), tensors), origin, config)
+    /// When no weight file is found, one cannot be read, or a tensor is missing.
+    pub fn open(directory: &Path, config: &Config) -> Result<Self> {
+        let files = Files::open(directory)?;
+        let origin = files.describe(directory);
+        Self::new(files, &origin, config)
     }
 
-    fn select(files: &Files, origin: &Path, config: &Config) -> Result<Self> {
+    /// As [`WeightFiles::open`], from the bytes of a `model.safetensors` in memory; `origin` stands for the file in errors.
+    ///
+    /// # Errors
+    /// As [`WeightFiles::open`].
+    pub fn from_bytes(bytes: &[u8], origin: &Path, config: &Config) -> Result<Self> {
+        let tensors = safetensors::load_buffer(bytes, &Device::Cpu).map_err(unreadable(origin))?;
+        Self::new(Files::Read(origin.to_owned(), tensors), origin, config)
+    }
+
+    fn new(files: Files, origin: &Path, config: &Config) -> Result<Self> {
         let names = files.names();
-        let mut used = BTreeSet::new();
-        let mut tensors = BTreeMap::new();
+        let mut stored = BTreeMap::new();
         for parameter in parameter_shapes(config) {
-            let stored = stored_name(&parameter.name, &names);
-            let tensor = match stored {
-                Some(stored) => {
-                    used.insert(stored.to_owned());
-                    files.read(stored, &parameter.name, &parameter.shape)?
+            match stored_name(&parameter.name, &names) {
+                Some(name) => {
+                    stored.insert(parameter.name, name.to_owned());
                 }
-                None if parameter.kind == ParameterKind::Buffer => {
-                    Tensor::zeros(parameter.shape.as_slice(), DType::F32, &Device::Cpu)?
-                }
+                None if parameter.kind == ParameterKind::Buffer => (),
                 None => {
                     return Err(Error::MissingTensor {
                         path: origin.to_owned(),
@@ -63,15 +84,24 @@ impl Weights {
                         expected: parameter.shape,
                     });
                 }
-            };
-            tensors.insert(parameter.name, tensor);
+            }
         }
+        let used: BTreeSet<&String> = stored.values().collect();
         let ignored: Vec<String> =
-            names.iter().filter(|name| !used.contains(*name) && !is_tied(name)).cloned().collect();
+            names.iter().filter(|name| !used.contains(name) && !is_tied(name)).cloned().collect();
         if let Some(name) = ignored.iter().find(|name| is_of_a_layer(name)) {
             return Err(Error::SurplusTensor { path: origin.to_owned(), name: name.clone() });
         }
-        Ok(Self::new(tensors, origin, ignored))
+        Ok(Self { files, origin: origin.to_owned(), stored, ignored })
+    }
+}
+
+impl TensorSource for WeightFiles {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        match self.stored.get(name) {
+            Some(stored) => self.files.read(stored, name, shape),
+            None => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+        }
     }
 }
 
@@ -146,7 +176,9 @@ impl Files {
                     .iter()
                     .find(|(_, shard)| shard.get(stored).is_ok())
                     .expect("the name was listed by one of the shards");
-                Ok((path, shard.load(stored, &Device::Cpu).map_err(unreadable(path))?))
+                let tensor = shard.load(stored, &Device::Cpu).map_err(unreadable(path))?;
+                release(shard.get(stored).map_err(unreadable(path))?.data());
+                Ok((path, tensor))
             }
             Self::Read(path, tensors) => Ok((path, tensors[stored].clone())),
         }
@@ -183,11 +215,29 @@ fn unreadable(path: &Path) -> impl FnOnce(candle_core::Error) -> Error + '_ {
     move |error| Error::WeightFile { path: path.to_owned(), message: error.to_string() }
 }
 
+/// Lets the system take back the memory that holds a part of a mapped file.
+#[allow(unsafe_code)]
+fn release(bytes: &[u8]) {
+    #[cfg(unix)]
+    {
+        /// At least a page of any system.
+        const PAGE: usize = 1 << 16;
+        let first = bytes.as_ptr().addr().next_multiple_of(PAGE);
+        let end = bytes.as_ptr_range().end.addr() / PAGE * PAGE;
+        if first < end {
+            let start = bytes.as_ptr().with_addr(first).cast_mut().cast();
+            // SAFETY: whole pages of a read-only map of a file: they are read from the file again when they are touched.
+            // Should the system refuse, they stay.
+            unsafe { libc::madvise(start, end - first, libc::MADV_DONTNEED) };
+        }
+    }
+}
+
 /// Memory-maps one file.
 #[allow(unsafe_code)]
 fn map_safetensors(path: &Path) -> Result<safetensors::MmapedSafetensors> {
     fs::metadata(path).map_err(Error::io(path))?;
-    // SAFETY: the map is read-only and dropped before `Weights::load` returns, every tensor being copied out of it. As
+    // SAFETY: the map is read-only and dropped when the model has been loaded, every tensor being copied out of it. As
     // with every memory map, another process that truncates the file meanwhile ends this one; weight files that this
     // program writes are replaced by renaming, never changed in place.
     unsafe { safetensors::MmapedSafetensors::new(path) }.map_err(unreadable(path))

@@ -1,10 +1,11 @@
 //! The encoder's self-attention: a sliding window plus global tokens (paper section 3.1, semantics A1 to A13).
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Band, Precision};
+use epitome_kernels::{self as kernels, Band};
 
 use crate::layers::{Linear, Projection, Site, at};
-use crate::{Config, Documents, Dropouts, Result, Weights};
+use crate::weights::Source;
+use crate::{Config, Documents, Dropouts, Result};
 
 /// Local projections for the band and the global columns, global projections for the rows of global tokens, and the output
 /// projection that both share.
@@ -22,26 +23,21 @@ pub(crate) struct LongformerSelfAttention {
 }
 
 impl LongformerSelfAttention {
-    pub(crate) fn load(weights: &Weights, prefix: &str, config: &Config, layer: usize) -> Result<Self> {
+    pub(crate) fn load(source: Source<'_>, prefix: &str, config: &Config, layer: usize) -> Result<Self> {
         let d = config.d_model;
         let name = |name: &str| format!("{prefix}.longformer_self_attn.{name}");
-        let projection = |projection: &str| Linear::load(weights, &name(projection), d, d);
+        let projection = |projection: &str| Linear::load(source, &name(projection), d, d);
         Ok(Self {
             query: projection("query")?,
             key: projection("key")?,
             value: projection("value")?,
             query_global: projection("query_global")?,
-            key_global: Projection::load(weights, &name("key_global"), d, d)?,
-            value_global: Projection::load(weights, &name("value_global"), d, d)?,
-            output: Linear::load(weights, &format!("{prefix}.output"), d, d)?,
+            key_global: Projection::load(source, &name("key_global"), d, d)?,
+            value_global: Projection::load(source, &name("value_global"), d, d)?,
+            output: Linear::load(source, &format!("{prefix}.output"), d, d)?,
             heads: config.encoder_attention_heads,
             radius: config.radius(layer),
         })
-    }
-
-    pub(crate) fn pack(&mut self, precision: Precision) -> Result<()> {
-        let Self { query, key, value, query_global, output, .. } = self;
-        [query, key, value, query_global, output].into_iter().try_for_each(|linear| linear.pack(precision))
     }
 
     /// `[T, d]` to `[T, d]`.

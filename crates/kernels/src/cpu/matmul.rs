@@ -190,22 +190,15 @@ impl<W: Word, F: Finish> Task<'_, W, F> {
             for first in (0..self.left.columns.max(1)).step_by(DEPTH) {
                 let depth = first..self.left.columns.min(first + DEPTH);
                 let start = if first == 0 { self.start } else { Start::Target };
-                let block = Block {
-                    machine: W::machine(),
-                    right: self.right,
-                    depth,
-                    target,
-                    target_stride: stride,
-                    start,
-                };
+                let block =
+                    Block { machine: W::machine(), right: self.right, depth, target, target_stride: stride, start };
                 // SAFETY: by this function's contract.
                 unsafe { self.block(&block, columns.clone()) };
             }
             for row in self.rows.clone() {
                 // SAFETY: by this function's contract; the row's columns were written above.
-                let sums = unsafe {
-                    std::slice::from_raw_parts_mut(target.add(row * stride + columns.start), columns.len())
-                };
+                let sums =
+                    unsafe { std::slice::from_raw_parts_mut(target.add(row * stride + columns.start), columns.len()) };
                 (self.finish)(row, columns.start, sums);
             }
         }
@@ -296,7 +289,10 @@ mod tests {
                 let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
                 pool.install(|| {
                     assert!(matmul(left, right, Some(&bias)) == expected, "{m} {n} {k}, {threads} threads");
-                    assert!(multiply_new(left, &panels, Start::Row(&bias), keep) == expected, "{m} {n} {k}, {threads} threads");
+                    assert!(
+                        multiply_new(left, &panels, Start::Row(&bias), keep) == expected,
+                        "{m} {n} {k}, {threads} threads"
+                    );
                     let mut sum: Vec<f32> = (0..m * n).map(|at| bias[at % n]).collect();
                     matmul_add(&mut sum, left, right);
                     assert!(sum == expected, "{m} {n} {k}, {threads} threads");

@@ -94,7 +94,9 @@ impl PackedWeight {
             }
         };
         match &self.weight {
-            Weight::F32(panels) => output.product(x, panels, start, |_: usize, _: usize, sums: &mut [f32]| activate(sums)),
+            Weight::F32(panels) => {
+                output.product(x, panels, start, |_: usize, _: usize, sums: &mut [f32]| activate(sums))
+            }
             Weight::Bf16(panels) => {
                 let x = round_rows(&mut rows.bf16, x);
                 output.product(x, panels, start, |_: usize, _: usize, sums: &mut [f32]| activate(sums))
@@ -116,15 +118,26 @@ impl PackedWeight {
 /// Where a product goes.
 trait Output {
     type Product;
-    fn product<W: Word>(self, x: View<'_, W::Left>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish)
-    -> Self::Product;
+    fn product<W: Word>(
+        self,
+        x: View<'_, W::Left>,
+        weight: &Panels<W>,
+        start: Start<'_>,
+        finish: impl Finish,
+    ) -> Self::Product;
 }
 
 struct New;
 
 impl Output for New {
     type Product = Vec<f32>;
-    fn product<W: Word>(self, x: View<'_, W::Left>, weight: &Panels<W>, start: Start<'_>, finish: impl Finish) -> Vec<f32> {
+    fn product<W: Word>(
+        self,
+        x: View<'_, W::Left>,
+        weight: &Panels<W>,
+        start: Start<'_>,
+        finish: impl Finish,
+    ) -> Vec<f32> {
         multiply_new(x, weight, start, finish)
     }
 }

@@ -108,8 +108,7 @@ impl<W: Word> Block<'_, W> {
         let wide = self.machine.panels() * PANEL;
         for first in columns.clone().step_by(wide) {
             let count = wide.min(columns.end - first);
-            let second: &[[W; PANEL]] =
-                if count > PANEL { self.right.panel(first + PANEL, &self.depth) } else { &[] };
+            let second: &[[W; PANEL]] = if count > PANEL { self.right.panel(first + PANEL, &self.depth) } else { &[] };
             let tile = Tile {
                 left: left.values,
                 row_stride: left.row_stride,
@@ -146,11 +145,18 @@ mod tests {
             let mut panels = Panels::default();
             panels.pack(View::rows(&b, k, n, n), 2.0);
             let part = Part { depth: 0..k, columns: 0..n };
-            for (machine, accumulate) in f32::machines().into_iter().flat_map(|machine| [(machine, true), (machine, false)])
+            for (machine, accumulate) in
+                f32::machines().into_iter().flat_map(|machine| [(machine, true), (machine, false)])
             {
                 let mut target = start.clone();
                 let left = View::rows(&a, k, m, m).transposed();
-                multiply_on(machine, left, &panels, &part, Target { values: &mut target, row_stride: n + 2, accumulate });
+                multiply_on(
+                    machine,
+                    left,
+                    &panels,
+                    &part,
+                    Target { values: &mut target, row_stride: n + 2, accumulate },
+                );
                 for i in 0..m {
                     for j in 0..n + 2 {
                         let product: f32 = (0..k).filter(|_| j < n).map(|d| 2.0 * a[d * m + i] * b[d * n + j]).sum();
@@ -175,7 +181,13 @@ mod tests {
         let product = |machine, rows: Range<usize>| {
             let mut target = vec![0.0; rows.len() * n];
             let left = View::rows(&a[rows.start * k..], rows.len(), k, k);
-            multiply_on(machine, left, &panels, &part, Target { values: &mut target, row_stride: n, accumulate: false });
+            multiply_on(
+                machine,
+                left,
+                &panels,
+                &part,
+                Target { values: &mut target, row_stride: n, accumulate: false },
+            );
             target
         };
         let fused = |machine: &Machine| *machine != Machine::Portable || cfg!(target_arch = "aarch64");

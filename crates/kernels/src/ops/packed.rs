@@ -1,9 +1,9 @@
 //! [`PackedLinear`].
 
 use super::{as_rows, tensor, with_values};
+use crate::Precision;
 use crate::cpu::packed::{Activation, PackedWeight, Rows};
 use crate::cpu::view::View;
-use crate::Precision;
 use candle_core::{Result, Tensor, bail};
 use std::cell::Cell;
 

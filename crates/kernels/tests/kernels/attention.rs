@@ -1,7 +1,9 @@
 //! `attention` against the whole matrix of scores in f64.
 
 use crate::numbers::{Numbers, close, differences, dot, gradients, tensor, variable};
-use epitome_kernels::{Attention, Band, Dropout, DropoutKey, Precision, Segments, Visibility, attention, banded_attention};
+use epitome_kernels::{
+    Attention, Band, Dropout, DropoutKey, Precision, Segments, Visibility, attention, banded_attention,
+};
 
 /// Attention of one document and head written out.
 struct Reference<'a> {
@@ -103,7 +105,14 @@ fn check(heads: usize, size: usize, spec: &Attention) {
 fn band(lengths: &[usize], radius: usize, global: Vec<Vec<usize>>) -> Attention {
     let segments = Segments::from_lengths(lengths);
     let visibility = Visibility::Band { radius, global };
-    Attention { queries: segments.clone(), keys: segments, visibility, scale: 0.7, dropout: None, precision: Precision::F32 }
+    Attention {
+        queries: segments.clone(),
+        keys: segments,
+        visibility,
+        scale: 0.7,
+        dropout: None,
+        precision: Precision::F32,
+    }
 }
 
 fn plain(queries: &[usize], keys: &[usize], visibility: Visibility) -> Attention {
@@ -240,8 +249,14 @@ fn banded_attention_is_attention_in_a_band() {
     let [q, k, v] = [(); 3].map(|()| tensor(&numbers.vector(50 * 4), &[50, 1, 4]));
     let spec = band(&[50], 4, vec![vec![2]]);
     let wanted = attention(&q, &k, &v, spec.clone()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let band =
-        Band { segments: spec.queries, radius: 4, global: vec![vec![2]], scale: spec.scale, dropout: spec.dropout, precision: spec.precision };
+    let band = Band {
+        segments: spec.queries,
+        radius: 4,
+        global: vec![vec![2]],
+        scale: spec.scale,
+        dropout: spec.dropout,
+        precision: spec.precision,
+    };
     let found = banded_attention(&q, &k, &v, band).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     assert_eq!(found, wanted);
 }

@@ -17,7 +17,6 @@ mod operand;
 
 pub(crate) use backward::{Incoming, backward};
 
-
 use super::panels::PANEL;
 use super::softmax::{KeyIndices, TileMask};
 use super::tile::Bf16x2;
