@@ -48,7 +48,8 @@ impl Optimizer {
         for (name, parameter) in parameters.iter() {
             let Some(gradient) = gradients.get(name) else { continue };
             if !self.moments.contains_key(name) {
-                let zeros = Tensor::stack(&[parameter.zeros_like()?, parameter.zeros_like()?], 0)?;
+                let shape = [&[2], parameter.dims()].concat();
+                let zeros = Tensor::zeros(shape, parameter.dtype(), parameter.device())?;
                 self.moments.insert(name.to_owned(), zeros);
             }
             let step = self.updates.entry(name.to_owned()).or_insert(0);
