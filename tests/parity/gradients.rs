@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use epitome_kernels::DropoutKey;
 use epitome_model::{Config, Dropouts, Parameters};
-use epitome_train::{Batch, Gradients, Pass, Twins, accumulate_gradients};
+use epitome_train::{Batch, Gradients, Pass, Trainable, accumulate_gradients};
 use serde::Deserialize;
 
 use crate::fixture::{Case, Pair, cases, flat, tensors};
@@ -23,10 +23,10 @@ fn pass(smoothing: f64, tokens: usize) -> Pass {
     Pass { dropouts: None, label_smoothing: smoothing, scale: 1.0 / tokens as f64, gradient_checkpointing: true }
 }
 
-fn twins(case: &Case<Expected>) -> (Config, Twins) {
+fn trainable(case: &Case<Expected>) -> (Config, Trainable) {
     let config = case.config();
-    let parameters = Parameters::new(&case.weights()).unwrap();
-    (config.clone(), Twins::new(&config, parameters).unwrap())
+    let parameters = Parameters::new(case.weights());
+    (config.clone(), Trainable::new(&config, parameters).unwrap())
 }
 
 fn batch(case: &Case<Expected>, config: &Config) -> Batch {
@@ -42,16 +42,16 @@ fn largest(values: &[f32]) -> f32 {
 fn every_parameter_has_the_reference_s_gradient() {
     let stored = tensors("gradients");
     for case in cases::<Expected>("gradients") {
-        let (config, twins) = twins(&case);
+        let (config, trainable) = trainable(&case);
         let batch = batch(&case, &config);
         for (smoothing, expected_loss) in &case.rest.losses {
             let mut gradients = Gradients::default();
             let pass = pass(smoothing.parse().unwrap(), batch.target_tokens());
-            let loss = accumulate_gradients(&twins, &batch, pass, &mut gradients).unwrap();
+            let loss = accumulate_gradients(&trainable, &batch, pass, &mut gradients).unwrap();
             let mean = loss.loss / batch.target_tokens() as f64;
             assert!((mean - expected_loss).abs() < 1e-4, "{}: loss {mean}, expected {expected_loss}", case.name);
             let biggest = gradients.iter().map(|(_, gradient)| largest(&flat(gradient))).fold(0.0, f32::max);
-            for (name, _) in twins.parameters().iter() {
+            for (name, _) in trainable.parameters().iter() {
                 let what = format!("{} {smoothing} {name}", case.name);
                 let found = gradients.get(name).map(flat);
                 if case.rest.without_gradient.iter().any(|without| without == name) {
@@ -77,14 +77,14 @@ fn every_parameter_has_the_reference_s_gradient() {
 #[test]
 fn recomputation_gives_identical_gradients() {
     for case in cases::<Expected>("gradients") {
-        let (config, twins) = twins(&case);
+        let (config, trainable) = trainable(&case);
         let batch = batch(&case, &config);
         let dropped = Config { dropout: 0.3, attention_dropout: 0.2, activation_dropout: 0.1, ..config };
         let run = |gradient_checkpointing| {
             let mut gradients = Gradients::default();
             let dropouts = Some(Dropouts::new(&dropped, DropoutKey::new(5)));
             let pass = Pass { dropouts, gradient_checkpointing, ..pass(0.1, batch.target_tokens()) };
-            let loss = accumulate_gradients(&twins, &batch, pass, &mut gradients).unwrap().loss;
+            let loss = accumulate_gradients(&trainable, &batch, pass, &mut gradients).unwrap().loss;
             let all: Vec<_> = gradients.iter().map(|(name, gradient)| (name.to_owned(), flat(gradient))).collect();
             (loss, all)
         };

@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use epitome_data::{Example, Source};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_model::{Documents, Parameters, Weights};
-use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Twins, accumulate_gradients};
+use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
 use serde::Serialize;
 
 use crate::device::DeviceOptions;
@@ -139,7 +139,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
         return usage("bench train needs --model");
     };
     let config = epitome_model::Config::load(directory)?;
-    let twins = Twins::new(&config, Parameters::new(&Weights::load(directory, &config)?)?)?;
+    let trainable = Trainable::new(&config, Parameters::new(Weights::load(directory, &config)?))?;
     let example = Example {
         id: "benchmark".into(),
         location: epitome_data::Location { file: "benchmark".into(), line: 1 },
@@ -159,9 +159,9 @@ fn train(arguments: &Arguments) -> Result<f64> {
     let optim = OptimConfig { max_grad_norm: 0.0, weight_decay: 0.01, ..OptimConfig::default() };
     best(arguments.repeat, || {
         let mut gradients = Gradients::default();
-        accumulate_gradients(&twins, &batch, pass, &mut gradients)?;
+        accumulate_gradients(&trainable, &batch, pass, &mut gradients)?;
         let norm = gradients.norm()?;
-        optimizer.step(twins.parameters(), &gradients, norm, &optim, LEARNING_RATE)?;
+        optimizer.step(trainable.parameters(), &gradients, norm, &optim, LEARNING_RATE)?;
         Ok(())
     })
 }

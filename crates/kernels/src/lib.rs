@@ -19,6 +19,8 @@
 //! | [`set_rows`], [`gather_rows`], [`pull_back`] | yes |
 //! | [`embed`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
 //! | [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`], [`adamw_step`] | no |
+//! | [`linear_backward`], [`linear_input_gradient`], [`add_linear_input_gradient`], [`layer_norm_backward`] | no |
+//! | [`gelu_backward`], [`attention_forward`], [`attention_backward`], [`dropout_part`] | no |
 //! | [`AttentionMemory`], [`cached_attention`], [`PackedLinear`] | no |
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
@@ -34,8 +36,12 @@ mod visibility;
 
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{attention, banded_attention};
+pub use ops::backward::{
+    AffineSums, Attended, add_linear_input_gradient, attention_backward, attention_forward, gelu_backward,
+    layer_norm_backward, linear_backward, linear_input_gradient,
+};
 pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
-pub use ops::elementwise::{add_assign, dropout, gelu, pull_back, scale_assign, sum_of_squares};
+pub use ops::elementwise::{add_assign, dropout, dropout_part, gelu, pull_back, scale_assign, sum_of_squares};
 pub use ops::global_attention::global_attention;
 pub use ops::head_linear::head_linear;
 pub use ops::layer_norm::{add_layer_norm, layer_norm};

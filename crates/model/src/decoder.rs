@@ -1,11 +1,13 @@
 //! The decoder: a standard transformer decoder with cross-attention to the encoded document.
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Attention, AttentionMemory, Dropout, Segments, Visibility};
+use epitome_kernels::{self as kernels, Segments, Visibility};
 
-use crate::layers::{Embedding, FeedForward, LayerNorm, Linear, Site, at};
+use crate::attention::{AttentionKept, MultiHeadAttention, Scope};
+use crate::feed_forward::{FeedForward, FeedForwardKept};
+use crate::layers::{Embedding, LayerNorm, Site, at};
 use crate::weights::Source;
-use crate::{Config, CrossMemory, DecoderCache, Dropouts, Result};
+use crate::{Config, CrossMemory, DecoderCache, Dropouts, Error, GradientSums, Keep, Result};
 
 /// Distinguishes the decoder's dropout masks from the encoder's.
 const STACK: usize = 1;
@@ -28,15 +30,30 @@ pub struct DecoderLayer {
     feed_forward: FeedForward,
 }
 
-/// BART's attention with names as in its checkpoints.
-#[derive(Clone, Debug)]
-struct MultiHeadAttention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
-    out_proj: Linear,
-    heads: usize,
-    scale: f32,
+/// What a forward pass keeps of a layer for its backward pass: its input and, as asked, more.
+#[derive(Debug)]
+pub struct DecoderLayerKept {
+    hidden: Tensor,
+    self_attn: AttentionKept,
+    /// The output of the self-attention sublayer after dropout.
+    self_attended: Option<Tensor>,
+    encoder_attn: AttentionKept,
+    /// That of the cross-attention sublayer.
+    cross_attended: Option<Tensor>,
+    feed_forward: FeedForwardKept,
+}
+
+/// What a decoder layer is run on besides its input: the documents of its rows, and the encoded documents `[S, d]`.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderInputs<'a> {
+    /// Which document each row belongs to.
+    pub targets: &'a Segments,
+    /// The encoded documents, `[S, d]`.
+    pub encoded: &'a Tensor,
+    /// Which of its rows belong to which document.
+    pub sources: &'a Segments,
+    /// Those of the whole forward pass.
+    pub dropouts: Option<Dropouts>,
 }
 
 impl Decoder {
@@ -53,6 +70,11 @@ impl Decoder {
     /// The layers, first to last.
     pub fn layers(&self) -> &[DecoderLayer] {
         &self.layers
+    }
+
+    /// The position table, `[P, d]`.
+    pub fn position_table(&self) -> &Tensor {
+        &self.embedding.positions
     }
 
     /// Rows of the position table that packed decoder inputs read, `[T]`.
@@ -79,6 +101,20 @@ impl Decoder {
         self.embedding.normalise(sum, dropouts.map(|all| all.part(STACK).part(0)))
     }
 
+    /// The gradient of [`Decoder::embedding_sum`], given that of [`Decoder::normalise_embedding`]'s result.
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn embedding_backward(
+        &self,
+        sum: &Tensor,
+        gradient: &Tensor,
+        dropouts: Option<Dropouts>,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        self.embedding.backward(sum, gradient, dropouts.map(|all| all.part(STACK).part(0)), sums)
+    }
+
     /// Hidden states of packed decoder inputs `[T]` (`targets` says which document each belongs to) given the encoded
     /// documents `[S, d]` packed by `sources`: teacher forcing. `[T, d]`.
     ///
@@ -86,8 +122,9 @@ impl Decoder {
     /// When a token id lies outside the vocabulary, or an operation fails.
     pub fn forward(&self, ids: &[u32], targets: &Segments, encoded: &Tensor, sources: &Segments) -> Result<Tensor> {
         let mut hidden = self.normalise_embedding(&self.embedding_sum(ids, targets)?, None)?;
+        let inputs = DecoderInputs { targets, encoded, sources, dropouts: None };
         for layer in &self.layers {
-            hidden = layer.forward(&hidden, targets, encoded, sources, None)?;
+            hidden = layer.forward(&hidden, inputs, Keep::Input)?.0;
         }
         Ok(hidden)
     }
@@ -139,105 +176,91 @@ impl DecoderLayer {
         })
     }
 
-    /// Teacher forcing: hidden `[T, d]` and encoded documents `[S, d]` to `[T, d]`. `dropouts` are those of the whole
-    /// forward pass.
+    /// Teacher forcing: `[T, d]` to `[T, d]`, and what the backward pass is given.
     ///
     /// # Errors
     /// When an operation fails.
     pub fn forward(
         &self,
         hidden: &Tensor,
-        targets: &Segments,
-        encoded: &Tensor,
-        sources: &Segments,
-        dropouts: Option<Dropouts>,
+        inputs: DecoderInputs<'_>,
+        keep: Keep,
+    ) -> Result<(Tensor, DecoderLayerKept)> {
+        let dropouts = self.dropouts(inputs);
+        let (attended, self_attn) = self.self_attn.forward(hidden, hidden, self_scope(inputs, dropouts), keep)?;
+        let self_attended = kernels::dropout(&attended, at(dropouts, Site::SelfAttentionOutput))?;
+        let query = self.self_attn_layer_norm.add(&self_attended, hidden)?;
+        let (attended, encoder_attn) =
+            self.encoder_attn.forward(&query, inputs.encoded, cross_scope(inputs, dropouts), keep)?;
+        let cross_attended = kernels::dropout(&attended, at(dropouts, Site::CrossAttentionOutput))?;
+        let middle = self.encoder_attn_layer_norm.add(&cross_attended, &query)?;
+        let (output, feed_forward) = self.feed_forward.forward(&middle, dropouts, keep)?;
+        let kept = |attended: Tensor| (keep >= Keep::Outputs).then_some(attended);
+        let (self_attended, cross_attended) = (kept(self_attended), kept(cross_attended));
+        let hidden = hidden.clone();
+        Ok((output, DecoderLayerKept { hidden, self_attn, self_attended, encoder_attn, cross_attended, feed_forward }))
+    }
+
+    /// The gradient of the input `[T, d]`, given that of the output; adds that of the encoded documents to
+    /// `encoded_gradient`, and those of the parameters.
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn backward(
+        &self,
+        kept: DecoderLayerKept,
+        gradient: &Tensor,
+        inputs: DecoderInputs<'_>,
+        encoded_gradient: &Tensor,
+        sums: &mut dyn GradientSums,
     ) -> Result<Tensor> {
-        let dropouts = dropouts.map(|all| all.part(STACK).part(self.index + 1));
-        let causal = Visibility::Causal { past: 0 };
-        let attended = self.self_attn.attend(
-            hidden,
-            &self.self_attn.keys_and_values(hidden)?,
-            (targets, targets, causal),
-            at(dropouts, Site::SelfAttention),
-        )?;
-        let hidden = self.self_attn_layer_norm.add(&attended, hidden, at(dropouts, Site::SelfAttentionOutput))?;
-        let memory = self.encoder_attn.keys_and_values(encoded)?;
-        let attended = self.encoder_attn.attend(
-            &hidden,
-            &memory,
-            (targets, sources, Visibility::Full),
-            at(dropouts, Site::CrossAttention),
-        )?;
-        self.end(&attended, &hidden, dropouts)
+        let dropouts = self.dropouts(inputs);
+        let kept = match kept {
+            DecoderLayerKept { hidden, self_attended: None, .. } => self.forward(&hidden, inputs, Keep::Everything)?.1,
+            kept => kept,
+        };
+        let DecoderLayerKept { hidden, self_attn, self_attended, encoder_attn, cross_attended, feed_forward } = kept;
+        let (Some(self_attended), Some(cross_attended)) = (self_attended, cross_attended) else {
+            return Err(Error::Input("a decoder layer kept one attention's output without the other's".into()));
+        };
+        let query = self.self_attn_layer_norm.add(&self_attended, &hidden)?;
+        let middle = self.encoder_attn_layer_norm.add(&cross_attended, &query)?;
+        let gradient = self.feed_forward.backward(&middle, feed_forward, gradient, dropouts, sums)?;
+        drop(middle);
+
+        let sum = self.encoder_attn_layer_norm.backward(&cross_attended, Some(&query), &gradient, sums)?;
+        let gradient = kernels::dropout(&sum, at(dropouts, Site::CrossAttentionOutput))?;
+        let scope = cross_scope(inputs, dropouts);
+        let targets = (&sum, encoded_gradient);
+        self.encoder_attn.backward((&query, inputs.encoded), encoder_attn, &gradient, scope, targets, sums)?;
+
+        let sum = self.self_attn_layer_norm.backward(&self_attended, Some(&hidden), &sum, sums)?;
+        let gradient = kernels::dropout(&sum, at(dropouts, Site::SelfAttentionOutput))?;
+        let scope = self_scope(inputs, dropouts);
+        self.self_attn.backward((&hidden, &hidden), self_attn, &gradient, scope, (&sum, &sum), sums)?;
+        Ok(sum)
     }
 
     fn step(&self, hidden: &Tensor, rows: &Segments, memory: &CrossMemory, cache: &mut DecoderCache) -> Result<Tensor> {
-        let attention = &self.self_attn;
-        let query = attention.q_proj.heads(hidden, attention.heads)?;
-        let (keys, values) = attention.keys_and_values(hidden)?;
-        let context = cache.attend(self.index, &query, &keys, &values, attention.scale)?;
-        let attended = attention.out_proj.forward(&context.reshape(hidden.shape())?)?;
-        let hidden = self.self_attn_layer_norm.add(&attended, hidden, None)?;
-        let attended = self.encoder_attn.attend_memory(&hidden, memory.layer(self.index), rows)?;
-        self.end(&attended, &hidden, None)
+        let attended = self.self_attn.attend_past(hidden, self.index, cache)?;
+        let query = self.self_attn_layer_norm.add(&attended, hidden)?;
+        let attended = self.encoder_attn.attend_memory(&query, memory.layer(self.index), rows)?;
+        let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
+        Ok(self.feed_forward.forward(&middle, None, Keep::Input)?.0)
     }
 
-    /// What follows the cross-attention: `attended` is its output, `hidden` its input.
-    fn end(&self, attended: &Tensor, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {
-        let hidden = self.encoder_attn_layer_norm.add(attended, hidden, at(dropouts, Site::CrossAttentionOutput))?;
-        self.feed_forward.forward(&hidden, dropouts)
+    fn dropouts(&self, inputs: DecoderInputs<'_>) -> Option<Dropouts> {
+        inputs.dropouts.map(|all| all.part(STACK).part(self.index + 1))
     }
 }
 
-impl MultiHeadAttention {
-    fn load(source: Source<'_>, prefix: &str, config: &Config) -> Result<Self> {
-        let d = config.d_model;
-        let projection = |name: &str| Linear::load(source, &format!("{prefix}.{name}"), d, d);
-        let heads = config.decoder_attention_heads;
-        Ok(Self {
-            q_proj: projection("q_proj")?,
-            k_proj: projection("k_proj")?,
-            v_proj: projection("v_proj")?,
-            out_proj: projection("out_proj")?,
-            heads,
-            scale: ((d / heads) as f32).powf(-0.5),
-        })
-    }
+fn self_scope<'a>(inputs: DecoderInputs<'a>, dropouts: Option<Dropouts>) -> Scope<'a> {
+    let targets = inputs.targets;
+    let dropout = at(dropouts, Site::SelfAttention);
+    Scope { queries: targets, keys: targets, visibility: &Visibility::Causal { past: 0 }, dropout }
+}
 
-    /// `[S, d]` to keys and values `[S, H, D]`.
-    fn keys_and_values(&self, x: &Tensor) -> Result<(Tensor, Tensor)> {
-        Ok((self.k_proj.heads(x, self.heads)?, self.v_proj.heads(x, self.heads)?))
-    }
-
-    /// Keys and values of encoded documents `[S, d]`, kept for decoding.
-    fn memory(&self, encoded: &Tensor, sources: &Segments) -> Result<AttentionMemory> {
-        let (keys, values) = self.keys_and_values(encoded)?;
-        Ok(AttentionMemory::new(&keys, &values, sources, self.k_proj.precision())?)
-    }
-
-    /// Output of the attention of `hidden` `[R, d]` to what its documents keep, `[R, d]`.
-    fn attend_memory(&self, hidden: &Tensor, memory: &AttentionMemory, rows: &Segments) -> Result<Tensor> {
-        let context = memory.attend(&self.q_proj.heads(hidden, self.heads)?, rows, self.scale)?;
-        self.out_proj.forward(&context.reshape(hidden.shape())?)
-    }
-
-    /// Output of the attention of `hidden` `[T, d]` to `keys` and `values` `[S, H, D]`, `[T, d]`.
-    fn attend(
-        &self,
-        hidden: &Tensor,
-        (keys, values): &(Tensor, Tensor),
-        (queries, sources, visibility): (&Segments, &Segments, Visibility),
-        dropout: Option<Dropout>,
-    ) -> Result<Tensor> {
-        let spec = Attention {
-            queries: queries.clone(),
-            keys: sources.clone(),
-            visibility,
-            scale: self.scale,
-            dropout,
-            precision: self.q_proj.precision(),
-        };
-        let context = kernels::attention(&self.q_proj.heads(hidden, self.heads)?, keys, values, spec)?;
-        self.out_proj.forward(&context.reshape(hidden.shape())?)
-    }
+fn cross_scope<'a>(inputs: DecoderInputs<'a>, dropouts: Option<Dropouts>) -> Scope<'a> {
+    let dropout = at(dropouts, Site::CrossAttention);
+    Scope { queries: inputs.targets, keys: inputs.sources, visibility: &Visibility::Full, dropout }
 }

@@ -1,11 +1,13 @@
 //! The encoder: embeddings and post-LN layers of windowed self-attention and feed-forward.
 
 use candle_core::Tensor;
+use epitome_kernels as kernels;
 
-use crate::layers::{Embedding, FeedForward, LayerNorm, Site, at};
-use crate::longformer_attention::LongformerSelfAttention;
+use crate::feed_forward::{FeedForward, FeedForwardKept};
+use crate::layers::{Embedding, LayerNorm, Site, at};
+use crate::longformer_attention::{LongformerSelfAttention, SelfAttentionKept};
 use crate::weights::Source;
-use crate::{Config, Documents, Dropouts, Result};
+use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
 
 /// Distinguishes the encoder's dropout masks from the decoder's.
 const STACK: usize = 0;
@@ -26,6 +28,16 @@ pub struct EncoderLayer {
     feed_forward: FeedForward,
 }
 
+/// What a forward pass keeps of a layer for its backward pass: its input and, as asked, more.
+#[derive(Debug)]
+pub struct EncoderLayerKept {
+    hidden: Tensor,
+    attention: SelfAttentionKept,
+    /// The output of the attention sublayer after dropout.
+    attended: Option<Tensor>,
+    feed_forward: FeedForwardKept,
+}
+
 impl Encoder {
     pub(crate) fn load(config: &Config, source: Source<'_>, shared: &Tensor) -> Result<Self> {
         let rows = config.max_encoder_position_embeddings;
@@ -40,6 +52,11 @@ impl Encoder {
     /// The layers, first to last.
     pub fn layers(&self) -> &[EncoderLayer] {
         &self.layers
+    }
+
+    /// The position table, `[P, d]`.
+    pub fn position_table(&self) -> &Tensor {
+        &self.embedding.positions
     }
 
     /// Rows of the position table that the documents' tokens read, `[T]`.
@@ -66,14 +83,28 @@ impl Encoder {
         self.embedding.normalise(sum, dropouts.map(|all| all.part(STACK).part(0)))
     }
 
+    /// The gradient of [`Encoder::embedding_sum`], given that of [`Encoder::normalise_embedding`]'s result.
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn embedding_backward(
+        &self,
+        sum: &Tensor,
+        gradient: &Tensor,
+        dropouts: Option<Dropouts>,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        self.embedding.backward(sum, gradient, dropouts.map(|all| all.part(STACK).part(0)), sums)
+    }
+
     /// Hidden states of all documents, `[T, d]`.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or an operation fails.
-    pub fn forward(&self, documents: &Documents, dropouts: Option<Dropouts>) -> Result<Tensor> {
-        let mut hidden = self.normalise_embedding(&self.embedding_sum(documents)?, dropouts)?;
+    pub fn forward(&self, documents: &Documents) -> Result<Tensor> {
+        let mut hidden = self.normalise_embedding(&self.embedding_sum(documents)?, None)?;
         for layer in &self.layers {
-            hidden = layer.forward(&hidden, documents, dropouts)?;
+            hidden = layer.forward(&hidden, documents, None, Keep::Input)?.0;
         }
         Ok(hidden)
     }
@@ -91,14 +122,59 @@ impl EncoderLayer {
         })
     }
 
-    /// `[T, d]` to `[T, d]`. `dropouts` are those of the whole forward pass.
+    /// `[T, d]` to `[T, d]`, and what the backward pass is given. `dropouts` are those of the whole forward pass.
     ///
     /// # Errors
     /// When an operation fails.
-    pub fn forward(&self, hidden: &Tensor, documents: &Documents, dropouts: Option<Dropouts>) -> Result<Tensor> {
-        let dropouts = dropouts.map(|all| all.part(STACK).part(self.index + 1));
-        let attended = self.self_attn.forward(hidden, documents, dropouts)?;
-        let hidden = self.self_attn_layer_norm.add(&attended, hidden, at(dropouts, Site::SelfAttentionOutput))?;
-        self.feed_forward.forward(&hidden, dropouts)
+    pub fn forward(
+        &self,
+        hidden: &Tensor,
+        documents: &Documents,
+        dropouts: Option<Dropouts>,
+        keep: Keep,
+    ) -> Result<(Tensor, EncoderLayerKept)> {
+        let dropouts = self.dropouts(dropouts);
+        let (attended, attention) = self.self_attn.forward(hidden, documents, dropouts, keep)?;
+        let attended = kernels::dropout(&attended, at(dropouts, Site::SelfAttentionOutput))?;
+        let middle = self.self_attn_layer_norm.add(&attended, hidden)?;
+        let (output, feed_forward) = self.feed_forward.forward(&middle, dropouts, keep)?;
+        let attended = (keep >= Keep::Outputs).then_some(attended);
+        Ok((output, EncoderLayerKept { hidden: hidden.clone(), attention, attended, feed_forward }))
+    }
+
+    /// The gradient of the input `[T, d]`, given that of the output; adds those of the parameters.
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn backward(
+        &self,
+        kept: EncoderLayerKept,
+        gradient: &Tensor,
+        documents: &Documents,
+        dropouts: Option<Dropouts>,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        let dropouts = self.dropouts(dropouts);
+        let EncoderLayerKept { hidden, mut attention, attended, feed_forward } = kept;
+        let attended = match attended {
+            Some(attended) => attended,
+            None => {
+                let (attended, again) = self.self_attn.forward(&hidden, documents, dropouts, Keep::Everything)?;
+                attention = again;
+                kernels::dropout(&attended, at(dropouts, Site::SelfAttentionOutput))?
+            }
+        };
+        let middle = self.self_attn_layer_norm.add(&attended, &hidden)?;
+        let gradient = self.feed_forward.backward(&middle, feed_forward, gradient, dropouts, sums)?;
+        drop(middle);
+        let hidden_gradient = self.self_attn_layer_norm.backward(&attended, Some(&hidden), &gradient, sums)?;
+        drop((attended, gradient));
+        let gradient = kernels::dropout(&hidden_gradient, at(dropouts, Site::SelfAttentionOutput))?;
+        self.self_attn.backward(&hidden, attention, &gradient, (documents, dropouts), &hidden_gradient, sums)?;
+        Ok(hidden_gradient)
+    }
+
+    fn dropouts(&self, all: Option<Dropouts>) -> Option<Dropouts> {
+        all.map(|all| all.part(STACK).part(self.index + 1))
     }
 }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Dropout, DropoutKey, PackedLinear, Precision};
+use epitome_kernels::{self as kernels, AffineSums, Dropout, DropoutKey, PackedLinear, Precision};
 
+use crate::gradients::affine_sums;
 use crate::weights::Source;
-use crate::{Config, Result};
+use crate::{Config, Error, GradientSums, Result};
 
 /// Epsilon of every layer norm (semantics B1).
 const LAYER_NORM_EPSILON: f64 = 1e-5;
@@ -63,6 +64,8 @@ pub(crate) fn at(dropouts: Option<Dropouts>, site: Site) -> Option<Dropout> {
 /// Weight `[output, input]` and bias `[output]` of a linear layer.
 #[derive(Clone, Debug)]
 pub(crate) struct Projection {
+    /// Its parameters' common prefix.
+    pub(crate) name: String,
     pub(crate) weight: Tensor,
     pub(crate) bias: Tensor,
 }
@@ -72,7 +75,13 @@ impl Projection {
         Ok(Self {
             weight: source.get(&format!("{prefix}.weight"), &[output, input])?,
             bias: source.get(&format!("{prefix}.bias"), &[output])?,
+            name: prefix.to_owned(),
         })
+    }
+
+    /// The running sums of the parameters' gradients.
+    fn sums(&self, sums: &mut dyn GradientSums) -> Result<AffineSums> {
+        affine_sums(sums, &self.name, &self.weight, &self.bias)
     }
 }
 
@@ -103,7 +112,7 @@ impl Linear {
     /// `[.., input]` to `[.., output]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            Self::Plain(Projection { weight, bias }) => kernels::linear(x, weight, Some(bias))?,
+            Self::Plain(Projection { weight, bias, .. }) => kernels::linear(x, weight, Some(bias))?,
             Self::Packed(packed) => packed.forward(x)?,
         })
     }
@@ -114,11 +123,34 @@ impl Linear {
         let (rows, width) = projected.dims2()?;
         Ok(projected.reshape((rows, heads, width / heads))?)
     }
+
+    pub(crate) fn plain(&self) -> Result<&Projection> {
+        match self {
+            Self::Plain(projection) => Ok(projection),
+            Self::Packed(_) => Err(Error::Input("a model packed for inference has no backward pass".into())),
+        }
+    }
+
+    /// Adds the parameters' gradients, given input `[T, input]` and the output's gradient `[T, output]`.
+    pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor, sums: &mut dyn GradientSums) -> Result<()> {
+        Ok(kernels::linear_backward(x, gradient, &self.plain()?.sums(sums)?)?)
+    }
+
+    /// The input's gradient, `[T, input]`.
+    pub(crate) fn input_gradient(&self, gradient: &Tensor) -> Result<Tensor> {
+        Ok(kernels::linear_input_gradient(gradient, &self.plain()?.weight)?)
+    }
+
+    /// Adds the input's gradient to `sum`.
+    pub(crate) fn add_input_gradient(&self, sum: &Tensor, gradient: &Tensor) -> Result<()> {
+        Ok(kernels::add_linear_input_gradient(sum, gradient, &self.plain()?.weight)?)
+    }
 }
 
 /// Layer normalisation over the last dimension.
 #[derive(Clone, Debug)]
 pub(crate) struct LayerNorm {
+    name: String,
     weight: Tensor,
     bias: Tensor,
 }
@@ -128,6 +160,7 @@ impl LayerNorm {
         Ok(Self {
             weight: source.get(&format!("{prefix}.weight"), &[d])?,
             bias: source.get(&format!("{prefix}.bias"), &[d])?,
+            name: prefix.to_owned(),
         })
     }
 
@@ -135,37 +168,21 @@ impl LayerNorm {
         Ok(kernels::layer_norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
-    /// `LN(residual + dropout(x))`, the end of every post-LN sublayer (semantics B1).
-    pub(crate) fn add(&self, x: &Tensor, residual: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
-        let dropped = kernels::dropout(x, dropout)?;
-        Ok(kernels::add_layer_norm(&dropped, residual, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
-    }
-}
-
-/// `LN(x + fc2(gelu(fc1(x))))`, with dropout after the activation and before the sum.
-#[derive(Clone, Debug)]
-pub(crate) struct FeedForward {
-    fc1: Linear,
-    fc2: Linear,
-    final_layer_norm: LayerNorm,
-}
-
-impl FeedForward {
-    pub(crate) fn load(source: Source<'_>, prefix: &str, d: usize, width: usize) -> Result<Self> {
-        Ok(Self {
-            fc1: Linear::load(source, &format!("{prefix}.fc1"), width, d)?,
-            fc2: Linear::load(source, &format!("{prefix}.fc2"), d, width)?,
-            final_layer_norm: LayerNorm::load(source, &format!("{prefix}.final_layer_norm"), d)?,
-        })
+    /// `LN(residual + x)`, the end of every post-LN sublayer (semantics B1).
+    pub(crate) fn add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
+        Ok(kernels::add_layer_norm(x, residual, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
-    pub(crate) fn forward(&self, hidden: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {
-        if let (Linear::Packed(fc1), Linear::Packed(fc2), None) = (&self.fc1, &self.fc2, dropouts) {
-            return self.final_layer_norm.add(&fc1.feed_forward(fc2, hidden)?, hidden, None);
-        }
-        let inner = kernels::gelu(&self.fc1.forward(hidden)?)?;
-        let inner = kernels::dropout(&inner, at(dropouts, Site::Activation))?;
-        self.final_layer_norm.add(&self.fc2.forward(&inner)?, hidden, at(dropouts, Site::FeedForwardOutput))
+    /// The gradient of x, which is the residual's too; adds those of the parameters.
+    pub(crate) fn backward(
+        &self,
+        x: &Tensor,
+        residual: Option<&Tensor>,
+        gradient: &Tensor,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
+        Ok(kernels::layer_norm_backward(x, residual, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
     }
 }
 
@@ -202,5 +219,17 @@ impl Embedding {
     pub(crate) fn normalise(&self, sum: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {
         let normalised = self.layernorm_embedding.forward(sum)?;
         Ok(kernels::dropout(&normalised, at(dropouts, Site::Embedding))?)
+    }
+
+    /// The gradient of the sum, given that of [`Embedding::normalise`]'s result; adds those of the layer norm.
+    pub(crate) fn backward(
+        &self,
+        sum: &Tensor,
+        gradient: &Tensor,
+        dropouts: Option<Dropouts>,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        let gradient = kernels::dropout(gradient, at(dropouts, Site::Embedding))?;
+        self.layernorm_embedding.backward(sum, None, &gradient, sums)
     }
 }

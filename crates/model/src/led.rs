@@ -83,7 +83,7 @@ impl Led {
     /// # Errors
     /// When a token id lies outside the vocabulary, or an operation fails.
     pub fn encode(&self, documents: &Documents) -> Result<Tensor> {
-        self.encoder.forward(documents, None)
+        self.encoder.forward(documents)
     }
 
     /// Logits `[R, V]` of hidden states `[R, d]`.

@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 mod atomic;
+mod attention;
 mod cache;
 mod config;
 mod convert;
@@ -22,6 +23,9 @@ mod decoder;
 mod documents;
 mod encoder;
 mod error;
+mod feed_forward;
+mod global_path;
+mod gradients;
 mod initialise;
 mod layers;
 mod led;
@@ -36,10 +40,11 @@ pub use atomic::{replace_file, sync_directory};
 pub use cache::{CrossMemory, DecoderCache};
 pub use config::{AttentionWindow, Config};
 pub use convert::{ConvertOptions, Converted, convert};
-pub use decoder::{Decoder, DecoderLayer};
+pub use decoder::{Decoder, DecoderInputs, DecoderLayer, DecoderLayerKept};
 pub use documents::Documents;
-pub use encoder::{Encoder, EncoderLayer};
+pub use encoder::{Encoder, EncoderLayer, EncoderLayerKept};
 pub use error::{Error, Result};
+pub use gradients::{GradientSums, Keep};
 pub use initialise::PositionEmbeddings;
 pub use layers::Dropouts;
 pub use led::Led;

@@ -1,58 +1,39 @@
-//! Trainable parameters: one storage, seen with and without a graph.
+//! Trainable parameters.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use crate::schema::FINAL_LOGITS_BIAS;
-use crate::{Result, Weights};
+use crate::{Result, SavedDtype, TensorSource, Weights};
 
-/// A model's trainable tensors by name. [`Parameters::tracked`] and [`Parameters::frozen`] share storage with them: every
-/// in-place update is seen by both.
+/// A model's tensors, of which all but the buffers are trained. They are updated in place, which every network over them
+/// sees.
 #[derive(Debug)]
-pub struct Parameters {
-    variables: BTreeMap<String, Var>,
-    buffers: BTreeMap<String, Tensor>,
-    origin: PathBuf,
-}
+pub struct Parameters(Weights);
 
 impl Parameters {
-    /// Makes every tensor but the buffers trainable.
+    /// Takes the weights over: whoever else holds one of their tensors sees it change.
+    pub fn new(weights: Weights) -> Self {
+        Self(weights)
+    }
+
+    /// Names and trainable tensors in the order of names.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.0.iter().filter(|(name, _)| *name != FINAL_LOGITS_BIAS)
+    }
+
+    /// Writes them as [`Weights::save`] does.
     ///
     /// # Errors
-    /// When a tensor cannot be copied.
-    pub fn new(weights: &Weights) -> Result<Self> {
-        let mut variables = BTreeMap::new();
-        let mut buffers = BTreeMap::new();
-        for (name, tensor) in weights.iter() {
-            if name == FINAL_LOGITS_BIAS {
-                buffers.insert(name.to_owned(), tensor.clone());
-            } else {
-                variables.insert(name.to_owned(), Var::from_tensor(tensor)?);
-            }
-        }
-        Ok(Self { variables, buffers, origin: weights.origin().to_owned() })
+    /// As [`Weights::save`].
+    pub fn save(&self, directory: &Path, dtype: SavedDtype) -> Result<()> {
+        self.0.save(directory, dtype)
     }
+}
 
-    /// Names and parameters in the order of names.
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &Var)> {
-        self.variables.iter().map(|(name, variable)| (name.as_str(), variable))
-    }
-
-    /// The parameters with a graph: operations on them can be differentiated.
-    pub fn tracked(&self) -> Weights {
-        self.view(|variable| variable.as_tensor().clone())
-    }
-
-    /// The parameters without a graph, for validation, saving and the forward half of recomputation.
-    pub fn frozen(&self) -> Weights {
-        self.view(Var::as_detached_tensor)
-    }
-
-    fn view(&self, tensor: impl Fn(&Var) -> Tensor) -> Weights {
-        let mut tensors = self.buffers.clone();
-        tensors.extend(self.variables.iter().map(|(name, variable)| (name.clone(), tensor(variable))));
-        Weights::new(tensors, &self.origin, Vec::new())
+impl TensorSource for Parameters {
+    fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        self.0.get(name, shape)
     }
 }

@@ -1,8 +1,10 @@
 //! One forward and backward pass, layer by layer.
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor};
 use epitome_kernels::{self as kernels, Loss};
-use epitome_model::{Config, Dropouts, Led, Parameters};
+use epitome_model::{
+    Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
+};
 
 use crate::{Batch, Gradients, Result};
 
@@ -10,35 +12,34 @@ const SHARED: &str = "led.shared.weight";
 const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
 const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 
-/// A model twice over the same parameters: with a graph, and without one.
+/// Bytes of layers' outputs that a pass with `gradient_checkpointing` keeps, so that short documents are not computed
+/// twice: three tensors `[T, d]` a layer, for as many layers as fit.
+const KEPT_BYTES: usize = 256 << 20;
+
+/// A model in training: its parameters, and the network over the same storage, which sees every update in place.
 #[derive(Debug)]
-pub struct Twins {
+pub struct Trainable {
     parameters: Parameters,
-    tracked: Led,
-    frozen: Led,
+    led: Led,
 }
 
-impl Twins {
-    /// Builds both.
+impl Trainable {
+    /// Builds the network.
     ///
     /// # Errors
     /// When a parameter is missing.
     pub fn new(config: &Config, parameters: Parameters) -> Result<Self> {
-        Ok(Self {
-            tracked: Led::load(config, &parameters.tracked())?,
-            frozen: Led::load(config, &parameters.frozen())?,
-            parameters,
-        })
+        Ok(Self { led: Led::load(config, &parameters)?, parameters })
     }
 
-    /// The parameters both share.
+    /// The parameters.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }
 
-    /// The model without a graph, for validation.
-    pub fn frozen(&self) -> &Led {
-        &self.frozen
+    /// The network.
+    pub fn led(&self) -> &Led {
+        &self.led
     }
 }
 
@@ -51,181 +52,156 @@ pub struct Pass {
     pub label_smoothing: f64,
     /// Factor on the sum of the losses, usually one over the target tokens of the whole step (semantics C4).
     pub scale: f64,
-    /// Keep only each layer's input and run the layer again in the backward pass.
+    /// Keep each layer's input and little more, and compute the rest again in the backward pass.
     pub gradient_checkpointing: bool,
-}
-
-/// A layer that has run: its input as a fresh variable, and its output if the graph was kept.
-struct Ran {
-    input: Var,
-    output: Option<Tensor>,
 }
 
 /// Adds the gradients of `scale * (summed loss of the batch)` to `gradients` and returns the loss.
 ///
-/// The graph never spans more than one layer: each segment starts at a fresh variable holding its input, and the incoming
-/// gradient is pulled back through it. With checkpointing the forward pass runs on the detached model and the segment's
-/// graph is made in the backward pass; dropout masks are functions of their place, so both draw the same.
+/// There is no graph: each layer has a backward pass of its own, which gets what the forward pass kept and computes the
+/// rest again. Dropout masks are functions of their place, so both times draw the same.
 ///
 /// # Errors
 /// When an operation fails.
-pub fn accumulate_gradients(twins: &Twins, batch: &Batch, pass: Pass, gradients: &mut Gradients) -> Result<Loss> {
-    let mut walk = Walk { twins, batch, pass, gradients, ran: Vec::new() };
-    let encoded = Var::from_tensor(&walk.encode()?)?;
-    let hidden = walk.decode(&encoded)?;
+pub fn accumulate_gradients(
+    trainable: &Trainable,
+    batch: &Batch,
+    pass: Pass,
+    gradients: &mut Gradients,
+) -> Result<Loss> {
+    let mut walk = Walk { led: trainable.led(), batch, pass, gradients, kept_bytes: 0 };
+    let (encoded, encoder) = walk.encode()?;
+    let (hidden, decoder) = walk.decode(&encoded)?;
     let (loss, gradient) = walk.head(&hidden)?;
     drop(hidden);
-    let encoded_gradient = walk.backward_decoder(gradient, &encoded)?;
+    let gradient = walk.backward_decoder(decoder, gradient, &encoded)?;
     drop(encoded);
-    walk.backward_encoder(encoded_gradient)?;
+    walk.backward_encoder(encoder, gradient)?;
     Ok(loss)
 }
 
+/// What the forward pass of a stack kept: the sum of the embeddings, and its layers'.
+struct Kept<L> {
+    embedding_sum: Tensor,
+    layers: Vec<L>,
+}
+
 struct Walk<'a> {
-    twins: &'a Twins,
+    led: &'a Led,
     batch: &'a Batch,
     pass: Pass,
     gradients: &'a mut Gradients,
-    ran: Vec<Ran>,
+    /// Bytes of outputs kept so far.
+    kept_bytes: usize,
 }
 
-impl Walk<'_> {
-    /// Runs a segment forward: `run` on the detached model with checkpointing, else on the tracked one.
-    fn forward(
-        &mut self,
-        input: &Tensor,
-        run: impl Fn(&Led, &Tensor) -> epitome_model::Result<Tensor>,
-    ) -> Result<Tensor> {
-        let input = Var::from_tensor(input)?;
-        if self.pass.gradient_checkpointing {
-            let output = run(&self.twins.frozen, &input.as_detached_tensor())?;
-            self.ran.push(Ran { input, output: None });
-            return Ok(output);
+impl<'a> Walk<'a> {
+    /// What to keep of a layer with hidden states such as `hidden`, of which it has `outputs` outputs.
+    fn keep(&mut self, hidden: &Tensor, outputs: usize) -> Keep {
+        if !self.pass.gradient_checkpointing {
+            return Keep::Everything;
         }
-        let output = run(&self.twins.tracked, input.as_tensor())?;
-        let value = output.detach();
-        self.ran.push(Ran { input, output: Some(output) });
-        Ok(value)
+        let bytes = outputs * hidden.elem_count() * DType::F32.size_in_bytes();
+        if self.kept_bytes + bytes > KEPT_BYTES {
+            return Keep::Input;
+        }
+        self.kept_bytes += bytes;
+        Keep::Outputs
     }
 
-    /// Pulls `gradient` back through the segment that ran last. Returns its input's gradient, and `other`'s if given.
-    fn backward(
-        &mut self,
-        gradient: &Tensor,
-        other: Option<&Var>,
-        run: impl Fn(&Led, &Tensor) -> epitome_model::Result<Tensor>,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        let Ran { input, output } = self.ran.pop().expect("every segment is walked back once");
-        let output = match output {
-            Some(output) => output,
-            None => run(&self.twins.tracked, input.as_tensor())?,
-        };
-        let mut store = kernels::pull_back(&output, gradient)?.backward()?;
-        drop(output);
-        self.gradients.collect(&mut store, self.twins.parameters.iter())?;
-        let input_gradient = store.remove(&input).map_or_else(|| input.zeros_like(), Ok)?;
-        Ok((input_gradient, other.and_then(|other| store.remove(other))))
+    fn encode(&mut self) -> Result<(Tensor, Kept<EncoderLayerKept>)> {
+        let (encoder, documents) = (self.led.encoder(), &self.batch.documents);
+        let embedding_sum = encoder.embedding_sum(documents)?;
+        let mut hidden = encoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
+        let mut layers = Vec::new();
+        for layer in encoder.layers() {
+            let keep = self.keep(&hidden, 3);
+            let (output, kept) = layer.forward(&hidden, documents, self.pass.dropouts, keep)?;
+            hidden = output;
+            layers.push(kept);
+        }
+        Ok((hidden, Kept { embedding_sum, layers }))
     }
 
-    fn encode(&mut self) -> Result<Tensor> {
-        let Self { batch, pass, twins, .. } = *self;
-        let encoder = twins.frozen.encoder();
-        let sum = encoder.embedding_sum(&batch.documents)?;
-        let mut hidden = self.forward(&sum, |led, x| led.encoder().normalise_embedding(x, pass.dropouts))?;
-        for index in 0..encoder.layers().len() {
-            hidden = self
-                .forward(&hidden, |led, x| led.encoder().layers()[index].forward(x, &batch.documents, pass.dropouts))?;
-        }
-        Ok(hidden)
+    fn decoder_inputs<'e>(&self, encoded: &'e Tensor) -> DecoderInputs<'e>
+    where
+        'a: 'e,
+    {
+        let Batch { targets, documents, .. } = self.batch;
+        DecoderInputs { targets, encoded, sources: documents.segments(), dropouts: self.pass.dropouts }
     }
 
-    fn decode(&mut self, encoded: &Var) -> Result<Tensor> {
-        let Self { batch, pass, twins, .. } = *self;
-        let decoder = twins.frozen.decoder();
-        let sum = decoder.embedding_sum(&batch.decoder_ids, &batch.targets)?;
-        let mut hidden = self.forward(&sum, |led, x| led.decoder().normalise_embedding(x, pass.dropouts))?;
-        for index in 0..decoder.layers().len() {
-            hidden = self.forward(&hidden, decoder_layer(batch, pass, index, encoded))?;
+    fn decode(&mut self, encoded: &Tensor) -> Result<(Tensor, Kept<DecoderLayerKept>)> {
+        let decoder = self.led.decoder();
+        let embedding_sum = decoder.embedding_sum(&self.batch.decoder_ids, &self.batch.targets)?;
+        let mut hidden = decoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
+        let mut layers = Vec::new();
+        for layer in decoder.layers() {
+            let keep = self.keep(&hidden, 5);
+            let (output, kept) = layer.forward(&hidden, self.decoder_inputs(encoded), keep)?;
+            hidden = output;
+            layers.push(kept);
         }
-        Ok(hidden)
+        Ok((hidden, Kept { embedding_sum, layers }))
     }
 
     /// The loss, and the gradient of the decoder's output; the shared embedding's part is added in place.
     fn head(&mut self, hidden: &Tensor) -> Result<(Loss, Tensor)> {
-        let led = &self.twins.frozen;
-        let table_gradient = self.gradients.sum_like(SHARED, led.shared())?;
+        let table = self.led.shared();
+        let table_gradient = self.gradients.sum(SHARED, table)?;
         Ok(kernels::cross_entropy_backward(
             hidden,
-            led.shared(),
-            Some(led.final_logits_bias()),
+            table,
+            Some(self.led.final_logits_bias()),
             &self.batch.labels,
             self.pass.label_smoothing,
             self.pass.scale,
-            table_gradient,
+            &table_gradient,
         )?)
     }
 
-    fn backward_decoder(&mut self, mut gradient: Tensor, encoded: &Var) -> Result<Tensor> {
-        let Self { batch, pass, twins, .. } = *self;
+    /// The gradient of the encoded documents.
+    fn backward_decoder(
+        &mut self,
+        kept: Kept<DecoderLayerKept>,
+        mut gradient: Tensor,
+        encoded: &Tensor,
+    ) -> Result<Tensor> {
+        let (decoder, inputs) = (self.led.decoder(), self.decoder_inputs(encoded));
         let encoded_gradient = encoded.zeros_like()?;
-        for index in (0..twins.frozen.decoder().layers().len()).rev() {
-            let run = decoder_layer(batch, pass, index, encoded);
-            let (input, other) = self.backward(&gradient, Some(encoded), run)?;
-            if let Some(other) = other {
-                kernels::add_assign(&encoded_gradient, &other)?;
-            }
-            gradient = input;
+        for (layer, kept) in decoder.layers().iter().zip(kept.layers).rev() {
+            gradient = layer.backward(kept, &gradient, inputs, &encoded_gradient, self.gradients)?;
         }
-        let (sum, _) = self.backward(&gradient, None, |led, x| led.decoder().normalise_embedding(x, pass.dropouts))?;
-        let positions = twins.frozen.decoder().position_ids(&batch.targets)?;
-        self.embeddings(&sum, &batch.decoder_ids, DECODER_POSITIONS, &positions)?;
+        let dropouts = self.pass.dropouts;
+        let sum = decoder.embedding_backward(&kept.embedding_sum, &gradient, dropouts, self.gradients)?;
+        let positions = decoder.position_ids(&self.batch.targets)?;
+        let table = (DECODER_POSITIONS, decoder.position_table());
+        self.embeddings(&sum, &self.batch.decoder_ids, table, &positions)?;
         Ok(encoded_gradient)
     }
 
-    fn backward_encoder(&mut self, mut gradient: Tensor) -> Result<()> {
-        let Self { batch, pass, twins, .. } = *self;
-        let encoder = twins.frozen.encoder();
-        for index in (0..encoder.layers().len()).rev() {
-            gradient = self
-                .backward(&gradient, None, |led, x| {
-                    led.encoder().layers()[index].forward(x, &batch.documents, pass.dropouts)
-                })?
-                .0;
+    fn backward_encoder(&mut self, kept: Kept<EncoderLayerKept>, mut gradient: Tensor) -> Result<()> {
+        let (encoder, documents, dropouts) = (self.led.encoder(), &self.batch.documents, self.pass.dropouts);
+        for (layer, kept) in encoder.layers().iter().zip(kept.layers).rev() {
+            gradient = layer.backward(kept, &gradient, documents, dropouts, self.gradients)?;
         }
-        let (sum, _) = self.backward(&gradient, None, |led, x| led.encoder().normalise_embedding(x, pass.dropouts))?;
-        let positions = encoder.position_ids(&batch.documents)?;
-        self.embeddings(&sum, batch.documents.ids(), ENCODER_POSITIONS, &positions)
+        let sum = encoder.embedding_backward(&kept.embedding_sum, &gradient, dropouts, self.gradients)?;
+        let positions = encoder.position_ids(documents)?;
+        self.embeddings(&sum, documents.ids(), (ENCODER_POSITIONS, encoder.position_table()), &positions)
     }
 
     /// Adds the gradient of an embedding sum to the token and position tables, in place. The padding row of the token
     /// table receives nothing from look-ups, as `nn.Embedding(padding_idx)` has it.
-    fn embeddings(&mut self, gradient: &Tensor, ids: &[u32], positions: &str, position_ids: &[u32]) -> Result<()> {
-        let led = &self.twins.frozen;
-        let padding = Some(led.config().pad_token_id);
-        kernels::accumulate_rows(self.gradients.sum_like(SHARED, led.shared())?, ids, gradient, padding)?;
-        let table = self
-            .twins
-            .parameters
-            .iter()
-            .find_map(|(name, variable)| (name == positions).then_some(variable))
-            .expect("both stacks have a position table");
-        let sum = self.gradients.sum_like(positions, table)?;
-        Ok(kernels::accumulate_rows(sum, position_ids, gradient, None)?)
-    }
-}
-
-/// Decoder layer `index` as a segment. The detached model must not record a graph through the encoded documents, so it is
-/// given their detached tensor.
-fn decoder_layer<'a>(
-    batch: &'a Batch,
-    pass: Pass,
-    index: usize,
-    encoded: &'a Var,
-) -> impl Fn(&Led, &Tensor) -> epitome_model::Result<Tensor> + 'a {
-    move |led, x| {
-        let tracked = x.is_variable();
-        let encoded = if tracked { encoded.as_tensor().clone() } else { encoded.as_detached_tensor() };
-        let sources = batch.documents.segments();
-        led.decoder().layers()[index].forward(x, &batch.targets, &encoded, sources, pass.dropouts)
+    fn embeddings(
+        &mut self,
+        gradient: &Tensor,
+        ids: &[u32],
+        (name, table): (&str, &Tensor),
+        position_ids: &[u32],
+    ) -> Result<()> {
+        let padding = Some(self.led.config().pad_token_id);
+        kernels::accumulate_rows(&self.gradients.sum(SHARED, self.led.shared())?, ids, gradient, padding)?;
+        let positions = self.gradients.sum(name, table)?;
+        Ok(kernels::accumulate_rows(&positions, position_ids, gradient, None)?)
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Companions {
 /// Writes the model directory: weights, tokenizer files and, last, the configuration that makes it complete.
 pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: &Companions) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io(directory))?;
-    parameters.frozen().save(directory, SavedDtype::F32)?;
+    parameters.save(directory, SavedDtype::F32)?;
     for source in &companions.files {
         let target = directory.join(source.file_name().expect("companions are files"));
         if !same_file(source, &target) {

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 use epitome_kernels as kernels;
+use epitome_model::GradientSums;
 
 use crate::Result;
 
@@ -25,39 +26,14 @@ impl Gradients {
         self.sums.iter().map(|(name, sum)| (name.as_str(), sum))
     }
 
-    /// Adds `gradient`, of which the caller holds no other reference.
-    pub(crate) fn add(&mut self, name: &str, gradient: Tensor) -> Result<()> {
-        match self.sums.get(name) {
-            Some(sum) => kernels::add_assign(sum, &gradient)?,
-            None => {
-                self.sums.insert(name.to_owned(), gradient.contiguous()?);
-            }
-        }
-        Ok(())
-    }
-
     /// Adds the sums of `other`.
     pub(crate) fn merge(&mut self, other: Self) -> Result<()> {
-        other.sums.into_iter().try_for_each(|(name, sum)| self.add(&name, sum))
-    }
-
-    /// The sum for `name`, starting from zeros of the parameter's shape, to add to in place.
-    pub(crate) fn sum_like(&mut self, name: &str, parameter: &Tensor) -> Result<&Tensor> {
-        if !self.sums.contains_key(name) {
-            self.sums.insert(name.to_owned(), parameter.zeros_like()?);
-        }
-        Ok(&self.sums[name])
-    }
-
-    /// Takes from a finished backward pass what belongs to `parameters`.
-    pub(crate) fn collect<'a>(
-        &mut self,
-        store: &mut candle_core::backprop::GradStore,
-        parameters: impl Iterator<Item = (&'a str, &'a Var)>,
-    ) -> Result<()> {
-        for (name, variable) in parameters {
-            if let Some(gradient) = store.remove(variable) {
-                self.add(name, gradient)?;
+        for (name, gradient) in other.sums {
+            match self.sums.get(&name) {
+                Some(sum) => kernels::add_assign(sum, &gradient)?,
+                None => {
+                    self.sums.insert(name, gradient);
+                }
             }
         }
         Ok(())
@@ -73,5 +49,16 @@ impl Gradients {
             total += kernels::sum_of_squares(sum)?;
         }
         Ok(total.sqrt())
+    }
+}
+
+impl GradientSums for Gradients {
+    fn sum(&mut self, name: &str, parameter: &Tensor) -> epitome_model::Result<Tensor> {
+        if let Some(sum) = self.sums.get(name) {
+            return Ok(sum.clone());
+        }
+        let zeros = parameter.zeros_like()?;
+        self.sums.insert(name.to_owned(), zeros.clone());
+        Ok(zeros)
     }
 }

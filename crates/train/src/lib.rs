@@ -1,13 +1,14 @@
 //! Training: a model directory and a dataset in, a better model directory out.
 //!
-//! A step runs layer by layer (see [`accumulate_gradients`]): the detached twin of the model computes and keeps each layer's input,
-//! and the backward pass runs each layer again on the tracked model, so that memory grows with one layer and not with all.
+//! A step runs layer by layer (see [`accumulate_gradients`]): the forward pass keeps each layer's input and, as far as memory is
+//! allowed for it, the costly outputs; the backward pass of a layer computes the rest again, so that memory grows with one
+//! layer and not with all.
 //!
 //! The crate knows nothing about beam search or ROUGE.
 //!
 //! - [`RunConfig`]: the TOML file of a run
 //! - [`train`]: the loop: evaluate, save, stop, step, log
-//! - [`Batch`], [`Twins`], [`accumulate_gradients`]: one forward and backward pass
+//! - [`Batch`], [`Trainable`], [`accumulate_gradients`]: one forward and backward pass
 //! - [`Optimizer`], [`learning_rate`]: AdamW with groups and the schedules
 //! - checkpoints are model directories plus `optimizer.safetensors` and `state.json`
 #![forbid(unsafe_code)]
@@ -28,7 +29,7 @@ mod trainer;
 mod validation;
 mod workers;
 
-pub use backward::{Pass, Twins, accumulate_gradients};
+pub use backward::{Pass, Trainable, accumulate_gradients};
 pub use batch::Batch;
 pub use config::{DataConfig, ModelConfig, OptimConfig, RunConfig, RunOptions};
 pub use error::{Error, Result};

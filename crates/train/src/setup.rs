@@ -9,12 +9,12 @@ use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
 use crate::checkpoint::{self, Companions, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Error, Optimizer, Result, RunConfig, Twins};
+use crate::{Error, Optimizer, Result, RunConfig, Trainable};
 
 /// A run ready to start.
 pub(crate) struct Setup {
     pub(crate) model: Config,
-    pub(crate) twins: Twins,
+    pub(crate) trainable: Trainable,
     pub(crate) optimizer: Optimizer,
     pub(crate) state: TrainState,
     pub(crate) companions: Companions,
@@ -38,8 +38,7 @@ impl Setup {
                 Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?
             }
         };
-        let parameters = Parameters::new(&weights)?;
-        drop(weights);
+        let parameters = Parameters::new(weights);
         let (state, optimizer) = match &checkpoint {
             Some(checkpoint) => checkpoint::load(checkpoint, &parameters)?,
             None => Default::default(),
@@ -47,7 +46,7 @@ impl Setup {
         let tokenizer = load_tokenizer(&config.model)?;
         let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
         Ok(Self {
-            twins: Twins::new(&model, parameters)?,
+            trainable: Trainable::new(&model, parameters)?,
             optimizer,
             state,
             companions: Companions { config: model.clone(), files: companion_files(config) },

@@ -126,7 +126,7 @@ impl Run<'_> {
             return Err(Error::Checkpoint { path: self.output.to_owned(), message });
         }
         (self.on_event)(Event::Started {
-            parameters: self.setup.twins.parameters().iter().map(|(_, variable)| variable.elem_count()).sum(),
+            parameters: self.setup.trainable.parameters().iter().map(|(_, variable)| variable.elem_count()).sum(),
             records: self.setup.training.examples().len(),
             step: self.setup.state.step,
             total_steps,
@@ -144,7 +144,7 @@ impl Run<'_> {
                 self.save_checkpoint()?;
             }
         }
-        checkpoint::save_model(self.output, self.setup.twins.parameters(), &self.setup.companions)?;
+        checkpoint::save_model(self.output, self.setup.trainable.parameters(), &self.setup.companions)?;
         (self.on_event)(Event::Saved(self.output));
         Ok(Outcome { directory: self.output.to_owned(), steps: total_steps, validation_loss: validation })
     }
@@ -174,8 +174,8 @@ impl Run<'_> {
             }
         }
         let rate = self.learning_rate(total_steps);
-        let Setup { optimizer, twins, state, .. } = &mut self.setup;
-        optimizer.step(twins.parameters(), &gradients, norm, &self.config.optim, rate)?;
+        let Setup { optimizer, trainable, state, .. } = &mut self.setup;
+        optimizer.step(trainable.parameters(), &gradients, norm, &self.config.optim, rate)?;
         state.step = step;
         let seconds = started.elapsed().as_secs_f64();
         let source_tokens: usize = batches.iter().map(|batch| batch.documents.ids().len()).sum();
@@ -190,7 +190,7 @@ impl Run<'_> {
 
     /// Gradients of the mean loss over all `target_tokens` of the batches, and the losses summed.
     fn gradients(&self, batches: &[Batch], target_tokens: usize) -> Result<(Gradients, Loss)> {
-        let Setup { model, twins, state, .. } = &self.setup;
+        let Setup { model, trainable, state, .. } = &self.setup;
         let pass = |index: usize| {
             let key = DropoutKey::new(self.config.run.seed).fold(state.step as u64).fold(index as u64);
             Pass {
@@ -205,7 +205,7 @@ impl Run<'_> {
             let mut gradients = Gradients::default();
             let mut total = Loss::default();
             for &index in indices {
-                total += accumulate_gradients(twins, &batches[index], pass(index), &mut gradients)?;
+                total += accumulate_gradients(trainable, &batches[index], pass(index), &mut gradients)?;
             }
             Ok((gradients, total))
         });
@@ -249,7 +249,7 @@ impl Run<'_> {
         if examples.is_empty() {
             return Ok(None);
         }
-        let loss = validation_loss(self.setup.twins.frozen(), examples, self.config.run.batch_size)?;
+        let loss = validation_loss(self.setup.trainable.led(), examples, self.config.run.batch_size)?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
             let ids = vec!["of the validation data".into()];
@@ -261,9 +261,9 @@ impl Run<'_> {
     }
 
     fn save_checkpoint(&mut self) -> Result<()> {
-        let Setup { twins, optimizer, state, companions, .. } = &self.setup;
+        let Setup { trainable, optimizer, state, companions, .. } = &self.setup;
         let limit = self.config.run.save_total_limit;
-        let path = checkpoint::save(self.output, state, (twins.parameters(), optimizer), companions, limit)?;
+        let path = checkpoint::save(self.output, state, (trainable.parameters(), optimizer), companions, limit)?;
         (self.on_event)(Event::Saved(&path));
         Ok(())
     }

@@ -7,23 +7,27 @@ use rayon::prelude::*;
 /// Values of one task; also the unit of the sum of squares, so that its order of additions is fixed.
 const CHUNK: usize = 16_384;
 
-/// `x * mask`, with element i of x drawing index i: both directions of dropout.
-pub(crate) fn dropout(x: &[f32], mask: Mask) -> Vec<f32> {
+/// `x * mask`, with element i of x drawing index `first + i`: both directions of dropout.
+pub(crate) fn dropout(x: &[f32], mask: Mask, first: u64) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).enumerate().for_each(|(chunk, (y, x))| {
-        drop_chunk(y, x, mask, chunk * CHUNK);
+        let first = first + (chunk * CHUNK) as u64;
+        // Indices with the same upper half are one stream.
+        let until_next = ((1 << 32) - (first & 0xffff_ffff)).min(x.len() as u64) as usize;
+        let ((y, y_next), (x, x_next)) = (y.split_at_mut(until_next), x.split_at(until_next));
+        drop_chunk(y, x, mask, first);
+        drop_chunk(y_next, x_next, mask, first + until_next as u64);
     });
     y
 }
 
 dispatch! {
-    fn drop_chunk(y: &mut [f32], x: &[f32], mask: Mask, first: usize) = drop_chunk_body
+    fn drop_chunk(y: &mut [f32], x: &[f32], mask: Mask, first: u64) = drop_chunk_body
 }
 
 #[inline(always)]
-fn drop_chunk_body<const FMA: bool>(y: &mut [f32], x: &[f32], mask: Mask, first: usize) {
-    // A chunk never crosses a multiple of 2^32, because its size divides that.
-    let stream = mask.stream((first as u64 >> 32) as u32);
+fn drop_chunk_body<const FMA: bool>(y: &mut [f32], x: &[f32], mask: Mask, first: u64) {
+    let stream = mask.stream((first >> 32) as u32);
     for (i, (y, x)) in y.iter_mut().zip(x).enumerate() {
         *y = x * mask.factor(stream, (first as u32).wrapping_add(i as u32));
     }

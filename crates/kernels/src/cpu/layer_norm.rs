@@ -56,6 +56,36 @@ pub(crate) fn forward(inputs: Inputs<'_>, bias: &[f32], eps: f32) -> (Vec<f32>, 
     (y, moments)
 }
 
+/// Mean and 1 / standard deviation of every row, as [`forward`] finds them.
+pub(crate) fn moments(inputs: Inputs<'_>, eps: f32) -> Vec<Moments> {
+    let width = inputs.weight.len();
+    let mut moments = vec![Moments::default(); inputs.x.len() / width];
+    moments.par_chunks_mut(ROWS).enumerate().for_each(|(chunk, moments)| {
+        moments_of_rows(moments, &inputs, chunk * ROWS, eps);
+    });
+    moments
+}
+
+dispatch! {
+    fn moments_of_rows(moments: &mut [Moments], inputs: &Inputs<'_>, first: usize, eps: f32) = moments_of_rows_body
+}
+
+#[inline(always)]
+fn moments_of_rows_body<const FMA: bool>(moments: &mut [Moments], inputs: &Inputs<'_>, first: usize, eps: f32) {
+    let mut x = vec![0.0; inputs.weight.len()];
+    for (row, moments) in moments.iter_mut().enumerate() {
+        inputs.load(first + row, &mut x);
+        *moments = moments_of(&x, eps);
+    }
+}
+
+#[inline(always)]
+fn moments_of(x: &[f32], eps: f32) -> Moments {
+    let mean = sum(x, |x| x) / x.len() as f32;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / x.len() as f32;
+    Moments { mean, rstd: 1.0 / (variance + eps).sqrt() }
+}
+
 dispatch! {
     fn forward_rows(
         y: &mut [f32],
@@ -77,9 +107,7 @@ fn forward_rows_body<const FMA: bool>(
     let width = bias.len();
     for (row, (y, moments)) in y.chunks_exact_mut(width).zip(moments).enumerate() {
         inputs.load(first + row, y);
-        let mean = sum(y, |x| x) / width as f32;
-        let variance = sum(y, |x| (x - mean) * (x - mean)) / width as f32;
-        *moments = Moments { mean, rstd: 1.0 / (variance + eps).sqrt() };
+        *moments = moments_of(y, eps);
         for ((y, weight), bias) in y.iter_mut().zip(inputs.weight).zip(bias) {
             *y = (*y - moments.mean) * moments.rstd * weight + bias;
         }

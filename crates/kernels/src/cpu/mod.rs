@@ -11,7 +11,7 @@ mod int8;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 mod math;
-mod matmul;
+pub(crate) mod matmul;
 pub(crate) mod memory_attention;
 pub(crate) mod packed;
 mod panels;

@@ -33,7 +33,7 @@ pub fn banded_attention(q: &Tensor, k: &Tensor, v: &Tensor, band: Band) -> Resul
 }
 
 /// Checks everything; returns the number of heads and the head size.
-fn check(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<(usize, usize)> {
+pub(crate) fn check(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<(usize, usize)> {
     let (&[tq, heads, head_size], &[tk, k_heads, k_size]) = (q.dims(), k.dims()) else {
         bail!("attention: q {:?} and k {:?} must be [T, H, D]", q.dims(), k.dims());
     };

@@ -37,14 +37,25 @@ impl CustomOp1 for Gelu {
 /// # Errors
 /// When the probability is not in `0.0..1.0`, or `x` is not an f32 tensor on the CPU.
 pub fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
+    dropout_part(x, dropout, 0)
+}
+
+/// [`dropout`] of a part of a tensor: element i of `x` is element `first + i` of the whole.
+///
+/// # Errors
+/// As [`dropout`].
+pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<Tensor> {
     super::check_dropout("dropout", dropout)?;
     match active(dropout) {
-        Some(dropout) => x.contiguous()?.apply_op1(DropoutOp(Mask::new(dropout))),
+        Some(dropout) => x.contiguous()?.apply_op1(DropoutOp { mask: Mask::new(dropout), first }),
         None => Ok(x.clone()),
     }
 }
 
-struct DropoutOp(Mask);
+struct DropoutOp {
+    mask: Mask,
+    first: u64,
+}
 
 impl CustomOp1 for DropoutOp {
     fn name(&self) -> &'static str {
@@ -52,11 +63,11 @@ impl CustomOp1 for DropoutOp {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(output(kernel::dropout(cpu_values(self.name(), x, layout)?, self.0), layout.shape().clone()))
+        Ok(output(kernel::dropout(cpu_values(self.name(), x, layout)?, self.mask, self.first), layout.shape().clone()))
     }
 
     fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with_values(self.name(), [&dy.contiguous()?], |[dy]| kernel::dropout(dy, self.0))?;
+        let dx = with_values(self.name(), [&dy.contiguous()?], |[dy]| kernel::dropout(dy, self.mask, self.first))?;
         Ok(Some(tensor(dx, x.shape())?))
     }
 }

@@ -3,6 +3,7 @@
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
+pub(crate) mod backward;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod global_attention;

@@ -1,0 +1,136 @@
+//! BART's attention, with names as in its checkpoints: the decoder's self- and cross-attention.
+
+use candle_core::Tensor;
+use epitome_kernels::{self as kernels, Attended, Attention, AttentionMemory, Dropout, Segments, Visibility};
+
+use crate::layers::Linear;
+use crate::weights::Source;
+use crate::{Config, DecoderCache, GradientSums, Keep, Result};
+
+#[derive(Clone, Debug)]
+pub(crate) struct MultiHeadAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    out_proj: Linear,
+    heads: usize,
+    scale: f32,
+}
+
+/// The documents of queries and keys, which keys a query sees, and the dropout of probabilities.
+#[derive(Clone, Copy)]
+pub(crate) struct Scope<'a> {
+    pub(crate) queries: &'a Segments,
+    pub(crate) keys: &'a Segments,
+    pub(crate) visibility: &'a Visibility,
+    pub(crate) dropout: Option<Dropout>,
+}
+
+/// What a forward pass keeps.
+#[derive(Debug, Default)]
+pub(crate) struct AttentionKept {
+    projected: Option<[Tensor; 3]>,
+    attended: Option<Attended>,
+}
+
+impl MultiHeadAttention {
+    pub(crate) fn load(source: Source<'_>, prefix: &str, config: &Config) -> Result<Self> {
+        let d = config.d_model;
+        let projection = |name: &str| Linear::load(source, &format!("{prefix}.{name}"), d, d);
+        let heads = config.decoder_attention_heads;
+        Ok(Self {
+            q_proj: projection("q_proj")?,
+            k_proj: projection("k_proj")?,
+            v_proj: projection("v_proj")?,
+            out_proj: projection("out_proj")?,
+            heads,
+            scale: ((d / heads) as f32).powf(-0.5),
+        })
+    }
+
+    /// Output of the attention of `hidden` `[T, d]` to `source` `[S, d]`, `[T, d]`, and what the backward pass is given.
+    pub(crate) fn forward(
+        &self,
+        hidden: &Tensor,
+        source: &Tensor,
+        scope: Scope<'_>,
+        keep: Keep,
+    ) -> Result<(Tensor, AttentionKept)> {
+        let projected = self.project(hidden, source)?;
+        let attended = self.attend(&projected, scope)?;
+        let output = self.out_proj.forward(&attended.output.reshape(hidden.shape())?)?;
+        let projected = (keep == Keep::Everything).then_some(projected);
+        Ok((output, AttentionKept { projected, attended: (keep >= Keep::Outputs).then_some(attended) }))
+    }
+
+    /// Adds the gradients of `hidden` and `source`, given that of the output, which may be the tensor that they are added
+    /// to: all of it is read before.
+    pub(crate) fn backward(
+        &self,
+        (hidden, source): (&Tensor, &Tensor),
+        kept: AttentionKept,
+        gradient: &Tensor,
+        scope: Scope<'_>,
+        (hidden_gradient, source_gradient): (&Tensor, &Tensor),
+        sums: &mut dyn GradientSums,
+    ) -> Result<()> {
+        let projected = kept.projected.map_or_else(|| self.project(hidden, source), Ok)?;
+        let attended = kept.attended.map_or_else(|| self.attend(&projected, scope), Ok)?;
+        let context_gradient = self.out_proj.input_gradient(gradient)?;
+        self.out_proj.backward(&attended.output.reshape(hidden.shape())?, gradient, sums)?;
+        let [q, k, v] = &projected;
+        let gradient = context_gradient.reshape(q.shape())?;
+        let [dq, dk, dv] = kernels::attention_backward(q, k, v, &self.spec(scope), &attended, &gradient)?;
+        for (linear, input, sum, gradient) in [
+            (&self.q_proj, hidden, hidden_gradient, dq),
+            (&self.k_proj, source, source_gradient, dk),
+            (&self.v_proj, source, source_gradient, dv),
+        ] {
+            let gradient = gradient.reshape(input.shape())?;
+            linear.backward(input, &gradient, sums)?;
+            linear.add_input_gradient(sum, &gradient)?;
+        }
+        Ok(())
+    }
+
+    /// Keys and values of encoded documents `[S, d]`, kept for decoding.
+    pub(crate) fn memory(&self, encoded: &Tensor, sources: &Segments) -> Result<AttentionMemory> {
+        let (keys, values) = (self.k_proj.heads(encoded, self.heads)?, self.v_proj.heads(encoded, self.heads)?);
+        Ok(AttentionMemory::new(&keys, &values, sources, self.k_proj.precision())?)
+    }
+
+    /// Output of the attention of `hidden` `[R, d]` to what its documents keep, `[R, d]`.
+    pub(crate) fn attend_memory(&self, hidden: &Tensor, memory: &AttentionMemory, rows: &Segments) -> Result<Tensor> {
+        let context = memory.attend(&self.q_proj.heads(hidden, self.heads)?, rows, self.scale)?;
+        self.out_proj.forward(&context.reshape(hidden.shape())?)
+    }
+
+    /// Output of the attention of `hidden` `[R, d]` to itself and what the cache holds of each row's past, `[R, d]`; the cache
+    /// gets the step's keys and values as those of layer `layer`.
+    pub(crate) fn attend_past(&self, hidden: &Tensor, layer: usize, cache: &mut DecoderCache) -> Result<Tensor> {
+        let [query, keys, values] = self.project(hidden, hidden)?;
+        let context = cache.attend(layer, &query, &keys, &values, self.scale)?;
+        self.out_proj.forward(&context.reshape(hidden.shape())?)
+    }
+
+    /// Queries `[T, H, D]`, keys and values `[S, H, D]`.
+    fn project(&self, hidden: &Tensor, source: &Tensor) -> Result<[Tensor; 3]> {
+        let heads = self.heads;
+        Ok([self.q_proj.heads(hidden, heads)?, self.k_proj.heads(source, heads)?, self.v_proj.heads(source, heads)?])
+    }
+
+    fn attend(&self, [q, k, v]: &[Tensor; 3], scope: Scope<'_>) -> Result<Attended> {
+        Ok(kernels::attention_forward(q, k, v, &self.spec(scope))?)
+    }
+
+    fn spec(&self, scope: Scope<'_>) -> Attention {
+        Attention {
+            queries: scope.queries.clone(),
+            keys: scope.keys.clone(),
+            visibility: scope.visibility.clone(),
+            scale: self.scale,
+            dropout: scope.dropout,
+            precision: self.q_proj.precision(),
+        }
+    }
+}
