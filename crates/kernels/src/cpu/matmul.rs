@@ -235,7 +235,12 @@ fn copy_rows<'p, T: Copy>(copied: &'p mut [T], source: View<'_, T>) -> View<'p, 
     }
     for (d, values) in copied.chunks_exact_mut(rows).enumerate() {
         if row_stride == 1 {
-            values.copy_from_slice(&source.values[d * column_stride..][..rows]);
+            let from = &source.values[d * column_stride..][..rows];
+            match (values.as_mut_array::<MOST_ROWS>(), from.as_array::<MOST_ROWS>()) {
+                // Of a known length: no call of a function for a few numbers.
+                (Some(values), Some(from)) => *values = *from,
+                _ => values.copy_from_slice(from),
+            }
             continue;
         }
         for (row, value) in values.iter_mut().enumerate() {
