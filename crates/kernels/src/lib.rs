@@ -16,8 +16,8 @@
 //! |---|---|
 //! | [`attention`], [`banded_attention`], [`global_attention`] | yes |
 //! | [`linear`], [`head_linear`], [`gelu`], [`layer_norm`], [`add_layer_norm`], [`dropout`] | yes |
-//! | [`set_rows`], [`gather_rows`], [`pull_back`] | yes |
-//! | [`embed`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
+//! | [`gather_rows`], [`pull_back`] | yes |
+//! | [`embed`], [`write_rows`], [`accumulate_rows`], [`add_assign`], [`scale_assign`], [`sum_of_squares`] | no |
 //! | [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`], [`adamw_step`] | no |
 //! | [`linear_backward`], [`linear_input_gradient`], [`add_linear_input_gradient`], [`layer_norm_backward`] | no |
 //! | [`gelu_backward`], [`attention_forward`], [`attention_backward`], [`dropout_part`] | no |
@@ -49,7 +49,7 @@ pub use ops::linear::linear;
 pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
 pub use ops::past::{KeyValueRows, cached_attention};
-pub use ops::rows::{accumulate_rows, embed, gather_rows, set_rows};
+pub use ops::rows::{accumulate_rows, embed, gather_rows, write_rows};
 pub use precision::Precision;
 pub use process::prepare_process;
 pub use random::{Dropout, DropoutKey};

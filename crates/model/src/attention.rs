@@ -95,8 +95,11 @@ impl MultiHeadAttention {
 
     /// Keys and values of encoded documents `[S, d]`, kept for decoding.
     pub(crate) fn memory(&self, encoded: &Tensor, sources: &Segments) -> Result<AttentionMemory> {
-        let (keys, values) = (self.k_proj.heads(encoded, self.heads)?, self.v_proj.heads(encoded, self.heads)?);
-        Ok(AttentionMemory::new(&keys, &values, sources, self.k_proj.precision())?)
+        let sizes = (self.heads, encoded.dim(1)? / self.heads);
+        AttentionMemory::project(sources, sizes, self.k_proj.precision(), |rows| {
+            let rows = encoded.narrow(0, rows.start, rows.len())?;
+            Ok([self.k_proj.heads(&rows, self.heads)?, self.v_proj.heads(&rows, self.heads)?])
+        })
     }
 
     /// Output of the attention of `hidden` `[R, d]` to what its documents keep, `[R, d]`.

@@ -25,7 +25,8 @@ pub(crate) struct LongformerSelfAttention {
 #[derive(Debug, Default)]
 pub(crate) struct SelfAttentionKept {
     projected: Option<[Tensor; 3]>,
-    local: Option<Attended>,
+    /// With the rows of global tokens in their places.
+    attended: Option<Attended>,
 }
 
 impl LongformerSelfAttention {
@@ -53,16 +54,16 @@ impl LongformerSelfAttention {
         keep: Keep,
     ) -> Result<(Tensor, SelfAttentionKept)> {
         let projected = self.project(hidden)?;
-        let local = self.attend(hidden, &projected, documents, dropouts)?;
+        let attended = self.attend(hidden, &projected, documents, dropouts)?;
+        // Of a long document each of these is large: what is not kept goes before the next is made.
         let projected = (keep == Keep::Everything).then_some(projected);
+        let context = attended.output.reshape(hidden.shape())?;
+        let attended = (keep >= Keep::Outputs).then_some(attended);
         let rows = documents.global_rows();
-        let mut context = local.output.reshape(hidden.shape())?;
         if !rows.is_empty() {
-            let global = self.global.context(hidden, &rows, documents, dropouts)?;
-            context = kernels::set_rows(&context, &rows, &global)?;
+            kernels::write_rows(&context, &rows, &self.global.context(hidden, &rows, documents, dropouts)?)?;
         }
-        let local = (keep >= Keep::Outputs).then_some(local);
-        Ok((self.output.forward(&context)?, SelfAttentionKept { projected, local }))
+        Ok((self.output.forward(&context)?, SelfAttentionKept { projected, attended }))
     }
 
     /// Adds the gradient of `hidden` to `hidden_gradient`, given that of the output. They may be one tensor: all of
@@ -77,18 +78,17 @@ impl LongformerSelfAttention {
         sums: &mut dyn GradientSums,
     ) -> Result<()> {
         let projected = kept.projected.map_or_else(|| self.project(hidden), Ok)?;
-        let local = kept.local.map_or_else(|| self.attend(hidden, &projected, documents, dropouts), Ok)?;
+        let attended = kept.attended.map_or_else(|| self.attend(hidden, &projected, documents, dropouts), Ok)?;
         let context_gradient = self.output.input_gradient(gradient)?;
         let rows = documents.global_rows();
-        let mut context = local.output.reshape(hidden.shape())?;
+        let context = attended.output.reshape(hidden.shape())?;
         let mut global = None;
         if !rows.is_empty() {
             let pass = self.global.pass(hidden, &rows, documents, dropouts)?;
-            context = kernels::set_rows(&context, &rows, &pass.output.detach())?;
+            kernels::write_rows(&context, &rows, &pass.output)?;
             global = Some(pass);
         }
         self.output.backward(&context, gradient, sums)?;
-        drop(context);
         if let Some(pass) = global {
             let gradient = kernels::gather_rows(&context_gradient, &rows)?;
             self.global.backward(pass, &gradient, hidden_gradient, sums)?;
@@ -97,7 +97,7 @@ impl LongformerSelfAttention {
         let [q, k, v] = &projected;
         let gradient = context_gradient.reshape(q.shape())?;
         let spec = self.band(hidden, documents, dropouts)?;
-        let gradients = kernels::attention_backward(q, k, v, &spec, &local, &gradient)?;
+        let gradients = kernels::attention_backward(q, k, v, &spec, &attended, &gradient)?;
         for (linear, gradient) in [&self.query, &self.key, &self.value].into_iter().zip(gradients) {
             let gradient = gradient.reshape(hidden.shape())?;
             linear.backward(hidden, &gradient, sums)?;

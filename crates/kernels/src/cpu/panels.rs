@@ -33,6 +33,18 @@ impl<W: Word> Panels<W> {
         &mut self.words[..length]
     }
 
+    /// Room for a matrix, filled with zeros.
+    pub(crate) fn zeros(depth: usize, columns: usize) -> Self {
+        let mut panels = Self::default();
+        panels.start(depth, columns);
+        panels
+    }
+
+    /// The panels, each of `depth` rows.
+    pub(crate) fn panels_mut(&mut self) -> impl Iterator<Item = &mut [[W; PANEL]]> {
+        self.words.as_chunks_mut().0.chunks_exact_mut(self.depth.max(1))
+    }
+
     /// In words.
     pub(crate) fn depth(&self) -> usize {
         self.depth
@@ -82,7 +94,7 @@ impl Panels<Bf16x2> {
         let depth = source.rows.div_ceil(2);
         let panels = self.start(depth, source.columns);
         panels.chunks_exact_mut((depth * PANEL).max(1)).enumerate().for_each(|(p, panel)| {
-            pack_pairs(panel, source, p * PANEL, factor);
+            pack_panel_of_pairs(panel, source, p * PANEL, factor);
         });
     }
 
@@ -97,13 +109,13 @@ impl Panels<Bf16x2> {
         let depth = source.rows.div_ceil(2);
         let panels = self.start(depth, source.columns);
         panels.par_chunks_exact_mut((depth * PANEL).max(1)).enumerate().for_each(|(p, panel)| {
-            pack_pairs(panel, source, p * PANEL, 1.0);
+            pack_panel_of_pairs(panel, source, p * PANEL, 1.0);
         });
     }
 }
 
 /// Fills `panel` with the source's columns from `first` on.
-fn pack_panel(panel: &mut [f32], source: View<'_>, first: usize, factor: f32) {
+pub(super) fn pack_panel(panel: &mut [f32], source: View<'_>, first: usize, factor: f32) {
     let width = PANEL.min(source.columns - first);
     let rows = panel.as_chunks_mut::<PANEL>().0;
     if source.column_stride == 1 && width == PANEL {
@@ -140,11 +152,11 @@ fn pack_panel(panel: &mut [f32], source: View<'_>, first: usize, factor: f32) {
 
 dispatch! {
     /// The same in pairs of rows.
-    fn pack_pairs(panel: &mut [Bf16x2], source: View<'_>, first: usize, factor: f32) = pack_pairs_body
+    pub(super) fn pack_panel_of_pairs(panel: &mut [Bf16x2], source: View<'_>, first: usize, factor: f32) = pack_panel_of_pairs_body
 }
 
 #[inline(always)]
-fn pack_pairs_body<const FMA: bool>(panel: &mut [Bf16x2], source: View<'_>, first: usize, factor: f32) {
+fn pack_panel_of_pairs_body<const FMA: bool>(panel: &mut [Bf16x2], source: View<'_>, first: usize, factor: f32) {
     let width = PANEL.min(source.columns - first);
     let panel = panel.as_chunks_mut::<PANEL>().0;
     let (whole, odd) = panel.split_at_mut(source.rows / 2);

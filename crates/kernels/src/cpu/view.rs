@@ -6,8 +6,8 @@ use std::ops::Range;
 #[derive(Clone, Copy)]
 pub(crate) struct View<'a, W = f32> {
     pub(super) values: &'a [W],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
     pub(super) row_stride: usize,
     pub(super) column_stride: usize,
 }

@@ -1,7 +1,7 @@
 //! Backward passes outside the graph, for training that walks a network's layers itself: gradients of parameters are added
 //! in place to running sums, those of activations are returned or added to what is there.
 
-use super::{as_rows, cpu_values_mut, tensor, with_values};
+use super::{as_rows, tensor, update, with_values};
 use crate::Attention;
 use crate::cpu::attention::{self, Incoming, Problem};
 use crate::cpu::layer_norm::{Inputs, moments};
@@ -9,7 +9,7 @@ use crate::cpu::linear::{Sizes, add, input_gradient, sum_rows};
 use crate::cpu::matmul::matmul_add;
 use crate::cpu::view::View;
 use crate::cpu::{elementwise, layer_norm};
-use candle_core::{CpuStorage, InplaceOp1, Layout, Result, Tensor, bail};
+use candle_core::{Result, Tensor, bail};
 
 /// Running sums of the gradients of a weight and a bias, of their shapes.
 #[derive(Clone, Debug)]
@@ -166,22 +166,4 @@ pub fn attention_backward(
         attention::backward(&problem, &Incoming { output, gradient, log_sum_exp })
     })?;
     Ok([tensor(gradients.q, q.shape())?, tensor(gradients.k, k.shape())?, tensor(gradients.v, v.shape())?])
-}
-
-/// Changes a tensor's values in place.
-fn update(target: &Tensor, body: impl Fn(&mut [f32])) -> Result<()> {
-    target.inplace_op1(&Update(body))
-}
-
-struct Update<F>(F);
-
-impl<F: Fn(&mut [f32])> InplaceOp1 for Update<F> {
-    fn name(&self) -> &'static str {
-        "update"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        (self.0)(cpu_values_mut(self.name(), storage, layout)?);
-        Ok(())
-    }
 }

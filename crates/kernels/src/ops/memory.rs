@@ -7,6 +7,10 @@ use crate::cpu::view::View;
 use crate::{Precision, Segments};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
+use std::ops::Range;
+
+/// Rows of a document that are projected at a time: a multiple of a panel's width.
+const ROWS: usize = 4096;
 
 /// Keys and values of encoded documents as the few queries of decoding steps read them: in f32, bf16, or
 /// bytes with a scale for each row of a head.
@@ -38,16 +42,54 @@ impl AttentionMemory {
             let total = segments.total();
             bail!("AttentionMemory: keys {:?}, values {:?} and {total} rows do not fit", keys.dims(), values.dims());
         }
-        let (keys, values) = (keys.contiguous()?, values.contiguous()?);
-        let stored = with_values("AttentionMemory", [&keys, &values], |[keys, values]| {
-            let sizes = (heads, head_size);
-            match precision {
-                Precision::F32 => Heads::F32(split(keys, values, segments, sizes)),
-                Precision::Bf16 => Heads::Bf16(split(keys, values, segments, sizes)),
-                Precision::Int8 => Heads::Int8(split(keys, values, segments, sizes)),
+        Self::project(segments, (heads, head_size), precision, |rows| {
+            let part = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.len());
+            Ok::<_, candle_core::Error>([part(keys)?, part(values)?])
+        })
+    }
+
+    /// Keeps keys and values of the documents `segments`, of which `project` gives those `[rows, H, D]` of some rows at a
+    /// time, so that they are never in memory whole in f32.
+    ///
+    /// # Errors
+    /// When shapes do not fit, the tensors are not f32 on the CPU, or `project` fails.
+    pub fn project<E: From<candle_core::Error>>(
+        segments: &Segments,
+        (heads, head_size): (usize, usize),
+        precision: Precision,
+        project: impl Fn(Range<usize>) -> std::result::Result<[Tensor; 2], E>,
+    ) -> std::result::Result<Self, E> {
+        let lengths: Vec<usize> = segments.ranges().map(|rows| rows.len()).collect();
+        let stored = match precision {
+            Precision::F32 => Heads::F32(room(&lengths, heads, head_size)),
+            Precision::Bf16 => Heads::Bf16(room(&lengths, heads, head_size)),
+            Precision::Int8 => Heads::Int8(room(&lengths, heads, head_size)),
+        };
+        let mut memory = Self { stored, documents: segments.count(), heads, head_size };
+        for (document, rows) in segments.ranges().enumerate() {
+            for first in (0..rows.len()).step_by(ROWS) {
+                let [keys, values] = project(rows.start + first..rows.end.min(rows.start + first + ROWS))?;
+                memory.write(document, first, &keys, &values)?;
             }
-        })?;
-        Ok(Self { stored, documents: segments.count(), heads, head_size })
+        }
+        Ok(memory)
+    }
+
+    /// Writes keys and values `[rows, H, D]` of a document from its row `first` on.
+    fn write(&mut self, document: usize, first: usize, keys: &Tensor, values: &Tensor) -> Result<()> {
+        let (rows, heads, size) = keys.dims3()?;
+        if values.dims() != keys.dims() || (heads, size) != (self.heads, self.head_size) {
+            bail!("AttentionMemory: keys {:?} and values {:?} do not fit", keys.dims(), values.dims());
+        }
+        let own = document * heads..(document + 1) * heads;
+        with_values("AttentionMemory", [&keys.contiguous()?, &values.contiguous()?], |[keys, values]| {
+            let [keys, values] = [keys, values].map(|values| View::dense(values, rows, heads * size));
+            match &mut self.stored {
+                Heads::F32(memories) => write(&mut memories[own], first, keys, values),
+                Heads::Bf16(memories) => write(&mut memories[own], first, keys, values),
+                Heads::Int8(memories) => write(&mut memories[own], first, keys, values),
+            }
+        })
     }
 
     /// `softmax(scale q k^T) v` of each row of `query` `[R, H, D]` over all keys of its document; `rows` says how many
@@ -77,7 +119,7 @@ impl AttentionMemory {
     }
 
     fn context<W: Stored>(&self, memories: &[HeadMemory<W>], query: &[f32], rows: &Segments, scale: f32) -> Vec<f32> {
-        let document = |(document, rows): (usize, std::ops::Range<usize>)| {
+        let document = |(document, rows): (usize, Range<usize>)| {
             let memories = memories[document * self.heads..][..self.heads].iter().enumerate();
             memories.map(move |(head, memory)| Queries { memory, rows: rows.clone(), head })
         };
@@ -87,20 +129,16 @@ impl AttentionMemory {
     }
 }
 
-/// Orders keys and values by document and head.
-fn split<W: Stored>(
-    keys: &[f32],
-    values: &[f32],
-    segments: &Segments,
-    (heads, size): (usize, usize),
-) -> Vec<HeadMemory<W>> {
-    let places = segments.ranges().flat_map(|rows| (0..heads).map(move |head| (rows.clone(), head)));
-    let places: Vec<_> = places.collect();
-    let head = |(rows, head): (std::ops::Range<usize>, usize)| {
-        let view = |tensor| {
-            View::dense(tensor, segments.total(), heads * size).part(rows.clone(), head * size..(head + 1) * size)
-        };
-        W::memory(view(keys), view(values))
-    };
-    places.into_par_iter().map(head).collect()
+/// Empty memories of all documents' heads.
+fn room<W: Stored>(lengths: &[usize], heads: usize, size: usize) -> Vec<HeadMemory<W>> {
+    lengths.iter().flat_map(|length| (0..heads).map(move |_| HeadMemory::new(*length, size))).collect()
+}
+
+/// Writes the heads of a document, in parallel; keys and values [rows, H D].
+fn write<W: Stored>(memories: &mut [HeadMemory<W>], first: usize, keys: View<'_>, values: View<'_>) {
+    let size = keys.columns / memories.len().max(1);
+    memories.par_iter_mut().enumerate().for_each(|(head, memory)| {
+        let (rows, columns) = (0..keys.rows, head * size..(head + 1) * size);
+        memory.write(first, keys.part(rows.clone(), columns.clone()), values.part(rows, columns));
+    });
 }

@@ -16,7 +16,7 @@ pub(crate) mod past;
 pub(crate) mod rows;
 
 use crate::Dropout;
-use candle_core::{CpuStorage, Device, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use std::sync::OnceLock;
 
 /// The values of a contiguous f32 tensor, given what a custom op is given.
@@ -60,6 +60,24 @@ fn with_values<const N: usize, R>(op: &str, tensors: [&Tensor; N], body: impl Fn
         *slice = values(op, storage, layout)?;
     }
     Ok(body(slices))
+}
+
+/// Changes a tensor's values in place.
+fn update(target: &Tensor, body: impl Fn(&mut [f32])) -> Result<()> {
+    target.inplace_op1(&Update(body))
+}
+
+struct Update<F>(F);
+
+impl<F: Fn(&mut [f32])> InplaceOp1 for Update<F> {
+    fn name(&self) -> &'static str {
+        "update"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
+        (self.0)(cpu_values_mut(self.name(), storage, layout)?);
+        Ok(())
+    }
 }
 
 /// A CPU tensor of `values`.

@@ -1,25 +1,25 @@
-//! [`set_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
+//! [`write_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
 
-use super::{cpu_values, cpu_values_mut, output, tensor, values, with_values};
+use super::{cpu_values, cpu_values_mut, output, tensor, update, values, with_values};
 use crate::cpu::rows as kernel;
-use candle_core::{CpuStorage, CustomOp1, CustomOp2, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
-/// `base` `[T, ..]` with `rows` `[G, ..]` written over the rows `index`. Differentiable in both: `base` gets the gradient
-/// with those rows zeroed, `rows` gets those rows.
+/// Writes `rows` `[G, ..]` over the rows `index` of `base` `[T, ..]`, in place and outside the graph.
 ///
 /// # Errors
-/// When the shapes do not fit, or `index` leaves `base` or names a row twice.
-pub fn set_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<Tensor> {
-    let width = check_index("set_rows", base, index)?;
+/// When the shapes do not fit, or `index` leaves `base`.
+pub fn write_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
+    let width = check_index("write_rows", base, index)?;
     if rows.dims().first() != Some(&index.len()) || rows.dims()[1..] != base.dims()[1..] {
-        bail!("set_rows: {} rows {:?} do not fit base {:?}", index.len(), rows.dims(), base.dims());
+        bail!("write_rows: {} rows {:?} do not fit base {:?}", index.len(), rows.dims(), base.dims());
     }
-    let mut sorted = index.to_vec();
-    sorted.sort_unstable();
-    if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
-        bail!("set_rows: row {} is written twice", pair[0]);
-    }
-    base.contiguous()?.apply_op2(&rows.contiguous()?, SetRows { index: index.to_vec(), width })
+    with_values("write_rows", [&rows.contiguous()?], |[rows]| {
+        update(base, |base| {
+            for (row, at) in rows.chunks_exact(width.max(1)).zip(index) {
+                base[at * width..][..width].copy_from_slice(row);
+            }
+        })
+    })?
 }
 
 /// The rows `index` of `x` `[T, ..]`, as `[index.len(), ..]`. Differentiable; a row may be taken more than once.
@@ -38,37 +38,6 @@ fn check_index(op: &str, x: &Tensor, index: &[usize]) -> Result<usize> {
         bail!("{op}: there is no row {outside} in shape {:?}", x.dims());
     }
     Ok(row.iter().product())
-}
-
-struct SetRows {
-    index: Vec<usize>,
-    width: usize,
-}
-
-impl CustomOp2 for SetRows {
-    fn name(&self) -> &'static str {
-        "set_rows"
-    }
-
-    fn cpu_fwd(&self, base: &CpuStorage, lb: &Layout, rows: &CpuStorage, lr: &Layout) -> Result<(CpuStorage, Shape)> {
-        let mut result = cpu_values(self.name(), base, lb)?.to_vec();
-        let rows = cpu_values(self.name(), rows, lr)?;
-        for (g, at) in self.index.iter().enumerate() {
-            result[at * self.width..][..self.width].copy_from_slice(&rows[g * self.width..][..self.width]);
-        }
-        Ok(output(result, lb.shape().clone()))
-    }
-
-    fn bwd(&self, base: &Tensor, rows: &Tensor, _: &Tensor, dy: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        let (rest, gathered) = with_values(self.name(), [&dy.contiguous()?], |[dy]| {
-            let mut rest = dy.to_vec();
-            for at in &self.index {
-                rest[at * self.width..][..self.width].fill(0.0);
-            }
-            (rest, kernel::gather(dy, &self.index, self.width))
-        })?;
-        Ok((Some(tensor(rest, base.shape())?), Some(tensor(gathered, rows.shape())?)))
-    }
 }
 
 struct GatherRows {

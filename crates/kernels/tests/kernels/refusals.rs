@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
     AdamW, Attention, Dropout, DropoutKey, Precision, Segments, Visibility, accumulate_rows, adamw_step, add_assign,
     add_layer_norm, attention, cross_entropy, dropout, embed, gather_rows, gelu, global_attention, layer_norm, linear,
-    pull_back, scale_assign, set_rows,
+    pull_back, scale_assign, write_rows,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -77,8 +77,8 @@ fn layers() {
 fn rows() {
     let x = zeros(&[4, 6]);
     refused(gather_rows(&x, &[4]), &["gather_rows", "4"]);
-    refused(set_rows(&x, &[1, 1], &zeros(&[2, 6])), &["set_rows", "twice"]);
-    refused(set_rows(&x, &[1], &zeros(&[2, 6])), &["set_rows", "[2, 6]"]);
+    refused(write_rows(&x, &[4], &zeros(&[1, 6])), &["write_rows", "4"]);
+    refused(write_rows(&x, &[1], &zeros(&[2, 6])), &["write_rows", "[2, 6]"]);
     refused(embed(&[(&x, &[3, 4])]), &["embed", "id 4"]);
     refused(embed(&[]), &["embed"]);
     refused(accumulate_rows(&x, &[9], &zeros(&[1, 6]), None), &["accumulate_rows", "id 9"]);

@@ -1,35 +1,26 @@
-//! `set_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
+//! `write_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
 
 use crate::numbers::{Numbers, close, gradients, tensor, variable};
-use epitome_kernels::{accumulate_rows, add_assign, embed, gather_rows, scale_assign, set_rows, sum_of_squares};
+use epitome_kernels::{accumulate_rows, add_assign, embed, gather_rows, scale_assign, sum_of_squares, write_rows};
 
 #[test]
-fn set_rows_replaces_rows_and_divides_the_gradient() {
+fn write_rows_replaces_rows_in_place() {
     let mut numbers = Numbers::seeded(1);
-    let (base, rows, dy) = (numbers.vector(30), numbers.vector(9), numbers.vector(30));
+    let (base, rows) = (numbers.vector(60), numbers.vector(18));
     let index = [9, 0, 4];
-    let (vb, vr) = (variable(&base, &[10, 3]), variable(&rows, &[3, 3]));
-    let y = set_rows(&vb, &index, &vr).unwrap();
-    let (mut wanted, mut dbase, mut drows) = (base.clone(), dy.clone(), vec![0.0; 9]);
+    let mut wanted = base.clone();
     for (g, row) in index.iter().enumerate() {
-        wanted[row * 3..][..3].copy_from_slice(&rows[g * 3..][..3]);
-        dbase[row * 3..][..3].fill(0.0);
-        drows[g * 3..][..3].copy_from_slice(&dy[row * 3..][..3]);
+        wanted[row * 6..][..6].copy_from_slice(&rows[g * 6..][..6]);
     }
-    close("y", &y, &wanted, 0.0);
-    let found = gradients(&y, &dy);
-    close("dbase", found.get(&vb).unwrap(), &dbase, 0.0);
-    close("drows", found.get(&vr).unwrap(), &drows, 0.0);
-}
-
-#[test]
-fn rows_may_have_more_dimensions() {
-    let mut numbers = Numbers::seeded(2);
-    let (base, rows) = (numbers.vector(24), numbers.vector(6));
-    let y = set_rows(&tensor(&base, &[4, 2, 3]), &[2], &tensor(&rows, &[1, 2, 3])).unwrap();
-    close("set", &gather_rows(&y, &[2, 0]).unwrap(), &[&rows[..], &base[..6]].concat(), 0.0);
-    let none = set_rows(&tensor(&base, &[4, 2, 3]), &[], &tensor(&[], &[0, 2, 3])).unwrap();
-    close("unchanged", &none, &base, 0.0);
+    let base = tensor(&base, &[10, 2, 3]);
+    let seen_by_others = base.clone();
+    write_rows(&base, &index, &tensor(&rows, &[3, 2, 3])).unwrap();
+    close("written", &seen_by_others, &wanted, 0.0);
+    write_rows(&base, &[], &tensor(&[], &[0, 2, 3])).unwrap();
+    close("unchanged", &base, &wanted, 0.0);
+    let part = base.narrow(0, 8, 2).unwrap();
+    write_rows(&part, &[1], &tensor(&rows[12..], &[1, 2, 3])).unwrap();
+    close("a part", &gather_rows(&base, &[9, 8]).unwrap(), &[&rows[12..], &wanted[48..54]].concat(), 0.0);
 }
 
 #[test]

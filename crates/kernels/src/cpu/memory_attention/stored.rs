@@ -1,8 +1,8 @@
 //! What keys and values are kept in.
 
-use crate::cpu::int8::{quantize_signed, quantize_wide};
+use crate::cpu::int8::{quantize_signed, quantize_wide, signed_scale};
 use crate::cpu::math::dispatch;
-use crate::cpu::panels::{PANEL, Panels};
+use crate::cpu::panels::{PANEL, Panels, pack_panel, pack_panel_of_pairs};
 use crate::cpu::tile::{Bf16x2, Int8x2, Int16x2, Word, round_row};
 use crate::cpu::view::View;
 
@@ -20,9 +20,12 @@ pub(crate) struct HeadMemory<W> {
 pub(crate) trait Stored: Word {
     /// Keys in a word of values.
     const GROUP: usize;
+    /// Whether keys and values are scaled row by row.
+    const SCALED: bool;
 
-    /// Copies keys and values, both [n, D].
-    fn memory(keys: View<'_>, values: View<'_>) -> HeadMemory<Self>;
+    /// Fills a panel's words with the columns of `source` from `first` on, `source` [depth, columns]; `scales` belong to its
+    /// columns, or to its rows if `scales_of_rows`.
+    fn fill(panel: &mut [[Self; PANEL]], source: View<'_>, first: usize, scales: Scales<'_>);
 
     /// Appends a row of numbers as words of the left operand; returns their scale. `most` is the largest integer that
     /// sums of products allow.
@@ -32,14 +35,52 @@ pub(crate) trait Stored: Word {
     fn finish(sums: &mut [f32], scale: f32);
 }
 
+/// The scales of a matrix's columns or rows.
+#[derive(Clone, Copy)]
+pub(crate) enum Scales<'a> {
+    Columns(&'a [f32]),
+    Rows(&'a [f32]),
+}
+
+impl<W: Stored> HeadMemory<W> {
+    /// Room for `length` keys and values of `size` numbers.
+    pub(crate) fn new(length: usize, size: usize) -> Self {
+        let scales = if W::SCALED { length } else { 0 };
+        Self {
+            keys: Panels::zeros(size.div_ceil(W::GROUP), length),
+            values: Panels::zeros(length.div_ceil(W::GROUP), size),
+            key_scales: vec![0.0; scales],
+            value_scales: vec![0.0; scales],
+        }
+    }
+
+    /// Writes keys and values, both [m, D], at the keys from `first` on, a multiple of a panel's width.
+    pub(crate) fn write(&mut self, first: usize, keys: View<'_>, values: View<'_>) {
+        assert!(first.is_multiple_of(PANEL), "keys that begin with a panel");
+        let count = keys.rows;
+        if W::SCALED {
+            row_scales(&mut self.key_scales[first..][..count], keys);
+            row_scales(&mut self.value_scales[first..][..count], values);
+        }
+        let scales_at = |scales: &[f32]| if W::SCALED { first..first + count } else { 0..scales.len() };
+        let scales = Scales::Columns(&self.key_scales[scales_at(&self.key_scales)]);
+        for (p, panel) in self.keys.panels_mut().skip(first / PANEL).take(count.div_ceil(PANEL)).enumerate() {
+            W::fill(panel, keys.transposed(), p * PANEL, scales);
+        }
+        let scales = Scales::Rows(&self.value_scales[scales_at(&self.value_scales)]);
+        let rows = first / W::GROUP..first / W::GROUP + count.div_ceil(W::GROUP);
+        for (p, panel) in self.values.panels_mut().enumerate() {
+            W::fill(&mut panel[rows.clone()], values, p * PANEL, scales);
+        }
+    }
+}
+
 impl Stored for f32 {
     const GROUP: usize = 1;
+    const SCALED: bool = false;
 
-    fn memory(keys: View<'_>, values: View<'_>) -> HeadMemory<f32> {
-        let mut memory = HeadMemory::default();
-        memory.keys.pack(keys.transposed(), 1.0);
-        memory.values.pack(values, 1.0);
-        memory
+    fn fill(panel: &mut [[f32; PANEL]], source: View<'_>, first: usize, _: Scales<'_>) {
+        pack_panel(panel.as_flattened_mut(), source, first, 1.0);
     }
 
     fn push_row(words: &mut Vec<f32>, row: &[f32], _: f32) -> f32 {
@@ -52,12 +93,10 @@ impl Stored for f32 {
 
 impl Stored for Bf16x2 {
     const GROUP: usize = 2;
+    const SCALED: bool = false;
 
-    fn memory(keys: View<'_>, values: View<'_>) -> HeadMemory<Self> {
-        let mut memory = HeadMemory::default();
-        memory.keys.pack_pairs(keys.transposed(), 1.0);
-        memory.values.pack_pairs(values, 1.0);
-        memory
+    fn fill(panel: &mut [[Self; PANEL]], source: View<'_>, first: usize, _: Scales<'_>) {
+        pack_panel_of_pairs(panel.as_flattened_mut(), source, first, 1.0);
     }
 
     fn push_row(words: &mut Vec<Self>, row: &[f32], _: f32) -> f32 {
@@ -72,31 +111,27 @@ impl Stored for Bf16x2 {
 
 impl Stored for Int8x2 {
     const GROUP: usize = 2;
+    const SCALED: bool = true;
 
-    fn memory(keys: View<'_>, values: View<'_>) -> HeadMemory<Self> {
-        let (length, size) = (keys.rows, keys.columns);
-        let mut memory = HeadMemory::default();
-        let mut bytes = vec![0; size];
-        let depth = size.div_ceil(2);
-        let words = memory.keys.start(depth, length);
-        words.fill(Self::default());
-        for (key, row) in rows(keys).enumerate() {
-            memory.key_scales.push(quantize_signed(row, &mut bytes));
-            let panel = &mut words[key / PANEL * PANEL * depth..];
-            for (d, value) in bytes.iter().enumerate() {
-                panel[d / 2 * PANEL + key % PANEL].0[d % 2] = *value;
+    fn fill(panel: &mut [[Self; PANEL]], source: View<'_>, first: usize, scales: Scales<'_>) {
+        let width = PANEL.min(source.columns - first);
+        for (d, words) in panel.iter_mut().enumerate() {
+            for (lane, word) in words.iter_mut().enumerate().take(width) {
+                let byte = |part: usize| {
+                    let row = 2 * d + part;
+                    if row == source.rows {
+                        return 0;
+                    }
+                    let scale = match scales {
+                        Scales::Columns(scales) => scales[first + lane],
+                        Scales::Rows(scales) => scales[row],
+                    };
+                    let at = row * source.row_stride + (first + lane) * source.column_stride;
+                    quantize_signed(source.values[at], scale)
+                };
+                *word = Self([byte(0), byte(1)]);
             }
         }
-        let depth = length.div_ceil(2);
-        let words = memory.values.start(depth, size);
-        words.fill(Self::default());
-        for (key, row) in rows(values).enumerate() {
-            memory.value_scales.push(quantize_signed(row, &mut bytes));
-            for (d, value) in bytes.iter().enumerate() {
-                words[(d / PANEL * depth + key / 2) * PANEL + d % PANEL].0[key % 2] = *value;
-            }
-        }
-        memory
     }
 
     fn push_row(words: &mut Vec<Int16x2>, row: &[f32], most: f32) -> f32 {
@@ -110,8 +145,11 @@ impl Stored for Int8x2 {
     }
 }
 
-fn rows<'a>(view: View<'a>) -> impl Iterator<Item = &'a [f32]> {
-    (0..view.rows).map(move |row| &view.values[row * view.row_stride..][..view.columns])
+/// The scales of rows of adjacent values.
+fn row_scales(scales: &mut [f32], source: View<'_>) {
+    for (row, scale) in scales.iter_mut().enumerate() {
+        *scale = signed_scale(&source.values[row * source.row_stride..][..source.columns]);
+    }
 }
 
 dispatch! {
