@@ -46,9 +46,7 @@ impl Stepper for LedSession<'_> {
 
     fn step(&mut self, last: &[u32], logits: &mut Vec<f32>) -> Result<()> {
         let hidden = self.led.decoder().step(last, &self.rows(), &self.memory, &mut self.cache)?; // [R, d]
-        let tensor = self.led.logits(&hidden)?; // [R, V]
-        *logits = tensor.flatten_all().and_then(|flat| flat.to_vec1()).map_err(epitome_model::Error::from)?;
-        Ok(())
+        Ok(self.led.logits(&hidden, logits)?)
     }
 
     fn reorder(&mut self, parents: &[usize]) -> Result<()> {

@@ -86,14 +86,18 @@ impl Led {
         self.encoder.forward(documents)
     }
 
-    /// Logits `[R, V]` of hidden states `[R, d]`.
+    /// Logits of hidden states `[R, d]`: `logits`, whose memory is used again, becomes `[R, V]`, row-major.
     ///
     /// # Errors
     /// When an operation fails.
-    pub fn logits(&self, hidden: &Tensor) -> Result<Tensor> {
-        Ok(match &self.packed_head {
-            Some(head) => head.forward(hidden)?,
-            None => kernels::linear(hidden, &self.shared, Some(&self.final_logits_bias))?,
-        })
+    pub fn logits(&self, hidden: &Tensor, logits: &mut Vec<f32>) -> Result<()> {
+        match &self.packed_head {
+            Some(head) => head.forward_into(hidden, logits)?,
+            None => {
+                let tensor = kernels::linear(hidden, &self.shared, Some(&self.final_logits_bias))?;
+                *logits = tensor.flatten_all()?.to_vec1()?;
+            }
+        }
+        Ok(())
     }
 }

@@ -50,11 +50,7 @@ impl PackedLinear {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (rows, inputs) = as_rows("linear", x)?;
-        let columns = self.0.inputs();
-        if inputs != columns {
-            bail!("linear: x {:?} does not fit weight [{}, {columns}]", x.dims(), self.0.outputs());
-        }
+        let (rows, inputs) = self.check(x)?;
         let mut reused = ROWS.take();
         let product = with_values("linear", [&x.contiguous()?], |[x]| {
             self.0.multiply(View::dense(x, rows, inputs), Activation::None, &mut reused)
@@ -63,6 +59,30 @@ impl PackedLinear {
         let mut dims = x.dims().to_vec();
         dims.splice(dims.len() - 1.., [self.0.outputs()]);
         tensor(product, dims)
+    }
+
+    /// [`PackedLinear::forward`] into `target`, whose memory is used again: it becomes `[.., out]`, row-major.
+    ///
+    /// # Errors
+    /// When the shapes do not fit.
+    pub fn forward_into(&self, x: &Tensor, target: &mut Vec<f32>) -> Result<()> {
+        let (rows, inputs) = self.check(x)?;
+        target.resize(rows * self.0.outputs(), 0.0);
+        let mut reused = ROWS.take();
+        with_values("linear", [&x.contiguous()?], |[x]| {
+            self.0.multiply_into(target, View::dense(x, rows, inputs), Activation::None, &mut reused);
+        })?;
+        ROWS.set(reused);
+        Ok(())
+    }
+
+    /// The rows of x and their length.
+    fn check(&self, x: &Tensor) -> Result<(usize, usize)> {
+        let (rows, inputs) = as_rows("linear", x)?;
+        if inputs != self.0.inputs() {
+            bail!("linear: x {:?} does not fit weight [{}, {}]", x.dims(), self.0.outputs(), self.0.inputs());
+        }
+        Ok((rows, inputs))
     }
 
     /// `second.forward(gelu(self.forward(x)))` without keeping what is between them: `x` `[T, in]`.
