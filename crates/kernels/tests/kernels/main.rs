@@ -4,6 +4,8 @@
 
 mod adamw;
 mod attention;
+mod attention_blocks;
+mod attention_reference;
 mod cross_entropy;
 mod dense;
 mod global_attention;
