@@ -6,6 +6,7 @@ mod adamw;
 mod attention;
 mod attention_blocks;
 mod attention_reference;
+mod cached_attention;
 mod cross_entropy;
 mod dense;
 mod global_attention;
