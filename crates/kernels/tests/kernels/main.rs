@@ -13,5 +13,6 @@ mod global_attention;
 mod memory;
 mod numbers;
 mod packed;
+mod packed_precisions;
 mod refusals;
 mod rows;
