@@ -3,8 +3,7 @@
 //!
 //! With `q = round(x / s_x)` in -127..=127 and `w` in -127..=127, `y = s_x s_w sum_d q_d w_d + b`. The instructions
 //! multiply unsigned by signed bytes, so q is stored as q + 128 and sums begin at `-128 sum_d w_d`, which is exact in 32
-//! bits: up to 2^31 / (255 * 127) = 66,000 values deep. A sum of integers has one result, so rows do not depend on what
-//! is computed with them.
+//! bits up to [`DEEPEST`] values. A sum of integers has one result, so rows do not depend on what is computed with them.
 
 use super::math::dispatch;
 use super::panels::{PANEL, Panels};
@@ -20,6 +19,9 @@ const ROUND: f32 = 12_582_912.0;
 
 /// The largest quantized value.
 const MOST: f32 = 127.0;
+
+/// Values of the depth up to which no sum passes 32 bits: 2^31 / (255 * 127) = 66,000.
+pub(crate) const DEEPEST: usize = i32::MAX as usize / (255 * 127);
 
 /// A weight matrix [columns, depth] in bytes.
 #[derive(Clone, Debug)]

@@ -1,6 +1,7 @@
 //! y = x W^T + b with W kept in the order and the precision in which products read it.
 
 use super::elementwise::gelu_in_place;
+pub(crate) use super::int8::DEEPEST;
 use super::int8::{self, Int8Rows, Int8Weight};
 use super::matmul::{Finish, multiply_into, multiply_new};
 use super::panels::Panels;
@@ -159,4 +160,85 @@ fn round_rows<'a>(pairs: &'a mut Vec<Bf16x2>, x: View<'_>) -> View<'a, Bf16x2> {
         round_row(pairs, &x.values[row * x.row_stride..][..x.columns]);
     });
     View::dense(pairs, x.rows, depth)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::elementwise::gelu;
+    use super::*;
+
+    fn numbers(length: usize, seed: usize) -> Vec<f32> {
+        (0..length).map(|i| ((i * 7919 + seed) as f32 * 0.7391).sin() * (1.0 + (i % 13) as f32)).collect()
+    }
+
+    /// Bytes and their scale, in f64.
+    fn quantized(row: &[f32]) -> (Vec<f64>, f64) {
+        let most = row.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+        let inverse = if most > 0.0 { 127.0 / most } else { 0.0 };
+        let bytes: Vec<f64> = row.iter().map(|value| f64::from((value * inverse).round_ties_even())).collect();
+        assert!(bytes.iter().all(|byte| byte.abs() <= 127.0));
+        (bytes, f64::from(most) / 127.0)
+    }
+
+    /// Sums of bytes are exact; turning them into numbers rounds a few times.
+    #[test]
+    fn int8_products_are_those_of_quantized_numbers() {
+        for (rows, outputs, inputs) in [(1, 1, 1), (3, 17, 4), (5, 33, 7), (14, 70, 66), (2, 40, 1029), (4, 5, 0)] {
+            let (mut x, mut weight) = (numbers(rows * inputs, 1), numbers(outputs * inputs, 2));
+            // A row of zeros on either side, and one of large numbers.
+            x[..inputs].iter_mut().for_each(|x| *x *= 1e6);
+            x[(rows - 1) * inputs..].fill(if rows > 1 { 0.0 } else { 1e-3 });
+            weight[(outputs - 1) * inputs..].fill(if outputs > 1 { 0.0 } else { 1e-3 });
+            let bias = numbers(outputs, 3);
+            for bias in [None, Some(bias)] {
+                let packed = PackedWeight::int8(&weight, outputs, inputs, bias.clone());
+                let view = View::dense(&x, rows, inputs);
+                let found = packed.multiply(view, Activation::None, &mut Rows::default());
+                for (at, found) in found.iter().enumerate() {
+                    let (i, j) = (at / outputs, at % outputs);
+                    let (left, left_scale) = quantized(&x[i * inputs..][..inputs]);
+                    let (right, right_scale) = quantized(&weight[j * inputs..][..inputs]);
+                    let sum: f64 = left.iter().zip(&right).map(|(left, right)| left * right).sum();
+                    let bias = bias.as_ref().map_or(0.0, |bias| f64::from(bias[j]));
+                    let product = sum * left_scale * right_scale;
+                    let error = (f64::from(*found) - product - bias).abs();
+                    let most = 4.0 * f64::from(f32::EPSILON) * (product.abs() + bias.abs());
+                    assert!(error <= most, "{rows} {outputs} {inputs}: {found} at {i} {j}, not {}", product + bias);
+                }
+                let activated = packed.multiply(view, Activation::Gelu, &mut Rows::default());
+                assert!(activated == gelu(&found), "{rows} {outputs} {inputs}");
+            }
+        }
+    }
+
+    /// As deep as 32 bits allow, with the largest bytes everywhere.
+    #[test]
+    fn the_deepest_int8_product_does_not_overflow() {
+        let depth = DEEPEST;
+        let (x, weight) =
+            ([vec![1.0; depth], vec![-1.0; depth]].concat(), [vec![1.0; depth], vec![-1.0; depth]].concat());
+        let packed = PackedWeight::int8(&weight, 2, depth, None);
+        let found = packed.multiply(View::dense(&x, 2, depth), Activation::None, &mut Rows::default());
+        for (found, wanted) in found.iter().zip([1.0, -1.0, -1.0, 1.0].map(|sign| sign * depth as f32)) {
+            assert!((found - wanted).abs() <= 1e-6 * depth as f32, "{found}, not {wanted}");
+        }
+    }
+
+    /// Memory that is used again holds what was there before.
+    #[test]
+    fn rows_of_other_products_do_not_show() {
+        let mut rows = Rows::default();
+        for (count, inputs) in [(9, 70), (3, 5), (12, 33), (1, 2)] {
+            let (x, weight) = (numbers(count * inputs, 4), numbers(20 * inputs, 5));
+            for pack in [PackedWeight::f32, PackedWeight::bf16, PackedWeight::int8] {
+                let packed = pack(&weight, 20, inputs, None);
+                let view = View::dense(&x, count, inputs);
+                let wanted = packed.multiply(view, Activation::None, &mut Rows::default());
+                assert!(packed.multiply(view, Activation::None, &mut rows) == wanted);
+                let mut target = vec![f32::NAN; count * 20];
+                packed.multiply_into(&mut target, view, Activation::None, &mut rows);
+                assert!(target == wanted);
+            }
+        }
+    }
 }

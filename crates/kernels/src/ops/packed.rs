@@ -2,7 +2,7 @@
 
 use super::{as_rows, tensor, with_values};
 use crate::Precision;
-use crate::cpu::packed::{Activation, PackedWeight, Rows};
+use crate::cpu::packed::{Activation, DEEPEST, PackedWeight, Rows};
 use crate::cpu::view::View;
 use candle_core::{Result, Tensor, bail};
 use std::cell::Cell;
@@ -25,11 +25,15 @@ impl PackedLinear {
     /// Packs a copy of `weight` `[out, in]`, with `bias` `[out]`.
     ///
     /// # Errors
-    /// When the shapes do not fit, or the tensors are not f32 on the CPU.
+    /// When the shapes do not fit, the tensors are not f32 on the CPU, or sums of products in [`Precision::Int8`] could pass
+    /// 32 bits (from 66,312 inputs on).
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
         if let Some(bias) = bias.filter(|bias| bias.dims() != [outputs]) {
             bail!("linear: bias {:?} does not fit weight {:?}", bias.dims(), weight.dims());
+        }
+        if precision == Precision::Int8 && inputs > DEEPEST {
+            bail!("linear: weight {:?} has more than the {DEEPEST} inputs that int8 can sum", weight.dims());
         }
         let bias = bias.map(Tensor::to_vec1).transpose()?;
         let pack = match precision {

@@ -4,10 +4,15 @@
 
 mod adamw;
 mod attention;
+mod attention_blocks;
+mod attention_reference;
+mod cached_attention;
 mod cross_entropy;
 mod dense;
 mod global_attention;
+mod memory;
 mod numbers;
 mod packed;
+mod packed_precisions;
 mod refusals;
 mod rows;

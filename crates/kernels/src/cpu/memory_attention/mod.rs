@@ -33,10 +33,16 @@ impl<W: Stored> HeadMemory<W> {
     }
 }
 
-/// The largest integers that a query and a probability are quantized to: sums over a head's size, and over a chunk of keys,
-/// times 127 stay below 2^31.
-const MOST_QUERY: f32 = 32_767.0;
-const MOST_PROBABILITY: f32 = 16_383.0;
+/// The largest integers that products with bytes of up to 127 sum to.
+const MOST_SUM: usize = i32::MAX as usize / 127;
+
+/// The largest integer that a probability is quantized to, so that sums over a chunk of keys stay in range.
+const MOST_PROBABILITY: f32 = (MOST_SUM / CHUNK) as f32;
+
+/// The same for the numbers of a query, whose sums run over the head's size.
+fn most_query(head_size: usize) -> f32 {
+    (MOST_SUM / head_size).min(i16::MAX as usize) as f32
+}
 
 /// Queries [R, D] of one document and head, `stride` apart, with what they attend to and where their output is.
 pub(crate) struct Queries<'a, W> {
@@ -94,6 +100,9 @@ pub(crate) fn attend<W: Stored>(
     let mut partials = partials.into_iter();
     for one in all {
         let chunks: Vec<Vec<Partial>> = partials.by_ref().take(one.memory.chunks()).collect();
+        if chunks.is_empty() {
+            continue;
+        }
         for (index, at) in one.rows.clone().enumerate() {
             merge(&mut output[row(at, one.head)..][..head_size], chunks.iter().map(|chunk| &chunk[index]));
         }
@@ -128,8 +137,9 @@ impl<W: Stored> Scratch<W> {
     fn score(&mut self, memory: &HeadMemory<W>, keys: Range<usize>, rows: usize) {
         self.words.clear();
         self.scales.clear();
-        for query in self.query.chunks_exact(memory.values.columns()) {
-            self.scales.push(W::push_row(&mut self.words, query, MOST_QUERY));
+        let size = memory.values.columns();
+        for query in self.query.chunks_exact(size) {
+            self.scales.push(W::push_row(&mut self.words, query, most_query(size)));
         }
         let depth = 0..memory.keys.depth();
         self.scores.resize(rows * keys.len(), 0.0);

@@ -11,6 +11,8 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod portable;
+#[cfg(test)]
+mod tests;
 mod word;
 
 use super::panels::PANEL;
@@ -103,6 +105,8 @@ impl<W: Word> Tile<'_, W> {
     /// `machine` is one of [`Word::machines`]. `target` may be written, and read if the product is added to it, at `rows`
     /// rows of `columns` values that nothing else uses meanwhile.
     pub(super) unsafe fn compute(&self, machine: Machine, rows: usize) {
+        // The tiles read words of A as one i32 each.
+        const { assert!(size_of::<W::Left>() == size_of::<i32>() && align_of::<W::Left>() == align_of::<i32>()) };
         let depth = self.panels[0].len();
         let wide = self.columns > PANEL;
         assert!(self.columns <= 2 * PANEL && (!wide || self.panels[1].len() == depth));

@@ -42,7 +42,7 @@ pub(crate) struct Bf16x2(pub(crate) u32);
 
 /// Four bytes: unsigned in the left operand, signed in the right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(transparent)]
+#[repr(C, align(4))]
 pub(crate) struct Int8x4(pub(crate) [u8; 4]);
 
 /// Two signed bytes, in the right operand only: the word of the left is [`Int16x2`].

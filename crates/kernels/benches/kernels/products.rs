@@ -1,0 +1,72 @@
+//! Matrix products with weights.
+
+use crate::ceilings::Limit;
+use crate::measure::{Bench, InTurn, Work};
+use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers};
+use candle_core::Result;
+use epitome_kernels::{PackedLinear, Precision, head_linear, linear};
+
+/// What a weight's products are bounded by, and the bytes of a number of it.
+const PRECISIONS: [(Precision, Limit, usize); 3] =
+    [(Precision::F32, Limit::F32, 4), (Precision::Bf16, Limit::Bf16, 2), (Precision::Int8, Limit::Int8, 1)];
+
+const SHAPES: [(usize, usize); 3] = [(WIDTH, WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)];
+
+pub(crate) fn run(bench: &mut Bench) {
+    for (precision, limit, bytes) in PRECISIONS {
+        for (inputs, outputs) in SHAPES {
+            many_rows(bench, precision, limit, (inputs, outputs));
+        }
+        few_rows(bench, precision, bytes);
+        feed_forward(bench, precision, limit);
+    }
+    plain(bench);
+    heads(bench);
+}
+
+fn packed(precision: Precision, outputs: usize, inputs: usize) -> Result<PackedLinear> {
+    let (weight, bias) = (numbers(&[outputs, inputs])?, numbers(&[outputs])?);
+    PackedLinear::new(&weight, Some(&bias), precision)
+}
+
+fn many_rows(bench: &mut Bench, precision: Precision, limit: Limit, (inputs, outputs): (usize, usize)) {
+    let work = Work::operations(limit, 2 * TOKENS * inputs * outputs);
+    let setup = || Ok((packed(precision, outputs, inputs)?, numbers(&[TOKENS, inputs])?));
+    let name = format!("packed/{precision:?} {TOKENS} x {inputs} x {outputs}");
+    bench.run(&name, work, setup, |(linear, x)| linear.forward(x));
+}
+
+/// A decoding step's rows: the weight is read from memory.
+fn few_rows(bench: &mut Bench, precision: Precision, bytes: usize) {
+    let (inputs, outputs) = (WIDTH, 4 * WIDTH);
+    let bytes = inputs * outputs * bytes;
+    let setup = || Ok((InTurn::new(packed(precision, outputs, inputs)?, bytes), numbers(&[4, inputs])?));
+    let name = format!("packed/{precision:?} 4 x {inputs} x {outputs}");
+    bench.run(&name, Work::read(bytes), setup, |(linear, x)| linear.next().forward(x));
+}
+
+fn feed_forward(bench: &mut Bench, precision: Precision, limit: Limit) {
+    let setup = || {
+        let (first, second) = (packed(precision, 4 * WIDTH, WIDTH)?, packed(precision, WIDTH, 4 * WIDTH)?);
+        Ok((first, second, numbers(&[TOKENS, WIDTH])?))
+    };
+    let work = Work::operations(limit, 2 * 2 * TOKENS * WIDTH * 4 * WIDTH);
+    let name = format!("feed forward/{precision:?} {TOKENS} x {WIDTH}");
+    bench.run(&name, work, setup, |(first, second, x)| first.feed_forward(second, x));
+}
+
+fn plain(bench: &mut Bench) {
+    let (inputs, outputs) = (WIDTH, 4 * WIDTH);
+    let setup = || [vec![TOKENS, inputs], vec![outputs, inputs], vec![outputs]].iter().map(|s| numbers(s)).collect();
+    let flop = 2 * TOKENS * inputs * outputs;
+    let work = [flop, 2 * flop].map(|flop| Work::operations(Limit::F32, flop));
+    let name = format!("linear/{TOKENS} x {inputs} x {outputs}");
+    both_ways(bench, &name, work, setup, |t| linear(&t[0], &t[1], Some(&t[2])));
+}
+
+fn heads(bench: &mut Bench) {
+    let setup = || [[64, HEADS, HEAD_SIZE], [HEADS, HEAD_SIZE, WIDTH]].iter().map(|s| numbers(s)).collect();
+    let flop = 2 * 64 * HEADS * HEAD_SIZE * WIDTH;
+    let work = [flop, 2 * flop].map(|flop| Work::operations(Limit::F32, flop));
+    both_ways(bench, "head linear/64 rows", work, setup, |t| head_linear(&t[0], &t[1], false));
+}
