@@ -31,7 +31,7 @@ fn settings(case: &Case<Generate>) -> GenerationConfig {
     GenerationConfig::resolve(&[&options, &model], config.max_decoder_position_embeddings).unwrap().0
 }
 
-fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected]) -> Vec<Vec<(Vec<u32>, f32)>> {
+fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected], keep: bool) -> Vec<Vec<(Vec<u32>, f32)>> {
     let sources: Vec<Source> = documents
         .iter()
         .map(|document| Source {
@@ -42,7 +42,7 @@ fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected]) -> Vec<V
         })
         .collect();
     let packed = sources.iter().map(|source| (source.input_ids.as_slice(), source.global_positions.as_slice()));
-    let mut session = LedSession::new(led, &Documents::new(packed).unwrap()).unwrap();
+    let mut session = LedSession::new(led, &Documents::new(packed).unwrap(), keep).unwrap();
     let seen: Vec<Document> = sources.iter().map(|source| Document { encoder_ids: &source.input_ids }).collect();
     let found = generate(&mut session, &seen, settings, &mut |_| {}).unwrap();
     found.into_iter().map(|all| all.into_iter().map(|one| (one.tokens, one.score)).collect()).collect()
@@ -54,10 +54,11 @@ fn tokens_and_scores_are_the_reference_s_in_batches_and_alone() {
     for case in cases::<Generate>("generate") {
         let (led, settings) = (case.led(), settings(&case));
         let expected: Vec<&Expected> = case.rest.documents.iter().collect();
-        let together = run(&led, &settings, &expected);
-        for (index, (found, expected)) in together.iter().zip(&expected).enumerate() {
-            let alone = run(&led, &settings, &[expected]).remove(0);
-            for (what, found) in [("in a batch", found), ("alone", &alone)] {
+        let together = run(&led, &settings, &expected, true);
+        let folded = run(&led, &settings, &expected, false);
+        for (index, ((found, folded), expected)) in together.iter().zip(&folded).zip(&expected).enumerate() {
+            let alone = run(&led, &settings, &[expected], true).remove(0);
+            for (what, found) in [("in a batch", found), ("alone", &alone), ("without keys and values", folded)] {
                 let what = format!("{} document {index} {what}, options {}", case.name, case.rest.options);
                 assert_eq!(found.len(), expected.hypotheses.len(), "{what}");
                 for ((tokens, score), (expected_tokens, expected_score)) in found.iter().zip(&expected.hypotheses) {

@@ -16,15 +16,15 @@ pub struct LedSession<'a> {
 }
 
 impl<'a> LedSession<'a> {
-    /// Encodes the documents and prepares one row for each.
+    /// Encodes the documents and prepares one row for each. `keep` as in [`epitome_model::Decoder::cross_memory`].
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or an operation fails.
-    pub fn new(led: &'a Led, documents: &Documents) -> Result<Self> {
+    pub fn new(led: &'a Led, documents: &Documents, keep: bool) -> Result<Self> {
         let encoded = led.encode(documents)?;
         let count = documents.segments().count();
         Ok(Self {
-            memory: led.decoder().cross_memory(&encoded, documents.segments())?,
+            memory: led.decoder().cross_memory(&encoded, documents.segments(), keep)?,
             cache: DecoderCache::new(led.config().decoder_layers, count),
             owners: (0..count).collect(),
             led,

@@ -9,6 +9,10 @@ use serde::Serialize;
 
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
 
+/// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
+/// f32. Of longer documents only the encoder's output is kept.
+const MOST_MEMORY_BYTES: usize = 10 << 30;
+
 /// A model with its tokenizer and its generation settings.
 #[derive(Debug)]
 pub struct Summarizer {
@@ -179,8 +183,34 @@ impl Summarizer {
     /// # Errors
     /// When an operation fails or the model gives numbers that are not finite.
     pub fn summarize(&self, sources: &[Source], on_progress: &mut dyn FnMut(Progress)) -> Result<Vec<Summary>> {
-        let documents = pack(sources)?;
-        let mut session = LedSession::new(&self.led, &documents)?;
+        let mut summaries: Vec<Option<Summary>> = vec![None; sources.len()];
+        for (group, keep) in self.groups(sources) {
+            let sources: Vec<&Source> = group.iter().map(|&index| &sources[index]).collect();
+            for (index, summary) in group.iter().zip(self.summarize_group(&sources, keep, on_progress)?) {
+                summaries[*index] = Some(summary);
+            }
+        }
+        Ok(summaries.into_iter().flatten().collect())
+    }
+
+    /// Documents that are decoded together, and whether their keys and values are kept: those for which they would take
+    /// too much memory are decoded alone without, so that this depends on no other document.
+    fn groups(&self, sources: &[Source]) -> Vec<(Vec<usize>, bool)> {
+        let is_long =
+            |&index: &usize| self.led.decoder().memory_bytes(sources[index].input_ids.len()) > MOST_MEMORY_BYTES;
+        let (long, short): (Vec<usize>, Vec<usize>) = (0..sources.len()).partition(is_long);
+        let alone = long.into_iter().map(|index| (vec![index], false));
+        (!short.is_empty()).then_some((short, true)).into_iter().chain(alone).collect()
+    }
+
+    fn summarize_group(
+        &self,
+        sources: &[&Source],
+        keep: bool,
+        on_progress: &mut dyn FnMut(Progress),
+    ) -> Result<Vec<Summary>> {
+        let documents = pack(sources.iter().copied())?;
+        let mut session = LedSession::new(&self.led, &documents, keep)?;
         let seen: Vec<Document> = sources.iter().map(|source| Document { encoder_ids: &source.input_ids }).collect();
         let found = generate(&mut session, &seen, &self.generation, on_progress)?;
         sources.iter().zip(found).map(|(source, hypotheses)| self.summary(source, hypotheses)).collect()

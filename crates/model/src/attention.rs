@@ -1,11 +1,15 @@
 //! BART's attention, with names as in its checkpoints: the decoder's self- and cross-attention.
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Attended, Attention, AttentionMemory, Dropout, Segments, Visibility};
+use epitome_kernels::{
+    self as kernels, Attended, Attention, AttentionMemory, Dropout, Precision, Segments, Visibility,
+};
 
+use crate::cache::LayerMemory;
 use crate::layers::Linear;
+use crate::pooling::{Pooling, PoolingSegments};
 use crate::weights::Source;
-use crate::{Config, DecoderCache, GradientSums, Keep, Result};
+use crate::{Config, CrossMemory, DecoderCache, GradientSums, Keep, Result};
 
 #[derive(Clone, Debug)]
 pub(crate) struct MultiHeadAttention {
@@ -102,9 +106,32 @@ impl MultiHeadAttention {
         })
     }
 
-    /// Output of the attention of `hidden` `[R, d]` to what its documents keep, `[R, d]`.
-    pub(crate) fn attend_memory(&self, hidden: &Tensor, memory: &AttentionMemory, rows: &Segments) -> Result<Tensor> {
-        let context = memory.attend(&self.q_proj.heads(hidden, self.heads)?, rows, self.scale)?;
+    pub(crate) fn precision(&self) -> Precision {
+        self.k_proj.precision()
+    }
+
+    /// What decoding without keeping keys and values needs.
+    pub(crate) fn pooling(&self) -> Result<Pooling> {
+        Ok(Pooling { key: self.k_proj.unpacked()?, value: self.v_proj.unpacked()?, heads: self.heads })
+    }
+
+    /// Output of the attention of `hidden` `[R, d]` to the documents of `memory`, `[R, d]`; `rows` says how many rows each
+    /// document has.
+    pub(crate) fn attend_memory(
+        &self,
+        hidden: &Tensor,
+        memory: &CrossMemory,
+        layer: usize,
+        rows: &Segments,
+    ) -> Result<Tensor> {
+        let query = self.q_proj.heads(hidden, self.heads)?;
+        let context = match memory.layer(layer) {
+            LayerMemory::Kept(kept) => kept.attend(&query, rows, self.scale)?,
+            LayerMemory::Folded { pooling, encoded } => {
+                let segments = PoolingSegments { queries: rows, rows: memory.sources() };
+                pooling.attend(&(query * f64::from(self.scale))?, encoded, segments, None)?
+            }
+        };
         self.out_proj.forward(&context.reshape(hidden.shape())?)
     }
 

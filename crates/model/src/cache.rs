@@ -3,21 +3,36 @@
 use candle_core::Tensor;
 use epitome_kernels::{AttentionMemory, KeyValueRows, Segments, cached_attention};
 
+use crate::pooling::Pooling;
 use crate::{Error, Result};
 
-/// Keys and values of the encoded documents for every decoder layer, once per document and shared by its beams.
+/// What every decoder layer attends to in the encoded documents, once per document and shared by its beams.
 #[derive(Clone, Debug)]
 pub struct CrossMemory {
-    layers: Vec<AttentionMemory>,
+    layers: Vec<LayerMemory>,
     sources: Segments,
 }
 
+/// What a layer attends to.
+#[derive(Clone, Debug)]
+pub(crate) enum LayerMemory {
+    /// Keys and values.
+    Kept(AttentionMemory),
+    /// The encoded documents themselves, `[S, d]`: less memory, more work in each step.
+    Folded {
+        /// The layer's key and value projections.
+        pooling: Pooling,
+        /// The same tensor in all layers.
+        encoded: Tensor,
+    },
+}
+
 impl CrossMemory {
-    pub(crate) fn new(layers: Vec<AttentionMemory>, sources: Segments) -> Self {
+    pub(crate) fn new(layers: Vec<LayerMemory>, sources: Segments) -> Self {
         Self { layers, sources }
     }
 
-    pub(crate) fn layer(&self, index: usize) -> &AttentionMemory {
+    pub(crate) fn layer(&self, index: usize) -> &LayerMemory {
         &self.layers[index]
     }
 

@@ -1,9 +1,10 @@
 //! The decoder: a standard transformer decoder with cross-attention to the encoded document.
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Segments, Visibility};
+use epitome_kernels::{self as kernels, Precision, Segments, Visibility};
 
 use crate::attention::{AttentionKept, MultiHeadAttention, Scope};
+use crate::cache::LayerMemory;
 use crate::feed_forward::{FeedForward, FeedForwardKept};
 use crate::layers::{Embedding, LayerNorm, Site, at};
 use crate::weights::Source;
@@ -129,13 +130,28 @@ impl Decoder {
         Ok(hidden)
     }
 
-    /// Keys and values of the encoded documents for every layer, computed once and shared by a document's beams.
+    /// Bytes of the keys and values of a document of `tokens` tokens, in all layers.
+    pub fn memory_bytes(&self, tokens: usize) -> usize {
+        let precision = self.layers.first().map_or_else(Precision::default, |layer| layer.encoder_attn.precision());
+        let width = self.embedding.positions.dims()[1];
+        2 * self.layers.len() * tokens * width * bytes_of(precision)
+    }
+
+    /// What all layers attend to in the encoded documents `[S, d]`: with `keep` their keys and values, computed once and
+    /// shared by a document's beams; else the documents themselves, into which each step folds its queries, which takes
+    /// less memory and more time and is the same up to rounding.
     ///
     /// # Errors
     /// When an operation fails.
-    pub fn cross_memory(&self, encoded: &Tensor, sources: &Segments) -> Result<CrossMemory> {
-        let layers = self.layers.iter().map(|layer| layer.encoder_attn.memory(encoded, sources));
-        Ok(CrossMemory::new(layers.collect::<Result<_>>()?, sources.clone()))
+    pub fn cross_memory(&self, encoded: &Tensor, sources: &Segments, keep: bool) -> Result<CrossMemory> {
+        let memory = |layer: &DecoderLayer| {
+            Ok(if keep {
+                LayerMemory::Kept(layer.encoder_attn.memory(encoded, sources)?)
+            } else {
+                LayerMemory::Folded { pooling: layer.encoder_attn.pooling()?, encoded: encoded.clone() }
+            })
+        };
+        Ok(CrossMemory::new(self.layers.iter().map(memory).collect::<Result<_>>()?, sources.clone()))
     }
 
     /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out. `rows` says how many
@@ -244,13 +260,22 @@ impl DecoderLayer {
     fn step(&self, hidden: &Tensor, rows: &Segments, memory: &CrossMemory, cache: &mut DecoderCache) -> Result<Tensor> {
         let attended = self.self_attn.attend_past(hidden, self.index, cache)?;
         let query = self.self_attn_layer_norm.add(&attended, hidden)?;
-        let attended = self.encoder_attn.attend_memory(&query, memory.layer(self.index), rows)?;
+        let attended = self.encoder_attn.attend_memory(&query, memory, self.index, rows)?;
         let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
         Ok(self.feed_forward.forward(&middle, None, Keep::Input)?.0)
     }
 
     fn dropouts(&self, inputs: DecoderInputs<'_>) -> Option<Dropouts> {
         inputs.dropouts.map(|all| all.part(STACK).part(self.index + 1))
+    }
+}
+
+/// Bytes of a number of kept keys and values.
+fn bytes_of(precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+        Precision::Int8 => 1,
     }
 }
 

@@ -4,19 +4,15 @@ use candle_core::{Tensor, Var};
 use epitome_kernels as kernels;
 
 use crate::layers::{Linear, Projection, Site, at};
+use crate::pooling::{Pooling, PoolingSegments};
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Result};
 
 /// The projections of global tokens, which attend to their whole documents.
-///
-/// By re-association neither `key_global(x)` nor `value_global(x)` is computed for all tokens:
-/// `q.(W_k x + b_k) = (W_k^T q).x + q.b_k` and `sum_j p_j (W_v x_j + b_v) = W_v (sum_j p_j x_j) + (sum_j p_j) b_v`.
 #[derive(Clone, Debug)]
 pub(crate) struct GlobalPath {
     query: Linear,
-    key: Projection,
-    value: Projection,
-    heads: usize,
+    pooling: Pooling,
 }
 
 /// A forward pass with a graph of its own.
@@ -33,9 +29,11 @@ impl GlobalPath {
         let d = config.d_model;
         Ok(Self {
             query: Linear::load(source, &format!("{prefix}.query_global"), d, d)?,
-            key: Projection::load(source, &format!("{prefix}.key_global"), d, d)?,
-            value: Projection::load(source, &format!("{prefix}.value_global"), d, d)?,
-            heads: config.encoder_attention_heads,
+            pooling: Pooling {
+                key: Projection::load(source, &format!("{prefix}.key_global"), d, d)?,
+                value: Projection::load(source, &format!("{prefix}.value_global"), d, d)?,
+                heads: config.encoder_attention_heads,
+            },
         })
     }
 
@@ -47,29 +45,11 @@ impl GlobalPath {
         documents: &Documents,
         dropouts: Option<Dropouts>,
     ) -> Result<Tensor> {
-        let (_, d) = hidden.dims2()?;
-        let (count, heads, size) = (rows.len(), self.heads, d / self.heads);
-        let scale = (size as f64).powf(-0.5);
+        let heads = self.pooling.heads;
+        let scale = ((hidden.dim(1)? / heads) as f64).powf(-0.5);
         let query = (self.query.heads(&kernels::gather_rows(hidden, rows)?, heads)? * scale)?;
-        let weight = self.key.weight.reshape((heads, size, d))?;
-        let a = kernels::head_linear(&query, &weight, false)?; // [G, H, d]
-        let bias = self.key.bias.reshape((1, heads, size))?;
-        let c = query.broadcast_mul(&bias)?.sum(2)?; // [G, H]
-        let pooled = kernels::global_attention(
-            hidden,
-            &a,
-            &c,
-            documents.global_segments(),
-            documents.segments().clone(),
-            at(dropouts, Site::GlobalAttention),
-        )?; // [G, H, d + 1]
-        let sums = pooled.narrow(2, 0, d)?; // [G, H, d]
-        let mass = pooled.narrow(2, d, 1)?; // [G, H, 1]
-        let weight = self.value.weight.reshape((heads, size, d))?;
-        let projected = kernels::head_linear(&sums, &weight, true)?; // [G, H, D]
-        let bias = self.value.bias.reshape((1, heads, size))?;
-        let context = (projected + mass.broadcast_mul(&bias)?)?;
-        Ok(context.reshape((count, d))?)
+        let segments = PoolingSegments { queries: &documents.global_segments(), rows: documents.segments() };
+        self.pooling.attend(&query, hidden, segments, at(dropouts, Site::GlobalAttention))
     }
 
     /// [`GlobalPath::context`] with a graph: it is small but for `hidden`, so that candle's backward serves it well.
@@ -95,9 +75,11 @@ impl GlobalPath {
         };
         let tracked = Self {
             query: Linear::Plain(variable(self.query.plain()?)?),
-            key: variable(&self.key)?,
-            value: variable(&self.value)?,
-            heads: self.heads,
+            pooling: Pooling {
+                key: variable(&self.pooling.key)?,
+                value: variable(&self.pooling.value)?,
+                heads: self.pooling.heads,
+            },
         };
         let hidden = Var::from_tensor(&hidden.detach())?;
         Ok(GlobalPass { output: tracked.context(&hidden, rows, documents, dropouts)?, hidden, parameters })

@@ -124,6 +124,20 @@ impl Linear {
         Ok(projected.reshape((rows, heads, width / heads))?)
     }
 
+    /// The weight and bias as numbers, whatever they are kept in.
+    pub(crate) fn unpacked(&self) -> Result<Projection> {
+        match self {
+            Self::Plain(projection) => Ok(projection.clone()),
+            Self::Packed(packed) => {
+                let weight = packed.weight()?;
+                let bias = packed
+                    .bias()?
+                    .map_or_else(|| Tensor::zeros(weight.dim(0)?, weight.dtype(), weight.device()), Ok)?;
+                Ok(Projection { name: String::new(), weight, bias })
+            }
+        }
+    }
+
     pub(crate) fn plain(&self) -> Result<&Projection> {
         match self {
             Self::Plain(projection) => Ok(projection),

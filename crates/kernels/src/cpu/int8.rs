@@ -34,6 +34,12 @@ pub(crate) struct Int8Weight {
 }
 
 impl Int8Weight {
+    /// The number that is kept for a column and a row of the depth.
+    pub(crate) fn value(&self, depth: usize, column: usize) -> f32 {
+        let byte = self.panels.word(depth / GROUP, column).0[depth % GROUP] as i8;
+        self.scales[column] * f32::from(byte)
+    }
+
     /// Quantizes `weight` [columns, depth], row-major: symmetric, each row by its largest value.
     pub(crate) fn quantize(weight: &[f32], columns: usize, depth: usize) -> Self {
         let mut panels = Panels::<Int8x4>::default();

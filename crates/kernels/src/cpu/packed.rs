@@ -76,6 +76,25 @@ impl PackedWeight {
         }
     }
 
+    pub(crate) fn bias(&self) -> Option<&[f32]> {
+        self.bias.as_deref()
+    }
+
+    /// The weight as numbers again, row-major [outputs, inputs]: rounded or dequantized.
+    pub(crate) fn unpack(&self) -> Vec<f32> {
+        let mut weight = vec![0.0; self.outputs() * self.inputs];
+        weight.par_chunks_mut(self.inputs.max(1)).enumerate().for_each(|(output, row)| {
+            for (input, value) in row.iter_mut().enumerate() {
+                *value = match &self.weight {
+                    Weight::F32(panels) => panels.word(input, output),
+                    Weight::Bf16(panels) => panels.word(input / 2, output).values()[input % 2],
+                    Weight::Int8(weight) => weight.value(input, output),
+                };
+            }
+        });
+        weight
+    }
+
     /// `activation(x W^T + bias)`, row-major [rows, outputs]; x has adjacent columns.
     pub(crate) fn multiply(&self, x: View<'_>, activation: Activation, rows: &mut Rows) -> Vec<f32> {
         self.run(x, activation, rows, New)

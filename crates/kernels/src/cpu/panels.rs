@@ -54,6 +54,11 @@ impl<W: Word> Panels<W> {
         self.columns
     }
 
+    /// The word of row `depth` in a column.
+    pub(crate) fn word(&self, depth: usize, column: usize) -> W {
+        self.words[column / PANEL * PANEL * self.depth + depth * PANEL + column % PANEL]
+    }
+
     /// Rows `depth` of the panel that begins at column `first`.
     pub(crate) fn panel(&self, first: usize, depth: &std::ops::Range<usize>) -> &[[W; PANEL]] {
         let panel = &self.words[first * self.depth..][..self.depth * PANEL];

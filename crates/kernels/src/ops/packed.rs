@@ -49,6 +49,22 @@ impl PackedLinear {
         self.0.precision()
     }
 
+    /// The weight `[out, in]` as numbers again: rounded or dequantized, where it is not kept in f32.
+    ///
+    /// # Errors
+    /// When the tensor cannot be made.
+    pub fn weight(&self) -> Result<Tensor> {
+        tensor(self.0.unpack(), (self.0.outputs(), self.0.inputs()))
+    }
+
+    /// The bias `[out]`, if there is one.
+    ///
+    /// # Errors
+    /// When the tensor cannot be made.
+    pub fn bias(&self) -> Result<Option<Tensor>> {
+        self.0.bias().map(|bias| tensor(bias.to_vec(), bias.len())).transpose()
+    }
+
     /// `x weight^T + bias`: `x` `[.., in]`; the result is `[.., out]`.
     ///
     /// # Errors

@@ -97,6 +97,11 @@ impl Bf16x2 {
         View::dense(pairs, rows.rows, depth)
     }
 
+    /// Both as numbers.
+    pub(crate) fn values(self) -> [f32; 2] {
+        [self.first(), self.second()]
+    }
+
     #[inline(always)]
     pub(crate) fn first(self) -> f32 {
         f32::from_bits(self.0 << 16)

@@ -1,0 +1,51 @@
+//! Attention of few queries to all rows of long documents without projecting those rows.
+
+use candle_core::Tensor;
+use epitome_kernels::{self as kernels, Dropout, Segments};
+
+use crate::Result;
+use crate::layers::Projection;
+
+/// Key and value projections that are folded into the queries and out of the context: by re-association
+/// `q.(W_k x + b_k) = (W_k^T q).x + q.b_k` and `sum_j p_j (W_v x_j + b_v) = W_v (sum_j p_j x_j) + (sum_j p_j) b_v`, so that
+/// neither `W_k x` nor `W_v x` is computed for all rows (semantics A13).
+#[derive(Clone, Debug)]
+pub(crate) struct Pooling {
+    pub(crate) key: Projection,
+    pub(crate) value: Projection,
+    pub(crate) heads: usize,
+}
+
+/// Which queries and which rows belong to a document.
+#[derive(Clone, Copy)]
+pub(crate) struct PoolingSegments<'a> {
+    pub(crate) queries: &'a Segments,
+    pub(crate) rows: &'a Segments,
+}
+
+impl Pooling {
+    /// The context `[G, d]` of queries `[G, H, D]`, already scaled, over the rows `x` `[T, d]` of their documents.
+    pub(crate) fn attend(
+        &self,
+        query: &Tensor,
+        x: &Tensor,
+        segments: PoolingSegments<'_>,
+        dropout: Option<Dropout>,
+    ) -> Result<Tensor> {
+        let (count, heads, size) = query.dims3()?;
+        let d = heads * size;
+        let weight = self.key.weight.reshape((heads, size, d))?;
+        let a = kernels::head_linear(query, &weight, false)?; // [G, H, d]
+        let bias = self.key.bias.reshape((1, heads, size))?;
+        let c = query.broadcast_mul(&bias)?.sum(2)?; // [G, H]
+        let PoolingSegments { queries, rows } = segments;
+        let pooled = kernels::global_attention(x, &a, &c, queries.clone(), rows.clone(), dropout)?; // [G, H, d + 1]
+        let sums = pooled.narrow(2, 0, d)?; // [G, H, d]
+        let mass = pooled.narrow(2, d, 1)?; // [G, H, 1]
+        let weight = self.value.weight.reshape((heads, size, d))?;
+        let projected = kernels::head_linear(&sums, &weight, true)?; // [G, H, D]
+        let bias = self.value.bias.reshape((1, heads, size))?;
+        let context = (projected + mass.broadcast_mul(&bias)?)?;
+        Ok(context.reshape((count, d))?)
+    }
+}
