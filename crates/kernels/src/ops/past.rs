@@ -2,7 +2,6 @@
 
 use super::{tensor, with_values};
 use crate::cpu::past::{Past, attend};
-
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -11,6 +10,8 @@ use rayon::prelude::*;
 pub struct KeyValueRows {
     keys: Vec<f32>,
     values: Vec<f32>,
+    /// Numbers of a row.
+    width: usize,
 }
 
 impl KeyValueRows {
@@ -22,13 +23,16 @@ impl KeyValueRows {
         if keys.dims() != values.dims() || keys.rank() != 3 {
             bail!("KeyValueRows::append: keys {:?} and values {:?} must both be [R, H, D]", keys.dims(), values.dims());
         }
-        extend(&mut self.keys, keys)?;
-        extend(&mut self.values, values)
+        let width = keys.dims()[1] * keys.dims()[2];
+        if !self.keys.is_empty() && width != self.width {
+            bail!("KeyValueRows::append: rows of {width} numbers to rows of {}", self.width);
+        }
+        with_values("KeyValueRows::append", [&keys.contiguous()?, &values.contiguous()?], |[keys, values]| {
+            self.width = width;
+            self.keys.extend_from_slice(keys);
+            self.values.extend_from_slice(values);
+        })
     }
-}
-
-fn extend(rows: &mut Vec<f32>, tensor: &Tensor) -> Result<()> {
-    with_values("KeyValueRows", [&tensor.contiguous()?], |[values]| rows.extend_from_slice(values))
 }
 
 /// Attention of each query row to its own past: `query` is `[R, H, D]`, `ancestors[r]` lists the cache rows that row r sees,
@@ -39,6 +43,9 @@ fn extend(rows: &mut Vec<f32>, tensor: &Tensor) -> Result<()> {
 pub fn cached_attention(query: &Tensor, cache: &KeyValueRows, ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
     let (rows, heads, size) = query.dims3()?;
     let width = heads * size;
+    if !cache.keys.is_empty() && width != cache.width {
+        bail!("cached_attention: query {:?} to rows of {} numbers", query.dims(), cache.width);
+    }
     let stored = cache.keys.len() / width.max(1);
     if rows != ancestors.len() {
         bail!("cached_attention: {rows} query rows, but {} lists of ancestors", ancestors.len());
@@ -90,6 +97,18 @@ mod tests {
     fn a_row_outside_the_cache_is_an_error() -> Result<()> {
         let cache = KeyValueRows::default();
         assert!(cached_attention(&tensor(&[0.0, 0.0])?, &cache, &[vec![0]], 1.0).is_err());
+        Ok(())
+    }
+
+    #[test]
+    fn rows_of_another_width_are_refused_and_change_nothing() -> Result<()> {
+        let mut cache = KeyValueRows::default();
+        cache.append(&tensor(&[1.0, 0.0])?, &tensor(&[1.0, 2.0])?)?;
+        let wide = Tensor::zeros((1, 2, 2), candle_core::DType::F32, &Device::Cpu)?;
+        assert!(cache.append(&wide, &wide).is_err());
+        assert!(cached_attention(&wide, &cache, &[vec![0]], 1.0).is_err());
+        let context = cached_attention(&tensor(&[0.5, 0.0])?, &cache, &[vec![0]], 1.0)?;
+        assert_eq!(context.flatten_all()?.to_vec1::<f32>()?, [1.0, 2.0]);
         Ok(())
     }
 }
