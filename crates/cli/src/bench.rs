@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 use epitome_data::{Example, Source};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_model::{Documents, Parameters, Weights};
-use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
+use epitome_train::{Batch, Gradients, KEPT_BYTES, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
 use serde::Serialize;
 
 use crate::device::DeviceOptions;
@@ -154,6 +154,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
         label_smoothing: 0.0,
         scale: 1.0 / f64::from(arguments.target_tokens),
         gradient_checkpointing: !arguments.no_checkpointing,
+        kept_bytes: KEPT_BYTES,
     };
     let mut optimizer = Optimizer::default();
     let optim = OptimConfig { max_grad_norm: 0.0, weight_decay: 0.01, ..OptimConfig::default() };

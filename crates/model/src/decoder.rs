@@ -241,7 +241,7 @@ impl DecoderLayer {
         };
         let query = self.self_attn_layer_norm.add(&self_attended, &hidden)?;
         let middle = self.encoder_attn_layer_norm.add(&cross_attended, &query)?;
-        let gradient = self.feed_forward.backward(&middle, feed_forward, gradient, dropouts, sums)?;
+        let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
 
         let sum = self.encoder_attn_layer_norm.backward(&cross_attended, Some(&query), &gradient, sums)?;

@@ -165,7 +165,7 @@ impl EncoderLayer {
             }
         };
         let middle = self.self_attn_layer_norm.add(&attended, &hidden)?;
-        let gradient = self.feed_forward.backward(&middle, feed_forward, gradient, dropouts, sums)?;
+        let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
         let hidden_gradient = self.self_attn_layer_norm.backward(&attended, Some(&hidden), &gradient, sums)?;
         drop((attended, gradient));

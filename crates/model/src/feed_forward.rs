@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
-use epitome_kernels as kernels;
+use epitome_kernels::{self as kernels, Dropout};
 
 use crate::layers::{LayerNorm, Linear, Site, at};
 use crate::weights::Source;
@@ -59,8 +59,7 @@ impl FeedForward {
             let inner = self.inner(x, inner, rows.clone())?;
             self.fc2.forward(&activation(&inner, rows.start, dropouts)?)
         };
-        let parts = parts(x)?.map(part).collect::<Result<Vec<_>>>()?;
-        let output = if parts.len() == 1 { parts[0].clone() } else { Tensor::cat(&parts, 0)? };
+        let output = joined(parts(x)?.map(part).collect::<Result<Vec<_>>>()?)?;
         Ok(kernels::dropout(&output, at(dropouts, Site::FeedForwardOutput))?)
     }
 
@@ -72,34 +71,52 @@ impl FeedForward {
         }
     }
 
-    /// The gradient of the input x, given that of the output.
+    /// The gradient of the input x, given that of the output. Part by part, whatever was kept, so that sums have one order.
     pub(crate) fn backward(
         &self,
         x: &Tensor,
-        kept: FeedForwardKept,
+        kept: &FeedForwardKept,
         gradient: &Tensor,
         dropouts: Option<Dropouts>,
         sums: &mut dyn GradientSums,
     ) -> Result<Tensor> {
-        let FeedForwardKept { inner, output } = kept;
-        let output = output.map_or_else(|| self.output(x, inner.as_ref(), dropouts), Ok)?;
-        let x_gradient = self.final_layer_norm.backward(&output, Some(x), gradient, sums)?;
-        drop(output);
-        let gradient = kernels::dropout(&x_gradient, at(dropouts, Site::FeedForwardOutput))?;
-        for rows in parts(x)? {
-            let part = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.len());
-            let inner = self.inner(x, inner.as_ref(), rows.clone())?;
-            let gradient = part(&gradient)?;
-            self.fc2.backward(&activation(&inner, rows.start, dropouts)?, &gradient, sums)?;
-            let gradient = self.fc2.input_gradient(&gradient)?;
-            let gradient = dropout_rows(&gradient, rows.start, dropouts)?;
-            let gradient = kernels::gelu_backward(&inner, &gradient)?;
-            self.fc1.backward(&part(x)?, &gradient, sums)?;
-            // These rows of the output's gradient, which without dropout is the same tensor, have been read.
-            self.fc1.add_input_gradient(&part(&x_gradient)?, &gradient)?;
-        }
+        let part = |rows: Range<usize>| self.backward_part(x, kept, gradient, rows, dropouts, sums);
+        joined(parts(x)?.map(part).collect::<Result<Vec<_>>>()?)
+    }
+
+    /// The same of some rows.
+    fn backward_part(
+        &self,
+        x: &Tensor,
+        kept: &FeedForwardKept,
+        gradient: &Tensor,
+        rows: Range<usize>,
+        dropouts: Option<Dropouts>,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        let part = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.len());
+        let inner = self.inner(x, kept.inner.as_ref(), rows.clone())?;
+        let activation = activation(&inner, rows.start, dropouts)?;
+        let output = match &kept.output {
+            Some(output) => part(output)?,
+            None => dropout_rows(&self.fc2.forward(&activation)?, rows.start, at(dropouts, Site::FeedForwardOutput))?,
+        };
+        let x = part(x)?;
+        let x_gradient = self.final_layer_norm.backward(&output, Some(&x), &part(gradient)?, sums)?;
+        let gradient = dropout_rows(&x_gradient, rows.start, at(dropouts, Site::FeedForwardOutput))?;
+        self.fc2.backward(&activation, &gradient, sums)?;
+        let gradient = self.fc2.input_gradient(&gradient)?;
+        let gradient = dropout_rows(&gradient, rows.start, at(dropouts, Site::Activation))?;
+        let gradient = kernels::gelu_backward(&inner, &gradient)?;
+        self.fc1.backward(&x, &gradient, sums)?;
+        self.fc1.add_input_gradient(&x_gradient, &gradient)?;
         Ok(x_gradient)
     }
+}
+
+/// Rows that were computed part by part.
+fn joined(parts: Vec<Tensor>) -> Result<Tensor> {
+    Ok(if let [whole] = parts.as_slice() { whole.clone() } else { Tensor::cat(&parts, 0)? })
 }
 
 /// Ranges of the rows of x.
@@ -110,10 +127,83 @@ fn parts(x: &Tensor) -> Result<impl Iterator<Item = Range<usize>>> {
 
 /// `dropout(gelu(inner))` of rows from `first` on.
 fn activation(inner: &Tensor, first: usize, dropouts: Option<Dropouts>) -> Result<Tensor> {
-    dropout_rows(&kernels::gelu(inner)?, first, dropouts)
+    dropout_rows(&kernels::gelu(inner)?, first, at(dropouts, Site::Activation))
 }
 
-fn dropout_rows(x: &Tensor, first: usize, dropouts: Option<Dropouts>) -> Result<Tensor> {
+/// The dropout of rows from `first` on.
+fn dropout_rows(x: &Tensor, first: usize, dropout: Option<Dropout>) -> Result<Tensor> {
     let (_, width) = x.dims2()?;
-    Ok(kernels::dropout_part(x, at(dropouts, Site::Activation), (first * width) as u64)?)
+    Ok(kernels::dropout_part(x, dropout, (first * width) as u64)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use candle_core::Device;
+    use epitome_kernels::DropoutKey;
+
+    use super::*;
+    use crate::{Config, TensorSource};
+
+    /// Numbers that depend on the name.
+    struct Hashed;
+
+    fn numbers(seed: usize, shape: &[usize]) -> Tensor {
+        let count = shape.iter().product::<usize>();
+        let values: Vec<f32> = (0..count).map(|i| ((i * 7919 + seed * 31) as f32 * 0.37).sin()).collect();
+        Tensor::from_vec(values, shape, &Device::Cpu).unwrap()
+    }
+
+    impl TensorSource for Hashed {
+        fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+            Ok(numbers(name.len(), shape))
+        }
+    }
+
+    #[derive(Default)]
+    struct Sums(BTreeMap<String, Tensor>);
+
+    impl GradientSums for Sums {
+        fn sum(&mut self, name: &str, parameter: &Tensor) -> Result<Tensor> {
+            let zeros = parameter.zeros_like()?;
+            Ok(self.0.entry(name.to_owned()).or_insert(zeros).clone())
+        }
+    }
+
+    fn flat(tensor: &Tensor) -> Vec<f32> {
+        tensor.flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    /// Rows are independent: the parts of a long input give what they give alone, and parameters' gradients are added up.
+    #[test]
+    fn parts_are_what_they_are_alone() {
+        let (d, width, rows) = (4, 8, ROWS + 100);
+        let source = Source { tensors: &Hashed, packed: None };
+        let layer = FeedForward::load(source, "layer", d, width).unwrap();
+        let (x, gradient) = (numbers(1, &[rows, d]), numbers(2, &[rows, d]));
+        let run = |range: Range<usize>, keep, dropouts, sums: &mut Sums| {
+            let part = |tensor: &Tensor| tensor.narrow(0, range.start, range.len()).unwrap().contiguous().unwrap();
+            let (output, kept) = layer.forward(&part(&x), dropouts, keep).unwrap();
+            let gradient = layer.backward(&part(&x), &kept, &part(&gradient), dropouts, sums).unwrap();
+            (flat(&output), flat(&gradient))
+        };
+        let (mut together, mut apart) = (Sums::default(), Sums::default());
+        let whole = run(0..rows, Keep::Input, None, &mut together);
+        let first = run(0..ROWS, Keep::Input, None, &mut apart);
+        let last = run(ROWS..rows, Keep::Input, None, &mut apart);
+        assert_eq!(whole, ([first.0, last.0].concat(), [first.1, last.1].concat()));
+        let values = |sums: Sums| sums.0.into_iter().map(|(name, sum)| (name, flat(&sum))).collect::<Vec<_>>();
+        assert_eq!(values(together), values(apart));
+
+        // With dropout, whose masks follow the place in the whole.
+        let config = Config { dropout: 0.3, activation_dropout: 0.2, ..Config::default() };
+        let dropouts = Some(Dropouts::new(&config, DropoutKey::new(3)));
+        let runs = [Keep::Input, Keep::Outputs, Keep::Everything].map(|keep| {
+            let mut sums = Sums::default();
+            (run(0..rows, keep, dropouts, &mut sums), values(sums))
+        });
+        assert!(runs[0] == runs[1] && runs[1] == runs[2], "what is kept changes the result");
+        assert!(runs[0].0 != whole, "dropout changes nothing");
+    }
 }

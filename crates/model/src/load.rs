@@ -100,7 +100,8 @@ impl TensorSource for WeightFiles {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         match self.stored.get(name) {
             Some(stored) => self.files.read(stored, name, shape),
-            None => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+            None if name == FINAL_LOGITS_BIAS => Ok(Tensor::zeros(shape, DType::F32, &Device::Cpu)?),
+            None => Err(Error::MissingTensor { path: self.origin.clone(), name: name.into(), expected: shape.into() }),
         }
     }
 }
@@ -177,7 +178,11 @@ impl Files {
                     .find(|(_, shard)| shard.get(stored).is_ok())
                     .expect("the name was listed by one of the shards");
                 let tensor = shard.load(stored, &Device::Cpu).map_err(unreadable(path))?;
-                release(shard.get(stored).map_err(unreadable(path))?.data());
+                // SAFETY: a part of a read-only map of a file.
+                #[allow(unsafe_code)]
+                unsafe {
+                    release(shard.get(stored).map_err(unreadable(path))?.data());
+                }
                 Ok((path, tensor))
             }
             Self::Read(path, tensors) => Ok((path, tensors[stored].clone())),
@@ -202,7 +207,8 @@ impl Files {
 
 /// BART and allenai position tables have two extra leading rows (semantics B3).
 fn hint(name: &str, found: &[usize], expected: &[usize]) -> &'static str {
-    let extra_rows = name.ends_with("embed_positions.weight") && found[0] == expected[0] + 2;
+    let extra_rows =
+        name.ends_with("embed_positions.weight") && found.first() == expected.first().map(|rows| rows + 2).as_ref();
     if extra_rows { "; two extra leading rows mean a BART or allenai file: run `epitome convert` first" } else { "" }
 }
 
@@ -216,8 +222,11 @@ fn unreadable(path: &Path) -> impl FnOnce(candle_core::Error) -> Error + '_ {
 }
 
 /// Lets the system take back the memory that holds a part of a mapped file.
+///
+/// # Safety
+/// `bytes` lie in a read-only map of a file, whose pages are read from the file again when they are touched.
 #[allow(unsafe_code)]
-fn release(bytes: &[u8]) {
+unsafe fn release(bytes: &[u8]) {
     #[cfg(unix)]
     {
         /// At least a page of any system.
@@ -226,8 +235,7 @@ fn release(bytes: &[u8]) {
         let end = bytes.as_ptr_range().end.addr() / PAGE * PAGE;
         if first < end {
             let start = bytes.as_ptr().with_addr(first).cast_mut().cast();
-            // SAFETY: whole pages of a read-only map of a file: they are read from the file again when they are touched.
-            // Should the system refuse, they stay.
+            // SAFETY: whole pages of such a map, by this function's contract. Should the system refuse, they stay.
             unsafe { libc::madvise(start, end - first, libc::MADV_DONTNEED) };
         }
     }
@@ -237,7 +245,7 @@ fn release(bytes: &[u8]) {
 #[allow(unsafe_code)]
 fn map_safetensors(path: &Path) -> Result<safetensors::MmapedSafetensors> {
     fs::metadata(path).map_err(Error::io(path))?;
-    // SAFETY: the map is read-only and dropped when the model has been loaded, every tensor being copied out of it. As
+    // SAFETY: the map is read-only, and every tensor is copied out of it. As
     // with every memory map, another process that truncates the file meanwhile ends this one; weight files that this
     // program writes are replaced by renaming, never changed in place.
     unsafe { safetensors::MmapedSafetensors::new(path) }.map_err(unreadable(path))

@@ -12,9 +12,9 @@ const SHARED: &str = "led.shared.weight";
 const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
 const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 
-/// Bytes of layers' outputs that a pass with `gradient_checkpointing` keeps, so that short documents are not computed
-/// twice: three tensors `[T, d]` a layer, for as many layers as fit.
-const KEPT_BYTES: usize = 256 << 20;
+/// What an update keeps of layers' outputs with `gradient_checkpointing`, in bytes, so that short documents are not computed
+/// twice: three tensors `[T, d]` an encoder layer, for as many layers as fit.
+pub const KEPT_BYTES: usize = 256 << 20;
 
 /// A model in training: its parameters, and the network over the same storage, which sees every update in place.
 #[derive(Debug)]
@@ -52,8 +52,11 @@ pub struct Pass {
     pub label_smoothing: f64,
     /// Factor on the sum of the losses, usually one over the target tokens of the whole step (semantics C4).
     pub scale: f64,
-    /// Keep each layer's input and little more, and compute the rest again in the backward pass.
+    /// Keep each layer's input and, within [`Pass::kept_bytes`], its costly outputs, and compute the rest again in the
+    /// backward pass.
     pub gradient_checkpointing: bool,
+    /// Bytes of layers' outputs that a pass with `gradient_checkpointing` keeps.
+    pub kept_bytes: usize,
 }
 
 /// Adds the gradients of `scale * (summed loss of the batch)` to `gradients` and returns the loss.
@@ -102,7 +105,7 @@ impl<'a> Walk<'a> {
             return Keep::Everything;
         }
         let bytes = outputs * hidden.elem_count() * DType::F32.size_in_bytes();
-        if self.kept_bytes + bytes > KEPT_BYTES {
+        if self.kept_bytes + bytes > self.pass.kept_bytes {
             return Keep::Input;
         }
         self.kept_bytes += bytes;

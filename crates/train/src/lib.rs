@@ -29,7 +29,7 @@ mod trainer;
 mod validation;
 mod workers;
 
-pub use backward::{Pass, Trainable, accumulate_gradients};
+pub use backward::{KEPT_BYTES, Pass, Trainable, accumulate_gradients};
 pub use batch::Batch;
 pub use config::{DataConfig, ModelConfig, OptimConfig, RunConfig, RunOptions};
 pub use error::{Error, Result};

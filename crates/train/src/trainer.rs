@@ -13,7 +13,8 @@ use crate::metrics::MetricsLog;
 use crate::setup::Setup;
 use crate::workers::Workers;
 use crate::{
-    Batch, Error, Gradients, Pass, Result, RunConfig, accumulate_gradients, checkpoint, learning_rate, validation_loss,
+    Batch, Error, Gradients, KEPT_BYTES, Pass, Result, RunConfig, accumulate_gradients, checkpoint, learning_rate,
+    validation_loss,
 };
 
 /// What happens during a run, for whoever shows it.
@@ -191,6 +192,7 @@ impl Run<'_> {
     /// Gradients of the mean loss over all `target_tokens` of the batches, and the losses summed.
     fn gradients(&self, batches: &[Batch], target_tokens: usize) -> Result<(Gradients, Loss)> {
         let Setup { model, trainable, state, .. } = &self.setup;
+        let kept_bytes = KEPT_BYTES / self.workers.count();
         let pass = |index: usize| {
             let key = DropoutKey::new(self.config.run.seed).fold(state.step as u64).fold(index as u64);
             Pass {
@@ -198,6 +200,7 @@ impl Run<'_> {
                 label_smoothing: self.config.optim.label_smoothing_factor,
                 scale: 1.0 / target_tokens as f64,
                 gradient_checkpointing: self.config.run.gradient_checkpointing,
+                kept_bytes,
             }
         };
         let costs: Vec<usize> = batches.iter().map(|batch| batch.documents.ids().len() + batch.labels.len()).collect();

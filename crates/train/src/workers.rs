@@ -28,6 +28,11 @@ impl Workers {
         Ok(Self { count, pools: if count > 1 { (0..pools).map(pool).collect::<Result<_>>()? } else { Vec::new() } })
     }
 
+    /// How many work side by side.
+    pub(crate) fn count(&self) -> usize {
+        self.count.max(1)
+    }
+
     /// Runs `work` once per worker, on the indices that fall to it, and returns the results in the order of the workers.
     /// Which worker gets what depends on `costs` alone, so results do not depend on timing.
     pub(crate) fn share<R: Send>(&self, costs: &[usize], work: impl Fn(&[usize]) -> R + Sync) -> Vec<R> {

@@ -59,6 +59,9 @@ impl AttentionMemory {
         precision: Precision,
         project: impl Fn(Range<usize>) -> std::result::Result<[Tensor; 2], E>,
     ) -> std::result::Result<Self, E> {
+        if heads == 0 || head_size == 0 {
+            Err(candle_core::Error::Msg(format!("AttentionMemory: {heads} heads of {head_size} numbers")))?;
+        }
         let lengths: Vec<usize> = segments.ranges().map(|rows| rows.len()).collect();
         let stored = match precision {
             Precision::F32 => Heads::F32(room(&lengths, heads, head_size)),
@@ -68,19 +71,22 @@ impl AttentionMemory {
         let mut memory = Self { stored, documents: segments.count(), heads, head_size };
         for (document, rows) in segments.ranges().enumerate() {
             for first in (0..rows.len()).step_by(ROWS) {
-                let [keys, values] = project(rows.start + first..rows.end.min(rows.start + first + ROWS))?;
-                memory.write(document, first, &keys, &values)?;
+                let part = rows.start + first..rows.end.min(rows.start + first + ROWS);
+                let [keys, values] = project(part.clone())?;
+                memory.write(document, first..first + part.len(), &keys, &values)?;
             }
         }
         Ok(memory)
     }
 
-    /// Writes keys and values `[rows, H, D]` of a document from its row `first` on.
-    fn write(&mut self, document: usize, first: usize, keys: &Tensor, values: &Tensor) -> Result<()> {
-        let (rows, heads, size) = keys.dims3()?;
-        if values.dims() != keys.dims() || (heads, size) != (self.heads, self.head_size) {
-            bail!("AttentionMemory: keys {:?} and values {:?} do not fit", keys.dims(), values.dims());
+    /// Writes keys and values `[part.len(), H, D]` of a document's rows `part`.
+    fn write(&mut self, document: usize, part: Range<usize>, keys: &Tensor, values: &Tensor) -> Result<()> {
+        let (rows, heads, size) = (part.len(), self.heads, self.head_size);
+        if keys.dims() != [rows, heads, size] || values.dims() != keys.dims() {
+            let wanted = [rows, heads, size];
+            bail!("AttentionMemory: keys {:?} and values {:?} are not {wanted:?}", keys.dims(), values.dims());
         }
+        let first = part.start;
         let own = document * heads..(document + 1) * heads;
         with_values("AttentionMemory", [&keys.contiguous()?, &values.contiguous()?], |[keys, values]| {
             let [keys, values] = [keys, values].map(|values| View::dense(values, rows, heads * size));

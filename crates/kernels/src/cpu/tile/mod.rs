@@ -109,7 +109,8 @@ impl<W: Word> Tile<'_, W> {
         const { assert!(size_of::<W::Left>() == size_of::<i32>() && align_of::<W::Left>() == align_of::<i32>()) };
         let depth = self.panels[0].len();
         let wide = self.columns > PANEL;
-        assert!(self.columns <= 2 * PANEL && (!wide || self.panels[1].len() == depth));
+        assert!((1..=machine.rows()).contains(&rows) && self.columns <= machine.panels() * PANEL);
+        assert!(!wide || self.panels[1].len() == depth);
         assert!(if let Start::Row(row) = self.start { self.columns <= row.len() } else { true });
         assert!(depth == 0 || (rows - 1) * self.row_stride + (depth - 1) * self.depth_stride < self.left.len());
         // SAFETY: the caller promises the machine and C, A and B were checked above.
