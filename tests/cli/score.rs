@@ -24,9 +24,15 @@ fn scores_and_summaries_depend_on_neither_batches_nor_threads() {
 
 #[test]
 fn the_score_of_a_decoded_summary_is_its_score() {
+    // Below f32 scoring steps as decoding does; in f32 it is teacher forcing.
+    ["f32", "bf16", "int8"].into_iter().for_each(decoded_and_scored);
+}
+
+fn decoded_and_scored(precision: &str) {
     let folder = Folder::new();
     let input = folder.records("in.jsonl", 3);
     let decode = ["decode", "--input", &input, "--model", model(), "--length-penalty", "0", "--num-beams", "2"];
+    let decode = [&decode[..], &["--precision", precision]].concat();
     let summaries = run(&decode).succeeds().records();
     let tokenizer = epitome_data::Tokenizer::load(model()).unwrap();
     let records: Vec<String> = summaries
@@ -40,7 +46,8 @@ fn the_score_of_a_decoded_summary_is_its_score() {
         .collect();
     let labelled = folder.write("labelled.jsonl", records.join("\n"));
     let output = folder.path("scores.jsonl");
-    let scored = run(&["score", "--model", model(), "--input", &labelled, "--output", &output]).succeeds();
+    let score = ["score", "--model", model(), "--input", &labelled, "--output", &output, "--precision", precision];
+    let scored = run(&score).succeeds();
     assert!(scored.stderr.contains("perplexity"), "{}", scored.stderr);
     let scores = crate::fixture::json_lines(&folder.read("scores.jsonl"));
     for (summary, score) in summaries.iter().zip(&scores) {

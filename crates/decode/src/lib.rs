@@ -25,6 +25,7 @@ mod greedy;
 mod log_softmax;
 mod options;
 pub mod processors;
+mod score;
 mod session;
 mod step;
 mod stepper;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use epitome_data::{Record, Source, Target, Tokenizer};
-use epitome_kernels::{self as kernels, IGNORE_INDEX, Precision, Segments};
+use epitome_kernels::{IGNORE_INDEX, Precision};
 use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::Serialize;
 
@@ -17,6 +17,7 @@ const MOST_MEMORY_BYTES: usize = 10 << 30;
 #[derive(Debug)]
 pub struct Summarizer {
     led: Led,
+    precision: Precision,
     tokenizer: Option<Tokenizer>,
     generation: GenerationConfig,
     warnings: Vec<String>,
@@ -87,7 +88,7 @@ impl Summarizer {
         let (generation, warnings) = resolve(&layers, &config)?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
         let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision)?;
-        Ok(Self { led, tokenizer, generation, warnings })
+        Ok(Self { led, precision, tokenizer, generation, warnings })
     }
 
     /// As [`Summarizer::load`], from the contents of the files `config.json`, `tokenizer.json`, `model.safetensors` and,
@@ -120,6 +121,7 @@ impl Summarizer {
         let weights = WeightFiles::from_bytes(bytes, &origin.join("model.safetensors"), &config)?;
         Ok(Self {
             led: Led::load_packed(&config, &weights, precision)?,
+            precision,
             tokenizer: Some(tokenizer),
             generation,
             warnings,
@@ -129,6 +131,11 @@ impl Summarizer {
     /// The model.
     pub fn led(&self) -> &Led {
         &self.led
+    }
+
+    /// What products are made of.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 
     /// The tokenizer, if the model directory has one.
@@ -184,8 +191,9 @@ impl Summarizer {
     /// When an operation fails or the model gives numbers that are not finite.
     pub fn summarize(&self, sources: &[Source], on_progress: &mut dyn FnMut(Progress)) -> Result<Vec<Summary>> {
         let mut summaries: Vec<Option<Summary>> = vec![None; sources.len()];
-        for (group, keep) in self.groups(sources) {
-            let sources: Vec<&Source> = group.iter().map(|&index| &sources[index]).collect();
+        let sources: Vec<&Source> = sources.iter().collect();
+        for (group, keep) in self.groups(&sources) {
+            let sources: Vec<&Source> = group.iter().map(|&index| sources[index]).collect();
             for (index, summary) in group.iter().zip(self.summarize_group(&sources, keep, on_progress)?) {
                 summaries[*index] = Some(summary);
             }
@@ -195,7 +203,7 @@ impl Summarizer {
 
     /// Documents that are decoded together, and whether their keys and values are kept: those for which they would take
     /// too much memory are decoded alone without, so that this depends on no other document.
-    fn groups(&self, sources: &[Source]) -> Vec<(Vec<usize>, bool)> {
+    pub(crate) fn groups(&self, sources: &[&Source]) -> Vec<(Vec<usize>, bool)> {
         let is_long =
             |&index: &usize| self.led.decoder().memory_bytes(sources[index].input_ids.len()) > MOST_MEMORY_BYTES;
         let (long, short): (Vec<usize>, Vec<usize>) = (0..sources.len()).partition(is_long);
@@ -242,31 +250,10 @@ impl Summarizer {
         };
         Ok(Sequence { summary: text, tokens: hypothesis.tokens, score: hypothesis.score })
     }
-
-    /// Log-probabilities (nats) of labels given their documents, by teacher forcing: one for each label that is not -100.
-    ///
-    /// # Errors
-    /// When there is a document without labels, or an operation fails.
-    pub fn score(&self, pairs: &[(Source, Target)]) -> Result<Vec<Vec<f32>>> {
-        let documents = pack(pairs.iter().map(|(source, _)| source))?;
-        let encoded = self.led.encode(&documents)?;
-        let labels: Vec<&[i64]> = pairs.iter().map(|(_, target)| target.labels.as_slice()).collect();
-        let lengths: Vec<usize> = labels.iter().map(|labels| labels.len()).collect();
-        let targets = Segments::from_lengths(&lengths);
-        let inputs: Vec<u32> = labels.iter().flat_map(|labels| self.led.config().decoder_inputs(labels)).collect();
-        let hidden = self.led.decoder().forward(&inputs, &targets, &encoded, documents.segments())?;
-        let packed = labels.concat();
-        let bias = Some(self.led.final_logits_bias());
-        let scores = kernels::token_log_probabilities(&hidden, self.led.shared(), bias, &packed)
-            .map_err(epitome_model::Error::from)?;
-        let counted = |range: std::ops::Range<usize>| {
-            range.filter(|&row| packed[row] != IGNORE_INDEX).map(|row| scores[row]).collect()
-        };
-        Ok(targets.ranges().map(counted).collect())
-    }
 }
 
-fn pack<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Result<Documents> {
+/// The documents that the encoder reads, end to end.
+pub(crate) fn pack<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Result<Documents> {
     let parts = sources.into_iter().map(|source| (source.input_ids.as_slice(), source.global_positions.as_slice()));
     Ok(Documents::new(parts)?)
 }
