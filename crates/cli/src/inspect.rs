@@ -125,19 +125,17 @@ struct Memory {
 }
 
 impl Memory {
-    /// Encoding holds, at its widest, the hidden states, their residual and the feed-forward layer before and after its
-    /// activation; generating holds the encoded document, its cross-attention keys and values for every layer, and the
-    /// keys and values of the beams' own tokens.
+    /// In f32. Encoding holds, at its widest, the hidden states, queries, keys, values and their context; generating holds the
+    /// encoded document, its cross-attention keys and values for every layer, and the keys and values of the beams' own
+    /// tokens. The shared table is held twice: for look-ups, and in the order of products.
     fn estimate(config: &Config, parameters: usize, tokens: usize, beams: usize) -> Self {
         let d = config.d_model;
         let summary = config.max_decoder_position_embeddings;
-        let attention = 6 * d;
-        let feed_forward = 3 * d + 2 * config.encoder_ffn_dim;
         let cross = 2 * config.decoder_layers * d;
         let own = 2 * config.decoder_layers * d * summary * beams;
         Self {
-            weights: parameters * F32,
-            encode: tokens * attention.max(feed_forward) * F32,
+            weights: (parameters + config.vocab_size * d) * F32,
+            encode: tokens * 6 * d * F32,
             generate: (tokens * (cross + d) + own + 2 * beams * config.vocab_size) * F32,
         }
     }

@@ -108,6 +108,7 @@ impl Int8Rows {
         assert!(x.columns <= 1 || x.column_stride == 1, "rows of adjacent values");
         self.groups = x.columns.div_ceil(GROUP);
         self.words.resize(x.rows * self.groups, Int8x4::default());
+        self.scales.clear();
         self.scales.resize(x.rows, 0.0);
         let rows = self.words.par_chunks_mut(self.groups.max(1)).zip(self.scales.par_iter_mut());
         rows.with_min_len(16).enumerate().for_each(|(row, (words, scale))| {

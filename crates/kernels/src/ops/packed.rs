@@ -16,6 +16,9 @@ pub struct PackedLinear(PackedWeight);
 /// Rows of hidden states that pass a feed-forward layer at a time, so that what is between its products stays in cache.
 const FEED_FORWARD_ROWS: usize = 768;
 
+/// Rows that are rounded or quantized for a product at a time, so that what is kept of them between products stays small.
+const LINEAR_ROWS: usize = 1 << 16;
+
 thread_local! {
     /// The rows of the last product, so that their memory is used again.
     static ROWS: Cell<Rows> = Cell::default();
@@ -73,7 +76,18 @@ impl PackedLinear {
         let (rows, inputs) = self.check(x)?;
         let mut reused = ROWS.take();
         let product = with_values("linear", [&x.contiguous()?], |[x]| {
-            self.0.multiply(View::dense(x, rows, inputs), Activation::None, &mut reused)
+            let x = View::dense(x, rows, inputs);
+            if rows <= LINEAR_ROWS {
+                return self.0.multiply(x, Activation::None, &mut reused);
+            }
+            let outputs = self.0.outputs();
+            let mut product = vec![0.0; rows * outputs];
+            for first in (0..rows).step_by(LINEAR_ROWS) {
+                let part = first..rows.min(first + LINEAR_ROWS);
+                let target = &mut product[part.start * outputs..part.end * outputs];
+                self.0.multiply_into(target, x.part(part, 0..inputs), Activation::None, &mut reused);
+            }
+            product
         })?;
         ROWS.set(reused);
         let mut dims = x.dims().to_vec();
