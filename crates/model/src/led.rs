@@ -31,7 +31,7 @@ impl Led {
     }
 
     /// The same network for inference: weights are brought into the order in which products read them, one after the other,
-    /// so that files are never in memory whole. In f32 results are the same to the bit.
+    /// so that safetensors files are never in memory whole. In f32 results are the same to the bit.
     ///
     /// # Errors
     /// As [`Led::load`].
@@ -86,7 +86,7 @@ impl Led {
         self.encoder.forward(documents)
     }
 
-    /// Logits of hidden states `[R, d]`: `logits`, whose memory is used again, becomes `[R, V]`, row-major.
+    /// Logits of hidden states `[R, d]`: `logits` becomes `[R, V]`, row-major; a packed model uses its memory again.
     ///
     /// # Errors
     /// When an operation fails.

@@ -9,8 +9,9 @@
 //!
 //! - [`Config`]: `config.json`, unknown fields kept
 //! - [`Weights`]: named tensors, loaded from any of the hub's formats, initialised from a seed, or saved
-//! - [`Parameters`]: the trainable form, with and without a graph over the same storage
-//! - [`Led`], [`Encoder`], [`Decoder`]: the network
+//! - [`WeightFiles`]: the same still in their files, read one at a time; [`TensorSource`]: either
+//! - [`Parameters`]: tensors in training, updated in place
+//! - [`Led`], [`Encoder`], [`Decoder`]: the network; its layers have a forward and a backward pass ([`Keep`], [`GradientSums`])
 //! - [`convert`](fn@convert): BART and allenai files to LED
 #![deny(unsafe_code)]
 

@@ -146,7 +146,7 @@ pub struct RunOptions {
     pub save_steps: usize,
     /// How many checkpoints to keep; 0 means all.
     pub save_total_limit: usize,
-    /// Run layers again in the backward pass instead of keeping their insides.
+    /// Compute layers again in the backward pass instead of keeping their insides; costly outputs are kept up to 256 MiB.
     pub gradient_checkpointing: bool,
     /// `f32`.
     pub precision: String,

@@ -1,4 +1,4 @@
-//! Kernels on plain `f32` slices: no tensors, no graph. Parallel with rayon's global pool; every result is independent
+//! Kernels on plain slices: no tensors, no graph. Parallel with rayon's global pool; every result is independent
 //! of the number of threads.
 
 pub(crate) mod adamw;

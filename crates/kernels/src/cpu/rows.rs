@@ -1,4 +1,4 @@
-//! Rows copied, replaced, looked up and accumulated by index.
+//! Rows copied, looked up and accumulated by index.
 
 use rayon::prelude::*;
 

@@ -44,7 +44,7 @@ fn most_query(head_size: usize) -> f32 {
     (MOST_SUM / head_size).min(i16::MAX as usize) as f32
 }
 
-/// Queries [R, D] of one document and head, `stride` apart, with what they attend to and where their output is.
+/// The queries `rows` of one document and head, with what they attend to.
 pub(crate) struct Queries<'a, W> {
     pub(crate) memory: &'a HeadMemory<W>,
     pub(crate) rows: Range<usize>,

@@ -11,7 +11,7 @@ use std::arch::x86_64::{
 /// Rows up to which a tile waits for B: with few rows, B is not in a cache and little is computed with it.
 const FEW: usize = 4;
 
-/// Rows of a panel (of 64 bytes) that B is asked for ahead of its use.
+/// Rows of a panel that B is asked for ahead of its use.
 const AHEAD: usize = 64;
 
 /// Defines the tile of a kind of word: `$step` adds to the sums `$sum` the products of the words `$a` (of one row of A) and
