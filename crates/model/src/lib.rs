@@ -9,7 +9,7 @@
 //!
 //! - [`Config`]: `config.json`, unknown fields kept
 //! - [`Weights`]: named tensors, loaded from any of the hub's formats, initialised from a seed, or saved
-//! - [`Parameters`]: the trainable form, with and without a graph over the same storage
+//! - [`Parameters`]: the trainable form, updated in place
 //! - [`Led`], [`Encoder`], [`Decoder`]: the network
 //! - [`convert`](fn@convert): BART and allenai files to LED
 #![deny(unsafe_code)]
