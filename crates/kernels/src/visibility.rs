@@ -23,7 +23,7 @@ pub enum Visibility {
     Full,
 }
 
-/// What one call of [`attention`](crate::attention) computes, apart from its tensors.
+/// What one call of [`attention_forward`](crate::attention_forward) computes, apart from its tensors.
 #[derive(Clone, Debug)]
 pub struct Attention {
     /// The documents of the queries.
@@ -38,23 +38,6 @@ pub struct Attention {
     pub dropout: Option<Dropout>,
     /// What the forward's products are made of: below f32 where the processor has an instruction for it. The backward
     /// computes in f32.
-    pub precision: Precision,
-}
-
-/// The band of [`banded_attention`](crate::banded_attention).
-#[derive(Clone, Debug)]
-pub struct Band {
-    /// The documents, of queries and keys alike.
-    pub segments: Segments,
-    /// Keys seen on each side of a query.
-    pub radius: usize,
-    /// For each document its global positions, ascending and without repeats.
-    pub global: Vec<Vec<usize>>,
-    /// What queries are multiplied by.
-    pub scale: f32,
-    /// Dropout of the probabilities.
-    pub dropout: Option<Dropout>,
-    /// What the forward's products are made of.
     pub precision: Precision,
 }
 

@@ -2,11 +2,11 @@
 
 use crate::ceilings::Limit;
 use crate::measure::{Bench, InTurn, Work};
-use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers};
-use candle_core::{Result, Var};
+use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers, through_graph};
+use candle_core::{Result, Tensor};
 use epitome_kernels::{
-    Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, Precision, Segments, Visibility, attention,
-    cached_attention, global_attention,
+    Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, Precision, Segments, Visibility, attention_backward,
+    attention_forward, cached_attention, global_attention,
 };
 
 /// Keys on each side of a query.
@@ -41,10 +41,23 @@ fn spec(queries: usize, keys: usize, visibility: Visibility) -> Attention {
     }
 }
 
-/// Queries, keys and values.
-fn inputs(spec: &Attention) -> Result<Vec<Var>> {
-    let rows = [spec.queries.total(), spec.keys.total(), spec.keys.total()];
-    rows.into_iter().map(|rows| numbers(&[rows, HEADS, HEAD_SIZE])).collect()
+/// Queries, keys, values and the gradient of the output.
+fn inputs(spec: &Attention) -> Result<[Tensor; 4]> {
+    let rows = |rows: usize| numbers(&[rows, HEADS, HEAD_SIZE]);
+    let (queries, keys) = (spec.queries.total(), spec.keys.total());
+    Ok([rows(queries)?, rows(keys)?, rows(keys)?, rows(queries)?])
+}
+
+/// The backward is given the output and the log-sum-exp of a forward that ran before.
+fn attention(bench: &mut Bench, name: &str, work: [Work; 2], spec: &Attention) {
+    both_ways(
+        bench,
+        name,
+        work,
+        || inputs(spec),
+        |[q, k, v, _]| attention_forward(q, k, v, spec),
+        |[q, k, v, dy], attended| attention_backward(q, k, v, spec, attended, dy),
+    );
 }
 
 /// Two products forward; five backward, which is always in f32.
@@ -56,33 +69,27 @@ fn work(spec: &Attention, pairs: usize) -> [Work; 2] {
 /// Pairs outside the band are not counted, though blocks compute some.
 fn band(bench: &mut Bench, name: &str, spec: Attention) {
     let pairs = TOKENS * (2 * RADIUS + 1) - RADIUS * (RADIUS + 1);
-    let [forward, backward] = work(&spec, pairs);
+    let work = work(&spec, pairs);
     let name = format!("band/{name} {TOKENS} tokens");
     if spec.precision == Precision::F32 {
-        both_ways(
-            bench,
-            &name,
-            [forward, backward],
-            || inputs(&spec),
-            |t| attention(&t[0], &t[1], &t[2], spec.clone()),
-        );
+        attention(bench, &name, work, &spec);
     } else {
-        let run = |t: &Vec<Var>| attention(&t[0], &t[1], &t[2], spec.clone());
-        bench.run(&format!("{name} forward"), forward, || inputs(&spec), run);
+        let run = |[q, k, v, _]: &[Tensor; 4]| attention_forward(q, k, v, &spec);
+        bench.run(&format!("{name} forward"), work[0], || inputs(&spec), run);
     }
 }
 
 fn causal(bench: &mut Bench) {
     let spec = spec(1024, 1024, Visibility::Causal { past: 0 });
     let work = work(&spec, 1024 * 1025 / 2);
-    both_ways(bench, "causal/1024 tokens", work, || inputs(&spec), |t| attention(&t[0], &t[1], &t[2], spec.clone()));
+    attention(bench, "causal/1024 tokens", work, &spec);
 }
 
 fn cross(bench: &mut Bench) {
     let spec = spec(256, TOKENS, Visibility::Full);
     let work = work(&spec, 256 * TOKENS);
     let name = format!("cross-attention/256 queries, {TOKENS} keys");
-    both_ways(bench, &name, work, || inputs(&spec), |t| attention(&t[0], &t[1], &t[2], spec.clone()));
+    attention(bench, &name, work, &spec);
 }
 
 fn memory(bench: &mut Bench, precision: Precision, bytes: usize) {
@@ -126,7 +133,7 @@ fn global(bench: &mut Bench) {
             || [vec![TOKENS, WIDTH], vec![rows, HEADS, WIDTH], vec![rows, HEADS]].iter().map(|s| numbers(s)).collect();
         let pairs = TOKENS * rows * HEADS * WIDTH;
         let work = [4, 10].map(|flop| Work::operations(Limit::F32, flop * pairs));
-        both_ways(bench, &format!("global/{rows} rows, {TOKENS} tokens"), work, setup, |t| {
+        through_graph(bench, &format!("global/{rows} rows, {TOKENS} tokens"), work, setup, |t| {
             global_attention(&t[0], &t[1], &t[2], Segments::single(rows), Segments::single(TOKENS), None)
         });
     }

@@ -2,10 +2,10 @@
 
 use crate::measure::{Bench, Work};
 use crate::{WIDTH, both_ways, numbers};
-use candle_core::{Result, Var};
+use candle_core::{Result, Tensor};
 use epitome_kernels::{
-    Dropout, DropoutKey, add_assign, add_layer_norm, dropout, gather_rows, gelu, layer_norm, scale_assign,
-    sum_of_squares, write_rows,
+    AffineSums, Dropout, DropoutKey, add_assign, add_layer_norm, dropout, gather_rows, gelu, gelu_backward, layer_norm,
+    layer_norm_backward, scale_assign, sum_of_squares, write_rows,
 };
 
 /// Rows of hidden states, 96 MiB, that no cache holds.
@@ -15,38 +15,65 @@ const VALUES: usize = TOKENS * WIDTH;
 
 pub(crate) fn run(bench: &mut Bench) {
     norms(bench);
-    let wide = || Ok(vec![numbers(&[TOKENS / 4, 4 * WIDTH])?]);
-    both_ways(bench, "gelu/wide", [2, 3].map(|n| Work::values(n * VALUES)), wide, |t| gelu(&t[0]));
+    let wide = || Ok([numbers(&[TOKENS / 4, 4 * WIDTH])?, numbers(&[TOKENS / 4, 4 * WIDTH])?]);
+    let work = [2, 3].map(|n| Work::values(n * VALUES));
+    both_ways(bench, "gelu/wide", work, wide, |[x, _]| gelu(x), |[x, dy], _| gelu_backward(x, dy));
+    // Its own backward.
     let spec = Some(Dropout { probability: 0.1, key: DropoutKey::new(3) });
-    both_ways(bench, "dropout/hidden", [2, 2].map(|n| Work::values(n * VALUES)), one, |t| dropout(&t[0], spec));
+    bench.run("dropout/hidden", Work::values(2 * VALUES), one, |t| dropout(t, spec));
     accumulators(bench);
     rows(bench);
 }
 
-fn one() -> Result<Vec<Var>> {
-    Ok(vec![numbers(&[TOKENS, WIDTH])?])
+fn one() -> Result<Tensor> {
+    numbers(&[TOKENS, WIDTH])
+}
+
+fn two() -> Result<[Tensor; 2]> {
+    Ok([one()?, one()?])
+}
+
+/// What a norm of `x` or `x + residual` gets, both ways.
+struct Norm {
+    x: Tensor,
+    residual: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    dy: Tensor,
+    sums: AffineSums,
+}
+
+impl Norm {
+    fn new() -> Result<Self> {
+        let row = || numbers(&[WIDTH]);
+        let sums = AffineSums { weight: row()?, bias: row()? };
+        Ok(Self { x: one()?, residual: one()?, weight: row()?, bias: row()?, dy: one()?, sums })
+    }
+
+    fn backward(&self, residual: Option<&Tensor>) -> Result<Tensor> {
+        layer_norm_backward(&self.x, residual, &self.weight, &self.dy, 1e-5, &self.sums)
+    }
 }
 
 /// Backward, x and the gradient are read and a gradient is written.
 fn norms(bench: &mut Bench) {
-    let setup =
-        || [vec![TOKENS, WIDTH], vec![TOKENS, WIDTH], vec![WIDTH], vec![WIDTH]].iter().map(|s| numbers(s)).collect();
     let work = [2, 3].map(|n| Work::values(n * VALUES));
-    both_ways(bench, "layer norm/hidden", work, setup, |t| layer_norm(&t[0], &t[2], &t[3], 1e-5));
+    let forward = |n: &Norm| layer_norm(&n.x, &n.weight, &n.bias, 1e-5);
+    both_ways(bench, "layer norm/hidden", work, Norm::new, forward, |n, _| n.backward(None));
     let work = [3, 4].map(|n| Work::values(n * VALUES));
-    both_ways(bench, "add layer norm/hidden", work, setup, |t| add_layer_norm(&t[0], &t[1], &t[2], &t[3], 1e-5));
+    let forward = |n: &Norm| add_layer_norm(&n.x, &n.residual, &n.weight, &n.bias, 1e-5);
+    both_ways(bench, "add layer norm/hidden", work, Norm::new, forward, |n, _| n.backward(Some(&n.residual)));
 }
 
 fn accumulators(bench: &mut Bench) {
-    let two = || Ok((numbers(&[TOKENS, WIDTH])?, numbers(&[TOKENS, WIDTH])?));
-    bench.run("add assign/hidden", Work::values(3 * VALUES), two, |(sum, gradient)| add_assign(sum, gradient));
-    bench.run("scale assign/hidden", Work::values(2 * VALUES), one, |t| scale_assign(&t[0], 1.0));
-    bench.run("sum of squares/hidden", Work::read(4 * VALUES), one, |t| sum_of_squares(&t[0]));
+    bench.run("add assign/hidden", Work::values(3 * VALUES), two, |[sum, gradient]| add_assign(sum, gradient));
+    bench.run("scale assign/hidden", Work::values(2 * VALUES), one, |t| scale_assign(t, 1.0));
+    bench.run("sum of squares/hidden", Work::read(4 * VALUES), one, sum_of_squares);
 }
 
 fn rows(bench: &mut Bench) {
     let index: Vec<usize> = (0..TOKENS).map(|i| i * 2_741 % TOKENS).collect();
-    bench.run("gather rows/all", Work::values(2 * VALUES), one, |t| gather_rows(&t[0], &index));
+    bench.run("gather rows/all", Work::values(2 * VALUES), one, |t| gather_rows(t, &index));
     let setup = || Ok((numbers(&[TOKENS, WIDTH])?, numbers(&[TOKENS / 16, WIDTH])?));
     let sixteenth = &index[..TOKENS / 16];
     let work = Work::values(2 * VALUES / 16);

@@ -38,24 +38,44 @@ fn main() {
 }
 
 /// Numbers in -0.5..0.5 that repeat after 1009 values.
-fn numbers(shape: &[usize]) -> Result<Var> {
+fn numbers(shape: &[usize]) -> Result<Tensor> {
     let count: usize = shape.iter().product();
     let values: Vec<f32> = (0..count).map(|i| ((i * 37 % 1009) as f32) / 1009.0 - 0.5).collect();
-    Var::from_tensor(&Tensor::from_vec(values, shape, &Device::Cpu)?)
+    Tensor::from_vec(values, shape, &Device::Cpu)
 }
 
-/// An operation and its backward alone: `work` is what either does. Gradients pass through candle's graph, which adds
-/// each to zeros: backward, operations that are bounded by memory are faster than what is shown.
-fn both_ways(
+/// An operation and its backward alone: `work` is what either does, `inputs` makes what both get, the gradient of the
+/// result included; the backward gets what one forward before gave, too.
+fn both_ways<I, K, R>(
     bench: &mut Bench,
     name: &str,
     work: [Work; 2],
-    inputs: impl Fn() -> Result<Vec<Var>>,
+    inputs: impl Fn() -> Result<I>,
+    forward: impl Fn(&I) -> Result<K>,
+    backward: impl Fn(&I, &K) -> Result<R>,
+) {
+    bench.run(&format!("{name} forward"), work[0], &inputs, &forward);
+    let setup = || {
+        let inputs = inputs()?;
+        let kept = forward(&inputs)?;
+        Ok((inputs, kept))
+    };
+    bench.run(&format!("{name} backward"), work[1], setup, |(inputs, kept)| backward(inputs, kept));
+}
+
+/// An operation that is differentiable in all `inputs`, and its backward through candle's graph, which adds each gradient
+/// to zeros: operations that are bounded by memory are faster than what is shown.
+fn through_graph(
+    bench: &mut Bench,
+    name: &str,
+    work: [Work; 2],
+    inputs: impl Fn() -> Result<Vec<Tensor>>,
     forward: impl Fn(&[Var]) -> Result<Tensor>,
 ) {
-    bench.run(&format!("{name} forward"), work[0], &inputs, |inputs| forward(inputs));
+    let variables = || inputs()?.iter().map(Var::from_tensor).collect::<Result<Vec<Var>>>();
+    bench.run(&format!("{name} forward"), work[0], variables, |inputs| forward(inputs));
     let setup = || {
-        let result = forward(&inputs()?)?;
+        let result = forward(&variables()?)?;
         let gradient = numbers(result.dims())?;
         Ok((result, gradient))
     };

@@ -2,9 +2,11 @@
 
 use crate::ceilings::Limit;
 use crate::measure::{Bench, InTurn, Work};
-use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers};
+use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers, through_graph};
 use candle_core::Result;
-use epitome_kernels::{PackedLinear, Precision, head_linear, linear};
+use epitome_kernels::{
+    AffineSums, PackedLinear, Precision, head_linear, linear, linear_backward, linear_input_gradient,
+};
 
 /// What a weight's products are bounded by, and the bytes of a number of it.
 const PRECISIONS: [(Precision, Limit, usize); 3] =
@@ -57,16 +59,30 @@ fn feed_forward(bench: &mut Bench, precision: Precision, limit: Limit) {
 
 fn plain(bench: &mut Bench) {
     let (inputs, outputs) = (WIDTH, 4 * WIDTH);
-    let setup = || [vec![TOKENS, inputs], vec![outputs, inputs], vec![outputs]].iter().map(|s| numbers(s)).collect();
+    let setup = || {
+        let (weight, bias) = (numbers(&[outputs, inputs])?, numbers(&[outputs])?);
+        let sums = AffineSums { weight: numbers(&[outputs, inputs])?, bias: numbers(&[outputs])? };
+        Ok((numbers(&[TOKENS, inputs])?, weight, bias, numbers(&[TOKENS, outputs])?, sums))
+    };
     let flop = 2 * TOKENS * inputs * outputs;
     let work = [flop, 2 * flop].map(|flop| Work::operations(Limit::F32, flop));
     let name = format!("linear/{TOKENS} x {inputs} x {outputs}");
-    both_ways(bench, &name, work, setup, |t| linear(&t[0], &t[1], Some(&t[2])));
+    both_ways(
+        bench,
+        &name,
+        work,
+        setup,
+        |(x, weight, bias, ..)| linear(x, weight, Some(bias)),
+        |(x, weight, _, dy, sums), _| {
+            linear_backward(x, dy, sums)?;
+            linear_input_gradient(dy, weight)
+        },
+    );
 }
 
 fn heads(bench: &mut Bench) {
     let setup = || [[64, HEADS, HEAD_SIZE], [HEADS, HEAD_SIZE, WIDTH]].iter().map(|s| numbers(s)).collect();
     let flop = 2 * 64 * HEADS * HEAD_SIZE * WIDTH;
     let work = [flop, 2 * flop].map(|flop| Work::operations(Limit::F32, flop));
-    both_ways(bench, "head linear/64 rows", work, setup, |t| head_linear(&t[0], &t[1], false));
+    through_graph(bench, "head linear/64 rows", work, setup, |t| head_linear(&t[0], &t[1], false));
 }

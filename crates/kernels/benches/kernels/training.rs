@@ -25,7 +25,7 @@ fn embeddings(bench: &mut Bench) {
     let setup = || Ok((numbers(&[VOCABULARY, WIDTH])?, numbers(&[TOKENS, WIDTH])?));
     let work = Work::values(3 * TOKENS * WIDTH);
     bench.run("embed/tokens and positions", work, setup, |(tokens, table)| {
-        embed(&[(tokens.as_tensor(), &ids), (table.as_tensor(), &positions)])
+        embed(&[(tokens, &ids), (table, &positions)])
     });
     bench.run("accumulate rows/tokens", work, setup, |(tokens, gradient)| {
         accumulate_rows(tokens, &ids, gradient, Some(1))

@@ -33,8 +33,7 @@ impl Inputs<'_> {
 }
 
 /// Mean and 1 / standard deviation of a row.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Moments {
+struct Moments {
     mean: f32,
     rstd: f32,
 }
@@ -46,37 +45,13 @@ pub(crate) struct Gradients {
     pub(crate) bias: Vec<f32>,
 }
 
-pub(crate) fn forward(inputs: Inputs<'_>, bias: &[f32], eps: f32) -> (Vec<f32>, Vec<Moments>) {
+pub(crate) fn forward(inputs: Inputs<'_>, bias: &[f32], eps: f32) -> Vec<f32> {
     let width = bias.len();
     let mut y = vec![0.0; inputs.x.len()];
-    let mut moments = vec![Moments::default(); y.len() / width];
-    y.par_chunks_mut(ROWS * width).zip(moments.par_chunks_mut(ROWS)).enumerate().for_each(|(chunk, (y, moments))| {
-        forward_rows(y, moments, &inputs, bias, (chunk * ROWS, eps));
+    y.par_chunks_mut(ROWS * width).enumerate().for_each(|(chunk, y)| {
+        forward_rows(y, &inputs, bias, (chunk * ROWS, eps));
     });
-    (y, moments)
-}
-
-/// Mean and 1 / standard deviation of every row, as [`forward`] finds them.
-pub(crate) fn moments(inputs: Inputs<'_>, eps: f32) -> Vec<Moments> {
-    let width = inputs.weight.len();
-    let mut moments = vec![Moments::default(); inputs.x.len() / width];
-    moments.par_chunks_mut(ROWS).enumerate().for_each(|(chunk, moments)| {
-        moments_of_rows(moments, &inputs, chunk * ROWS, eps);
-    });
-    moments
-}
-
-dispatch! {
-    fn moments_of_rows(moments: &mut [Moments], inputs: &Inputs<'_>, first: usize, eps: f32) = moments_of_rows_body
-}
-
-#[inline(always)]
-fn moments_of_rows_body<const FMA: bool>(moments: &mut [Moments], inputs: &Inputs<'_>, first: usize, eps: f32) {
-    let mut x = vec![0.0; inputs.weight.len()];
-    for (row, moments) in moments.iter_mut().enumerate() {
-        inputs.load(first + row, &mut x);
-        *moments = moments_of(&x, eps);
-    }
+    y
 }
 
 #[inline(always)]
@@ -87,34 +62,23 @@ fn moments_of(x: &[f32], eps: f32) -> Moments {
 }
 
 dispatch! {
-    fn forward_rows(
-        y: &mut [f32],
-        moments: &mut [Moments],
-        inputs: &Inputs<'_>,
-        bias: &[f32],
-        first_and_eps: (usize, f32),
-    ) = forward_rows_body
+    fn forward_rows(y: &mut [f32], inputs: &Inputs<'_>, bias: &[f32], first_and_eps: (usize, f32)) = forward_rows_body
 }
 
 #[inline(always)]
-fn forward_rows_body<const FMA: bool>(
-    y: &mut [f32],
-    moments: &mut [Moments],
-    inputs: &Inputs<'_>,
-    bias: &[f32],
-    (first, eps): (usize, f32),
-) {
+fn forward_rows_body<const FMA: bool>(y: &mut [f32], inputs: &Inputs<'_>, bias: &[f32], (first, eps): (usize, f32)) {
     let width = bias.len();
-    for (row, (y, moments)) in y.chunks_exact_mut(width).zip(moments).enumerate() {
+    for (row, y) in y.chunks_exact_mut(width).enumerate() {
         inputs.load(first + row, y);
-        *moments = moments_of(y, eps);
+        let Moments { mean, rstd } = moments_of(y, eps);
         for ((y, weight), bias) in y.iter_mut().zip(inputs.weight).zip(bias) {
-            *y = (*y - moments.mean) * moments.rstd * weight + bias;
+            *y = (*y - mean) * rstd * weight + bias;
         }
     }
 }
 
-pub(crate) fn backward(inputs: Inputs<'_>, moments: &[Moments], dy: &[f32]) -> Gradients {
+/// Mean and standard deviation are found again from the rows, which are read anyway.
+pub(crate) fn backward(inputs: Inputs<'_>, dy: &[f32], eps: f32) -> Gradients {
     let width = inputs.weight.len();
     let mut x = vec![0.0; dy.len()];
     let chunks: Vec<(Vec<f32>, Vec<f32>)> = x
@@ -123,7 +87,7 @@ pub(crate) fn backward(inputs: Inputs<'_>, moments: &[Moments], dy: &[f32]) -> G
         .map(|(chunk, dx)| {
             let mut sums = (vec![0.0; width], vec![0.0; width]);
             let first = chunk * ROWS;
-            backward_rows(dx, &dy[first * width..], &moments[first..], (&inputs, first), &mut sums);
+            backward_rows(dx, &dy[first * width..], &inputs, (first, eps), &mut sums);
             sums
         })
         .collect();
@@ -139,8 +103,8 @@ dispatch! {
     fn backward_rows(
         dx: &mut [f32],
         dy: &[f32],
-        moments: &[Moments],
-        inputs_and_first: (&Inputs<'_>, usize),
+        inputs: &Inputs<'_>,
+        first_and_eps: (usize, f32),
         sums: &mut (Vec<f32>, Vec<f32>),
     ) = backward_rows_body
 }
@@ -149,16 +113,16 @@ dispatch! {
 fn backward_rows_body<const FMA: bool>(
     dx: &mut [f32],
     dy: &[f32],
-    moments: &[Moments],
-    (inputs, first): (&Inputs<'_>, usize),
+    inputs: &Inputs<'_>,
+    (first, eps): (usize, f32),
     (dw, db): &mut (Vec<f32>, Vec<f32>),
 ) {
     let weight = inputs.weight;
     let width = weight.len();
     let mut xhat = vec![0.0; width];
-    let rows = dx.chunks_exact_mut(width).zip(dy.chunks_exact(width)).zip(moments);
-    for (row, ((dx, dy), Moments { mean, rstd })) in rows.enumerate() {
+    for (row, (dx, dy)) in dx.chunks_exact_mut(width).zip(dy.chunks_exact(width)).enumerate() {
         inputs.load(first + row, &mut xhat);
+        let Moments { mean, rstd } = moments_of(&xhat, eps);
         xhat.iter_mut().for_each(|x| *x = (*x - mean) * rstd);
         for ((dx, dy), weight) in dx.iter_mut().zip(dy).zip(weight) {
             *dx = dy * weight;

@@ -1,39 +1,64 @@
-//! [`attention`] and [`banded_attention`].
+//! [`attention_forward`] and [`attention_backward`].
 
-use super::{cpu_values, output, tensor, with_values};
+use super::{compute, tensor};
 use crate::cpu::attention::{Incoming, Problem, backward, forward};
-use crate::{Attention, Band, Segments, Visibility};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use std::sync::OnceLock;
+use crate::{Attention, Segments, Visibility};
+use candle_core::{Result, Tensor, bail};
+
+/// What [`attention_forward`] keeps for [`attention_backward`].
+#[derive(Clone, Debug)]
+pub struct Attended {
+    /// The output, `[Tq, H, D]`.
+    pub output: Tensor,
+    /// Log-sum-exp of each head and query, `[H, Tq]`.
+    log_sum_exp: Vec<f32>,
+}
 
 /// Attention of packed documents: `softmax(scale * q k^T) v` over the keys that `spec.visibility` shows each query of a
 /// document. A query that sees no key, and a global query of a band, gets zeros.
 ///
 /// `q` is `[Tq, H, D]`, `k` and `v` are `[Tk, H, D]` with Tq and Tk the totals of `spec.queries` and `spec.keys`; the
-/// result is `[Tq, H, D]`. Differentiable in all three. Memory beyond inputs and outputs: one float for each head and
-/// query between forward and backward. The dropout factor of query row t, head h and key position j is
+/// output is `[Tq, H, D]`. Records no graph: [`attention_backward`] is its backward, for which one float for each head and
+/// query is kept beside the output. The dropout factor of query row t, head h and key position j is
 /// `Dropout::factor((t * H + h) << 32 | j)`, t counted in the packed tensor and j in the document.
 ///
 /// # Errors
-/// When shapes do not fit each other or the segments, or global positions are not ascending positions of the document.
-pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, spec: Attention) -> Result<Tensor> {
-    let (heads, head_size) = check(q, k, v, &spec)?;
-    let op = AttentionOp { spec, heads, head_size, log_sum_exp: OnceLock::new() };
-    q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, op)
+/// When shapes do not fit each other or the segments, global positions are not ascending positions of the document, or a
+/// tensor is in a graph.
+pub fn attention_forward(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<Attended> {
+    let (heads, head_size) = check(q, k, v, spec)?;
+    let (output, log_sum_exp) =
+        compute("attention_forward", [q, k, v], |[q, k, v]| forward(&Problem { spec, q, k, v, heads, head_size }))?;
+    Ok(Attended { output: tensor(output, q.shape())?, log_sum_exp })
 }
 
-/// [`attention`] within a band plus global keys: the encoder's. `q`, `k`, `v` and the result are `[T, H, D]`.
+/// The backward of [`attention_forward`]: the gradients of `q`, `k` and `v`, of their shapes, given `dy`, that of the
+/// output, `[Tq, H, D]`.
 ///
 /// # Errors
-/// As [`attention`].
-pub fn banded_attention(q: &Tensor, k: &Tensor, v: &Tensor, band: Band) -> Result<Tensor> {
-    let Band { segments, radius, global, scale, dropout, precision } = band;
-    let visibility = Visibility::Band { radius, global };
-    attention(q, k, v, Attention { queries: segments.clone(), keys: segments, visibility, scale, dropout, precision })
+/// As [`attention_forward`], and when `attended` or `dy` is of other queries.
+pub fn attention_backward(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    spec: &Attention,
+    attended: &Attended,
+    dy: &Tensor,
+) -> Result<[Tensor; 3]> {
+    let (heads, head_size) = check(q, k, v, spec)?;
+    let Attended { output, log_sum_exp } = attended;
+    if output.dims() != q.dims() || dy.dims() != q.dims() {
+        bail!("attention_backward: q {:?}, output {:?} and dy {:?} differ", q.dims(), output.dims(), dy.dims());
+    }
+    let gradients = compute("attention_backward", [q, k, v, output, dy], |[q, k, v, output, gradient]| {
+        let problem = Problem { spec, q, k, v, heads, head_size };
+        backward(&problem, &Incoming { output, gradient, log_sum_exp })
+    })?;
+    Ok([tensor(gradients.q, q.shape())?, tensor(gradients.k, k.shape())?, tensor(gradients.v, v.shape())?])
 }
 
 /// Checks everything; returns the number of heads and the head size.
-pub(crate) fn check(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<(usize, usize)> {
+fn check(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<(usize, usize)> {
     let (&[tq, heads, head_size], &[tk, k_heads, k_size]) = (q.dims(), k.dims()) else {
         bail!("attention: q {:?} and k {:?} must be [T, H, D]", q.dims(), k.dims());
     };
@@ -71,61 +96,4 @@ fn check_band(global: &[Vec<usize>], queries: &Segments, keys: &Segments) -> Res
         }
     }
     Ok(())
-}
-
-struct AttentionOp {
-    spec: Attention,
-    heads: usize,
-    head_size: usize,
-    /// [H, Tq], written by the forward.
-    log_sum_exp: OnceLock<Vec<f32>>,
-}
-
-impl AttentionOp {
-    fn problem<'a>(&'a self, q: &'a [f32], k: &'a [f32], v: &'a [f32]) -> Problem<'a> {
-        Problem { spec: &self.spec, q, k, v, heads: self.heads, head_size: self.head_size }
-    }
-}
-
-impl CustomOp3 for AttentionOp {
-    fn name(&self) -> &'static str {
-        "attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        q: &CpuStorage,
-        q_layout: &Layout,
-        k: &CpuStorage,
-        k_layout: &Layout,
-        v: &CpuStorage,
-        v_layout: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let q = cpu_values(self.name(), q, q_layout)?;
-        let k = cpu_values(self.name(), k, k_layout)?;
-        let v = cpu_values(self.name(), v, v_layout)?;
-        let (values, log_sum_exp) = forward(&self.problem(q, k, v));
-        self.log_sum_exp.get_or_init(|| log_sum_exp);
-        Ok(output(values, q_layout.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        q: &Tensor,
-        k: &Tensor,
-        v: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let log_sum_exp = super::saved(self.name(), &self.log_sum_exp)?;
-        let gradient = gradient.contiguous()?;
-        let gradients = with_values(self.name(), [q, k, v, result, &gradient], |[q, k, v, output, gradient]| {
-            backward(&self.problem(q, k, v), &Incoming { output, gradient, log_sum_exp })
-        })?;
-        Ok((
-            Some(tensor(gradients.q, q.shape())?),
-            Some(tensor(gradients.k, k.shape())?),
-            Some(tensor(gradients.v, v.shape())?),
-        ))
-    }
 }

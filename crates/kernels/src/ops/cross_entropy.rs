@@ -1,6 +1,6 @@
 //! [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`].
 
-use super::{cpu_values, cpu_values_mut, tensor, with_values};
+use super::{compute, cpu_values, cpu_values_mut, refuse_tracked, tensor};
 use crate::cpu::cross_entropy::{Head, LossGradient, RowLoss};
 use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, bail};
 use std::sync::OnceLock;
@@ -31,7 +31,7 @@ impl std::ops::AddAssign for Loss {
 /// T targets, where -100 means none. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
 ///
 /// # Errors
-/// When the shapes do not fit or a target is neither -100 nor in `0..V`.
+/// When the shapes do not fit, a tensor is in a graph, or a target is neither -100 nor in `0..V`.
 pub fn cross_entropy(
     hidden: &Tensor,
     table: &Tensor,
@@ -98,15 +98,17 @@ fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: &
     let (width, vocabulary) = check(hidden, table, bias)?;
     let active = active_rows(hidden, table, targets)?;
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
-    let inputs = [&hidden.contiguous()?, &table.contiguous()?];
-    let losses = with_values("cross_entropy", inputs, |[hidden, table]| {
+    let losses = compute("cross_entropy", [hidden, table], |[hidden, table]| {
         Head { hidden, table, bias: bias.as_deref(), active: &active, width, vocabulary }.losses()
     })?;
     Ok((active, losses))
 }
 
-/// Checks shapes; returns d and V.
+/// Checks shapes, and that nothing is in a graph; returns d and V.
 fn check(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>) -> Result<(usize, usize)> {
+    for input in [hidden, table].into_iter().chain(bias) {
+        refuse_tracked("cross_entropy", input)?;
+    }
     match (hidden.dims(), table.dims()) {
         (&[_, width], &[vocabulary, columns]) if width == columns && width > 0 && vocabulary > 0 => match bias {
             Some(bias) if bias.dims() != [vocabulary] => {

@@ -1,74 +1,52 @@
 //! [`gelu`], [`dropout`], [`pull_back`], and the updates in place of gradient accumulators.
 
-use super::{cpu_values, cpu_values_mut, output, tensor, with_values};
+use super::{compute, cpu_values, cpu_values_mut, output, refuse_tracked, tensor, with_values};
 use crate::Dropout;
 use crate::cpu::elementwise as kernel;
 use crate::random::{Mask, active};
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
-/// GELU in its exact form, `x / 2 (1 + erf(x / sqrt 2))`, of any shape. Differentiable.
+/// GELU in its exact form, `x / 2 (1 + erf(x / sqrt 2))`, of any shape. Records no graph: [`gelu_backward`] is its
+/// backward.
 ///
 /// # Errors
-/// When `x` is not an f32 tensor on the CPU.
+/// When `x` is in a graph, or not an f32 tensor on the CPU.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
-    x.contiguous()?.apply_op1(Gelu)
+    tensor(compute("gelu", [x], |[x]| kernel::gelu(x))?, x.shape())
 }
 
-struct Gelu;
-
-impl CustomOp1 for Gelu {
-    fn name(&self) -> &'static str {
-        "gelu"
+/// The backward of [`gelu`]: the gradient of `x`, given `dy`, that of the result, of the same shape.
+///
+/// # Errors
+/// When the shapes differ or a tensor is in a graph.
+pub fn gelu_backward(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
+    if x.dims() != dy.dims() {
+        bail!("gelu_backward: dy {:?} does not fit x {:?}", dy.dims(), x.dims());
     }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(output(kernel::gelu(cpu_values(self.name(), x, layout)?), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with_values(self.name(), [x, &dy.contiguous()?], |[x, dy]| kernel::gelu_backward(x, dy))?;
-        Ok(Some(tensor(dx, x.shape())?))
-    }
+    tensor(compute("gelu_backward", [x, dy], |[x, dy]| kernel::gelu_backward(x, dy))?, x.shape())
 }
 
 /// `x` with every element multiplied by `dropout.factor(its index in x)`; `None` or probability 0 gives `x` itself.
-/// Differentiable: the backward draws the same mask again.
+/// Records no graph, and is its own backward: the gradient of `x` is `dropout` of the result's gradient, since the same
+/// [`Dropout`] draws the same mask again.
 ///
 /// # Errors
-/// When the probability is not in `0.0..1.0`, or `x` is not an f32 tensor on the CPU.
+/// When the probability is not in `0.0..1.0`, or `x` is in a graph or not an f32 tensor on the CPU.
 pub fn dropout(x: &Tensor, dropout: Option<Dropout>) -> Result<Tensor> {
     dropout_part(x, dropout, 0)
 }
 
-/// [`dropout`] of a part of a tensor: element i of `x` is element `first + i` of the whole.
+/// [`dropout`] of a part of a tensor: element i of `x` is element `first + i` of the whole. Its own backward, too.
 ///
 /// # Errors
 /// As [`dropout`].
 pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<Tensor> {
     super::check_dropout("dropout", dropout)?;
-    match active(dropout) {
-        Some(dropout) => x.contiguous()?.apply_op1(DropoutOp { mask: Mask::new(dropout), first }),
+    // Whether or not there is a mask: validation must not accept what training refuses.
+    refuse_tracked("dropout", x)?;
+    match active(dropout).map(Mask::new) {
+        Some(mask) => tensor(compute("dropout", [x], |[x]| kernel::dropout(x, mask, first))?, x.shape()),
         None => Ok(x.clone()),
-    }
-}
-
-struct DropoutOp {
-    mask: Mask,
-    first: u64,
-}
-
-impl CustomOp1 for DropoutOp {
-    fn name(&self) -> &'static str {
-        "dropout"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(output(kernel::dropout(cpu_values(self.name(), x, layout)?, self.mask, self.first), layout.shape().clone()))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let dx = with_values(self.name(), [&dy.contiguous()?], |[dy]| kernel::dropout(dy, self.mask, self.first))?;
-        Ok(Some(tensor(dx, x.shape())?))
     }
 }
 

@@ -1,132 +1,78 @@
-//! [`layer_norm`] and [`add_layer_norm`].
+//! [`layer_norm`], [`add_layer_norm`] and [`layer_norm_backward`].
 
-use super::{as_rows, cpu_values, output, require_columns, saved, tensor, with_values};
-use crate::cpu::layer_norm::{Gradients, Inputs, Moments, backward, forward};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use std::sync::OnceLock;
+use super::linear::AffineSums;
+use super::{as_rows, compute, require_columns, tensor, update};
+use crate::cpu::layer_norm::{Inputs, backward, forward};
+use crate::cpu::linear::add;
+use candle_core::{Result, Tensor, bail};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension d of `x` `[.., d]`; `weight` and `bias`
-/// `[d]`. Differentiable in all three.
+/// `[d]`. Records no graph: [`layer_norm_backward`] is its backward.
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit or a tensor is in a graph.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    check(x, weight, bias)?;
-    let op = LayerNorm { eps, moments: OnceLock::new() };
-    x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, op)
+    check("layer_norm", x, weight, bias)?;
+    let y = compute("layer_norm", [x, weight, bias], |[x, weight, bias]| {
+        forward(Inputs { x, residual: None, weight }, bias, eps as f32)
+    })?;
+    tensor(y, x.shape())
 }
 
-/// [`layer_norm`] of `x + residual`, without storing the sum. Differentiable in all four.
+/// [`layer_norm`] of `x + residual`, without storing the sum. Records no graph: [`layer_norm_backward`] is its backward.
 ///
 /// # Errors
-/// When the shapes do not fit.
+/// When the shapes do not fit or a tensor is in a graph.
 pub fn add_layer_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    check(x, weight, bias)?;
+    check("add_layer_norm", x, weight, bias)?;
     if x.dims() != residual.dims() {
         bail!("add_layer_norm: residual {:?} does not fit x {:?}", residual.dims(), x.dims());
     }
-    // A custom op has three inputs at most: weight and bias travel as one, [2, d].
-    let affine = Tensor::stack(&[weight, bias], 0)?;
-    let op = AddLayerNorm { eps, moments: OnceLock::new() };
-    x.contiguous()?.apply_op3(&residual.contiguous()?, &affine, op)
+    let y = compute("add_layer_norm", [x, residual, weight, bias], |[x, residual, weight, bias]| {
+        forward(Inputs { x, residual: Some(residual), weight }, bias, eps as f32)
+    })?;
+    tensor(y, x.shape())
 }
 
-fn check(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<()> {
-    let (_, width) = as_rows("layer_norm", x)?;
-    require_columns("layer_norm", x, width)?;
+/// The backward of [`add_layer_norm`], or of [`layer_norm`] without a residual, given `dy` of the shape of `x`: returns the
+/// gradient of `x`, which is the residual's too, and adds those of weight and bias to `sums`.
+///
+/// # Errors
+/// When the shapes do not fit, or a tensor but those of `sums` is in a graph.
+pub fn layer_norm_backward(
+    x: &Tensor,
+    residual: Option<&Tensor>,
+    weight: &Tensor,
+    dy: &Tensor,
+    eps: f64,
+    sums: &AffineSums,
+) -> Result<Tensor> {
+    let op = "layer_norm_backward";
+    check(op, x, weight, weight)?;
+    check(op, x, &sums.weight, &sums.bias)?;
+    if dy.dims() != x.dims() || residual.is_some_and(|residual| residual.dims() != x.dims()) {
+        let residual = residual.map(Tensor::dims);
+        bail!("{op}: dy {:?} and residual {residual:?} do not fit x {:?}", dy.dims(), x.dims());
+    }
+    let gradients = match residual {
+        Some(residual) => compute(op, [x, residual, weight, dy], |[x, residual, weight, dy]| {
+            backward(Inputs { x, residual: Some(residual), weight }, dy, eps as f32)
+        }),
+        None => compute(op, [x, weight, dy], |[x, weight, dy]| {
+            backward(Inputs { x, residual: None, weight }, dy, eps as f32)
+        }),
+    }?;
+    update(&sums.weight, |sum| add(sum, &gradients.weight))?;
+    update(&sums.bias, |sum| add(sum, &gradients.bias))?;
+    tensor(gradients.x, x.shape())
+}
+
+/// Checks that weight and bias, or the sums of their gradients, are a row of x long.
+fn check(op: &str, x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<()> {
+    let (_, width) = as_rows(op, x)?;
+    require_columns(op, x, width)?;
     if weight.dims() != [width] || bias.dims() != [width] {
-        bail!("layer_norm: weight {:?} and bias {:?} do not fit x {:?}", weight.dims(), bias.dims(), x.dims());
+        bail!("{op}: weight {:?} and bias {:?} do not fit x {:?}", weight.dims(), bias.dims(), x.dims());
     }
     Ok(())
-}
-
-struct LayerNorm {
-    eps: f64,
-    moments: OnceLock<Vec<Moments>>,
-}
-
-impl CustomOp3 for LayerNorm {
-    fn name(&self) -> &'static str {
-        "layer_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        weight: &CpuStorage,
-        lw: &Layout,
-        bias: &CpuStorage,
-        lb: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight) = (cpu_values(self.name(), x, lx)?, cpu_values(self.name(), weight, lw)?);
-        let bias = cpu_values(self.name(), bias, lb)?;
-        let (y, moments) = forward(Inputs { x, residual: None, weight }, bias, self.eps as f32);
-        self.moments.get_or_init(|| moments);
-        Ok(output(y, lx.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        weight: &Tensor,
-        bias: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let moments = saved(self.name(), &self.moments)?;
-        let gradients = with_values(self.name(), [x, weight, &dy.contiguous()?], |[x, weight, dy]| {
-            backward(Inputs { x, residual: None, weight }, moments, dy)
-        })?;
-        let Gradients { x: dx, weight: dw, bias: db } = gradients;
-        Ok((Some(tensor(dx, x.shape())?), Some(tensor(dw, weight.shape())?), Some(tensor(db, bias.shape())?)))
-    }
-}
-
-struct AddLayerNorm {
-    eps: f64,
-    moments: OnceLock<Vec<Moments>>,
-}
-
-impl CustomOp3 for AddLayerNorm {
-    fn name(&self) -> &'static str {
-        "add_layer_norm"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        residual: &CpuStorage,
-        lr: &Layout,
-        affine: &CpuStorage,
-        la: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, residual) = (cpu_values(self.name(), x, lx)?, cpu_values(self.name(), residual, lr)?);
-        let affine = cpu_values(self.name(), affine, la)?;
-        let (weight, bias) = affine.split_at(affine.len() / 2);
-        let (y, moments) = forward(Inputs { x, residual: Some(residual), weight }, bias, self.eps as f32);
-        self.moments.get_or_init(|| moments);
-        Ok(output(y, lx.shape().clone()))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        residual: &Tensor,
-        affine: &Tensor,
-        _: &Tensor,
-        dy: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let moments = saved(self.name(), &self.moments)?;
-        let inputs = [x, residual, affine, &dy.contiguous()?];
-        let gradients = with_values(self.name(), inputs, |[x, residual, affine, dy]| {
-            let weight = &affine[..affine.len() / 2];
-            backward(Inputs { x, residual: Some(residual), weight }, moments, dy)
-        })?;
-        let Gradients { x: dx, weight: mut affine_gradient, bias: db } = gradients;
-        affine_gradient.extend(db);
-        let dx = tensor(dx, x.shape())?;
-        Ok((Some(dx.clone()), Some(dx), Some(tensor(affine_gradient, affine.shape())?)))
-    }
 }

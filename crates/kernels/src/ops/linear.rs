@@ -1,7 +1,10 @@
-//! [`linear`].
+//! [`linear`], and its backward outside the graph: gradients of parameters are added in place to running sums, those of
+//! the input are returned or added to what is there.
 
-use super::{as_rows, cpu_values, output, tensor, with_values};
-use crate::cpu::linear::{Sizes, forward, input_gradient, sum_rows, weight_gradient};
+use super::{as_rows, compute, cpu_values, output, tensor, update, with_values};
+use crate::cpu::linear::{Sizes, add, forward, input_gradient, sum_rows, weight_gradient};
+use crate::cpu::matmul::matmul_add;
+use crate::cpu::view::View;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x weight^T + bias`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`; the result is `[.., out]`. Differentiable
@@ -106,4 +109,65 @@ impl CustomOp3 for Linear {
         };
         Ok((dx, dw, db))
     }
+}
+
+/// Running sums of the gradients of a weight and a bias, of their shapes.
+#[derive(Clone, Debug)]
+pub struct AffineSums {
+    /// Of the weight.
+    pub weight: Tensor,
+    /// Of the bias.
+    pub bias: Tensor,
+}
+
+/// The parameters' part of the backward of [`linear`] with a bias: adds `dy^T x` and the sum of `dy`'s rows to `sums`.
+/// `x` `[T, in]`, `dy` `[T, out]`.
+///
+/// # Errors
+/// When the shapes do not fit, or `x` or `dy` is in a graph.
+pub fn linear_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
+    let ((rows, inputs), (count, outputs)) = (x.dims2()?, dy.dims2()?);
+    if rows != count || sums.weight.dims() != [outputs, inputs] || sums.bias.dims() != [outputs] {
+        bail!("linear_backward: x {:?}, dy {:?} and weight {:?} do not fit", x.dims(), dy.dims(), sums.weight.dims());
+    }
+    compute("linear_backward", [x, dy], |[x, dy]| {
+        let transposed = View::dense(dy, rows, outputs).transposed();
+        update(&sums.weight, |sum| matmul_add(sum, transposed, View::dense(x, rows, inputs)))?;
+        update(&sums.bias, |sum| add(sum, &sum_rows(dy, outputs)))
+    })?
+}
+
+/// The input's part, `dy weight` `[T, in]`: `dy` `[T, out]`, `weight` `[out, in]`.
+///
+/// # Errors
+/// When the shapes do not fit or a tensor is in a graph.
+pub fn linear_input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let op = "linear_input_gradient";
+    let sizes = backward_sizes(op, dy, weight)?;
+    let dx = compute(op, [dy, weight], |[dy, weight]| input_gradient(dy, weight, sizes))?;
+    tensor(dx, (sizes.rows, sizes.inputs))
+}
+
+/// The same, added in place: `dx += dy weight`, `dx` `[T, in]`.
+///
+/// # Errors
+/// When the shapes do not fit, or `dy` or `weight` is in a graph.
+pub fn add_linear_input_gradient(dx: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<()> {
+    let op = "add_linear_input_gradient";
+    let Sizes { rows, inputs, outputs } = backward_sizes(op, dy, weight)?;
+    if dx.dims() != [rows, inputs] {
+        bail!("{op}: dx {:?} does not fit [{rows}, {inputs}]", dx.dims());
+    }
+    compute(op, [dy, weight], |[dy, weight]| {
+        let (dy, weight) = (View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs));
+        update(dx, |dx| matmul_add(dx, dy, weight))
+    })?
+}
+
+fn backward_sizes(op: &str, dy: &Tensor, weight: &Tensor) -> Result<Sizes> {
+    let ((rows, outputs), (columns, inputs)) = (dy.dims2()?, weight.dims2()?);
+    if outputs != columns {
+        bail!("{op}: dy {:?} does not fit weight {:?}", dy.dims(), weight.dims());
+    }
+    Ok(Sizes { rows, inputs, outputs })
 }

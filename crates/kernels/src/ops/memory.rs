@@ -1,6 +1,6 @@
 //! [`AttentionMemory`].
 
-use super::{tensor, with_values};
+use super::{compute, tensor};
 use crate::cpu::memory_attention::{HeadMemory, Queries, Stored, attend};
 use crate::cpu::tile::{Bf16x2, Int8x2};
 use crate::cpu::view::View;
@@ -35,7 +35,7 @@ impl AttentionMemory {
     /// Copies `keys` and `values` `[S, H, D]` of the documents `segments`.
     ///
     /// # Errors
-    /// When the shapes do not fit, or the tensors are not f32 on the CPU.
+    /// When the shapes do not fit, or the tensors are in a graph or not f32 on the CPU.
     pub fn new(keys: &Tensor, values: &Tensor, segments: &Segments, precision: Precision) -> Result<Self> {
         let (total, heads, head_size) = keys.dims3()?;
         if values.dims() != keys.dims() || total != segments.total() || head_size == 0 {
@@ -52,7 +52,7 @@ impl AttentionMemory {
     /// time, so that they are never in memory whole in f32.
     ///
     /// # Errors
-    /// When shapes do not fit, the tensors are not f32 on the CPU, or `project` fails.
+    /// When shapes do not fit, the tensors are in a graph or not f32 on the CPU, or `project` fails.
     pub fn project<E: From<candle_core::Error>>(
         segments: &Segments,
         (heads, head_size): (usize, usize),
@@ -88,7 +88,7 @@ impl AttentionMemory {
         }
         let first = part.start;
         let own = document * heads..(document + 1) * heads;
-        with_values("AttentionMemory", [&keys.contiguous()?, &values.contiguous()?], |[keys, values]| {
+        compute("AttentionMemory", [keys, values], |[keys, values]| {
             let [keys, values] = [keys, values].map(|values| View::dense(values, rows, heads * size));
             match &mut self.stored {
                 Heads::F32(memories) => write(&mut memories[own], first, keys, values),
@@ -103,7 +103,7 @@ impl AttentionMemory {
     /// whatever rows and documents are beside it. Records no graph.
     ///
     /// # Errors
-    /// When shapes do not fit.
+    /// When shapes do not fit or `query` is in a graph.
     pub fn attend(&self, query: &Tensor, rows: &Segments, scale: f32) -> Result<Tensor> {
         if query.dims() != [rows.total(), self.heads, self.head_size] || rows.count() != self.documents {
             bail!(
@@ -116,7 +116,7 @@ impl AttentionMemory {
                 self.head_size
             );
         }
-        let context = with_values("AttentionMemory::attend", [&query.contiguous()?], |[query]| match &self.stored {
+        let context = compute("AttentionMemory::attend", [query], |[query]| match &self.stored {
             Heads::F32(heads) => self.context(heads, query, rows, scale),
             Heads::Bf16(heads) => self.context(heads, query, rows, scale),
             Heads::Int8(heads) => self.context(heads, query, rows, scale),

@@ -1,9 +1,9 @@
-//! The public operations. Each checks its shapes, makes its inputs contiguous and applies a candle custom op, whose
-//! forward and backward run a kernel of [`crate::cpu`] on the tensors' slices.
+//! The public operations. Each checks its shapes, makes its inputs contiguous and runs a kernel of [`crate::cpu`] on their
+//! slices: a differentiable one as a candle custom op with forward and backward, a plain one through [`compute`], with a
+//! function of its own for its backward, and an update in place through [`update`] or a candle in-place op.
 
 pub(crate) mod adamw;
 pub(crate) mod attention;
-pub(crate) mod backward;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod global_attention;
@@ -60,6 +60,24 @@ fn with_values<const N: usize, R>(op: &str, tensors: [&Tensor; N], body: impl Fn
         *slice = values(op, storage, layout)?;
     }
     Ok(body(slices))
+}
+
+/// Runs `body` on the values of the inputs of an operation that records no graph.
+fn compute<const N: usize, R>(op: &str, inputs: [&Tensor; N], body: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
+    let mut contiguous = Vec::with_capacity(N);
+    for input in inputs {
+        refuse_tracked(op, input)?;
+        contiguous.push(input.contiguous()?);
+    }
+    with_values(op, std::array::from_fn(|i| &contiguous[i]), body)
+}
+
+/// An operation that records no graph would silently end the gradient of a tensor that is a variable or depends on one.
+fn refuse_tracked(op: &str, input: &Tensor) -> Result<()> {
+    if input.track_op() {
+        bail!("{op} records no graph, but its input of shape {:?} is in one: pass detach() of it", input.dims());
+    }
+    Ok(())
 }
 
 /// Changes a tensor's values in place.

@@ -1,6 +1,6 @@
 //! [`PackedLinear`].
 
-use super::{as_rows, tensor, with_values};
+use super::{as_rows, compute, refuse_tracked, tensor};
 use crate::Precision;
 use crate::cpu::packed::{Activation, DEEPEST, PackedWeight, Rows};
 use crate::cpu::view::View;
@@ -28,7 +28,7 @@ impl PackedLinear {
     /// Packs a copy of `weight` `[out, in]`, with `bias` `[out]`.
     ///
     /// # Errors
-    /// When the shapes do not fit, the tensors are not f32 on the CPU, or sums of products in [`Precision::Int8`] could pass
+    /// When the shapes do not fit, the tensors are in a graph or not f32 on the CPU, or sums of products in [`Precision::Int8`] could pass
     /// 32 bits (from 66,312 inputs on).
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Self> {
         let (outputs, inputs) = weight.dims2()?;
@@ -38,13 +38,16 @@ impl PackedLinear {
         if precision == Precision::Int8 && inputs > DEEPEST {
             bail!("linear: weight {:?} has more than the {DEEPEST} inputs that int8 can sum", weight.dims());
         }
+        if let Some(bias) = bias {
+            refuse_tracked("PackedLinear::new", bias)?;
+        }
         let bias = bias.map(Tensor::to_vec1).transpose()?;
         let pack = match precision {
             Precision::F32 => PackedWeight::f32,
             Precision::Bf16 => PackedWeight::bf16,
             Precision::Int8 => PackedWeight::int8,
         };
-        Ok(Self(with_values("linear", [&weight.contiguous()?], |[weight]| pack(weight, outputs, inputs, bias))?))
+        Ok(Self(compute("PackedLinear::new", [weight], |[weight]| pack(weight, outputs, inputs, bias))?))
     }
 
     /// What the weight is kept in.
@@ -71,11 +74,11 @@ impl PackedLinear {
     /// `x weight^T + bias`: `x` `[.., in]`; the result is `[.., out]`.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// When the shapes do not fit or `x` is in a graph.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (rows, inputs) = self.check(x)?;
         let mut reused = ROWS.take();
-        let product = with_values("linear", [&x.contiguous()?], |[x]| {
+        let product = compute("PackedLinear::forward", [x], |[x]| {
             let x = View::dense(x, rows, inputs);
             if rows <= LINEAR_ROWS {
                 return self.0.multiply(x, Activation::None, &mut reused);
@@ -98,12 +101,12 @@ impl PackedLinear {
     /// [`PackedLinear::forward`] into `target`, whose memory is used again: it becomes `[.., out]`, row-major.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// When the shapes do not fit or `x` is in a graph.
     pub fn forward_into(&self, x: &Tensor, target: &mut Vec<f32>) -> Result<()> {
         let (rows, inputs) = self.check(x)?;
         target.resize(rows * self.0.outputs(), 0.0);
         let mut reused = ROWS.take();
-        with_values("linear", [&x.contiguous()?], |[x]| {
+        compute("PackedLinear::forward_into", [x], |[x]| {
             self.0.multiply_into(target, View::dense(x, rows, inputs), Activation::None, &mut reused);
         })?;
         ROWS.set(reused);
@@ -122,7 +125,7 @@ impl PackedLinear {
     /// `second.forward(gelu(self.forward(x)))` without keeping what is between them: `x` `[T, in]`.
     ///
     /// # Errors
-    /// When the shapes do not fit.
+    /// When the shapes do not fit or `x` is in a graph.
     pub fn feed_forward(&self, second: &Self, x: &Tensor) -> Result<Tensor> {
         let (rows, inputs) = x.dims2()?;
         let (width, outputs) = (self.0.outputs(), second.0.outputs());
@@ -133,7 +136,7 @@ impl PackedLinear {
         let mut reused = ROWS.take();
         let mut inner = vec![0.0; rows.min(FEED_FORWARD_ROWS) * width];
         let mut product = vec![0.0; rows * outputs];
-        with_values("feed_forward", [&x.contiguous()?], |[x]| {
+        compute("feed_forward", [x], |[x]| {
             let x = View::dense(x, rows, inputs);
             for first in (0..rows).step_by(FEED_FORWARD_ROWS) {
                 let part = first..rows.min(first + FEED_FORWARD_ROWS);

@@ -1,6 +1,6 @@
 //! Self-attention over a decoding cache whose rows are shared between hypotheses.
 
-use super::{tensor, with_values};
+use super::{compute, tensor};
 use crate::cpu::past::{Past, attend};
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
@@ -18,7 +18,7 @@ impl KeyValueRows {
     /// Appends the rows of `keys` and `values`, both `[R, H, D]`.
     ///
     /// # Errors
-    /// When the shapes differ or the tensors are not f32 on the host.
+    /// When the shapes differ or the tensors are in a graph or not f32 on the CPU.
     pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
         if keys.dims() != values.dims() || keys.rank() != 3 {
             bail!("KeyValueRows::append: keys {:?} and values {:?} must both be [R, H, D]", keys.dims(), values.dims());
@@ -27,7 +27,7 @@ impl KeyValueRows {
         if !self.keys.is_empty() && width != self.width {
             bail!("KeyValueRows::append: rows of {width} numbers to rows of {}", self.width);
         }
-        with_values("KeyValueRows::append", [&keys.contiguous()?, &values.contiguous()?], |[keys, values]| {
+        compute("KeyValueRows::append", [keys, values], |[keys, values]| {
             self.width = width;
             self.keys.extend_from_slice(keys);
             self.values.extend_from_slice(values);
@@ -36,10 +36,10 @@ impl KeyValueRows {
 }
 
 /// Attention of each query row to its own past: `query` is `[R, H, D]`, `ancestors[r]` lists the cache rows that row r sees,
-/// in order, its own included. Returns `[R, H, D]`. `scale` multiplies the query. No gradient.
+/// in order, its own included. Returns `[R, H, D]`. `scale` multiplies the query. Records no graph.
 ///
 /// # Errors
-/// When shapes do not fit or a row number lies outside the cache.
+/// When shapes do not fit, `query` is in a graph, or a row number lies outside the cache.
 pub fn cached_attention(query: &Tensor, cache: &KeyValueRows, ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
     let (rows, heads, size) = query.dims3()?;
     let width = heads * size;
@@ -53,7 +53,7 @@ pub fn cached_attention(query: &Tensor, cache: &KeyValueRows, ancestors: &[Vec<u
     if let Some(row) = ancestors.iter().flatten().find(|&&row| row as usize >= stored) {
         bail!("cached_attention: row {row} lies outside a cache of {stored} rows");
     }
-    let context = with_values("cached_attention", [&query.contiguous()?], |[queries]| {
+    let context = compute("cached_attention", [query], |[queries]| {
         let mut context = vec![0f32; rows * width];
         let rows = context.par_chunks_mut(size.max(1)).zip(queries.par_chunks(size.max(1))).enumerate();
         rows.with_min_len(heads.div_ceil(2)).for_each(|(index, (output, query))| {

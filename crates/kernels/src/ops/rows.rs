@@ -1,6 +1,6 @@
 //! [`write_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
 
-use super::{cpu_values, cpu_values_mut, output, tensor, update, values, with_values};
+use super::{cpu_values, cpu_values_mut, output, refuse_tracked, tensor, update, values, with_values};
 use crate::cpu::rows as kernel;
 use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -70,11 +70,12 @@ impl CustomOp1 for GatherRows {
 /// graph: [`accumulate_rows`] is its backward.
 ///
 /// # Errors
-/// When widths or numbers of ids differ, there is no table, or an id is not below its table's V.
+/// When widths or numbers of ids differ, there is no table, a table is in a graph, or an id is not below its table's V.
 pub fn embed(tables: &[(&Tensor, &[u32])]) -> Result<Tensor> {
     let Some((first, ids)) = tables.first() else { bail!("embed needs at least one table") };
     let (_, width) = first.dims2()?;
     for (table, other) in tables {
+        refuse_tracked("embed", table)?;
         let (rows, other_width) = table.dims2()?;
         if other_width != width || other.len() != ids.len() {
             bail!(

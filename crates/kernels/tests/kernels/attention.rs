@@ -1,8 +1,9 @@
-//! `attention` against the whole matrix of scores in f64.
+//! `attention_forward` and `attention_backward` against the whole matrix of scores in f64.
 
 use crate::attention_reference::{Reference, band, check, plain, with_dropout};
-use crate::numbers::{Numbers, close, differences, dot, gradients, tensor, variable};
-use epitome_kernels::{Band, Visibility, attention, banded_attention};
+use crate::numbers::{Numbers, close, differences, dot, tensor};
+use candle_core::Tensor;
+use epitome_kernels::{Visibility, attention_backward, attention_forward};
 
 #[test]
 fn band_without_global_keys() {
@@ -85,7 +86,7 @@ fn large_scores_do_not_overflow() {
     let [q, k, v] = [(); 3].map(|()| numbers.vector(150 * 8));
     let wanted = Reference { spec: &spec, heads: 1, size: 8, q: &q, k: &k, v: &v }.run(&vec![0.0; 150 * 8]);
     let [q, k, v] = [q, k, v].map(|values| tensor(&values, &[150, 1, 8]));
-    close("output", &attention(&q, &k, &v, spec).unwrap(), &wanted.output, 1e-3);
+    close("output", &attention_forward(&q, &k, &v, &spec).unwrap().output, &wanted.output, 1e-3);
 }
 
 #[test]
@@ -98,46 +99,27 @@ fn gradients_agree_with_differences() {
         dot(&Reference { spec: &spec, heads: 2, size: 3, q, k, v }.run(&dy).output, &dy)
     };
     let [q, k, v] = &inputs;
-    let variables = inputs.clone().map(|values| variable(&values, &[13, 2, 3]));
-    let output = attention(&variables[0], &variables[1], &variables[2], spec.clone()).unwrap();
-    let found = gradients(&output, &dy);
-    close("dq", found.get(&variables[0]).unwrap(), &differences(q, |q| value(q, k, v)), 1e-5);
-    close("dk", found.get(&variables[1]).unwrap(), &differences(k, |k| value(q, k, v)), 1e-5);
-    close("dv", found.get(&variables[2]).unwrap(), &differences(v, |v| value(q, k, v)), 1e-5);
+    let [tq, tk, tv, gradient] = [q, k, v, &dy].map(|values| tensor(values, &[13, 2, 3]));
+    let attended = attention_forward(&tq, &tk, &tv, &spec).unwrap();
+    let [dq, dk, dv] = attention_backward(&tq, &tk, &tv, &spec, &attended, &gradient).unwrap();
+    close("dq", &dq, &differences(q, |q| value(q, k, v)), 1e-5);
+    close("dk", &dk, &differences(k, |k| value(q, k, v)), 1e-5);
+    close("dv", &dv, &differences(v, |v| value(q, k, v)), 1e-5);
 }
 
 #[test]
 fn a_document_is_bit_identical_alone_and_in_a_batch() {
     let mut numbers = Numbers::seeded(3);
     let (lengths, heads, size) = ([37, 150, 5], 2, 8);
-    let values = [(); 3].map(|()| numbers.vector(192 * heads * size));
-    let [q, k, v] = values.map(|values| tensor(&values, &[192, heads, size]));
+    let [q, k, v] = [(); 3].map(|()| tensor(&numbers.vector(192 * heads * size), &[192, heads, size]));
     let run = |from: usize, lengths: &[usize], global: Vec<Vec<usize>>| {
         let count = lengths.iter().sum();
         let [q, k, v] = [&q, &k, &v].map(|t| t.narrow(0, from, count).unwrap());
-        attention(&q, &k, &v, band(lengths, 9, global)).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        values(&attention_forward(&q, &k, &v, &band(lengths, 9, global)).unwrap().output)
     };
     let together = run(0, &lengths, vec![vec![1], vec![0, 77], vec![]]);
     let alone = run(37, &[150], vec![vec![0, 77]]);
     assert_eq!(together[37 * heads * size..187 * heads * size], alone[..]);
-}
-
-#[test]
-fn banded_attention_is_attention_in_a_band() {
-    let mut numbers = Numbers::seeded(9);
-    let [q, k, v] = [(); 3].map(|()| tensor(&numbers.vector(50 * 4), &[50, 1, 4]));
-    let spec = band(&[50], 4, vec![vec![2]]);
-    let wanted = attention(&q, &k, &v, spec.clone()).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let band = Band {
-        segments: spec.queries,
-        radius: 4,
-        global: vec![vec![2]],
-        scale: spec.scale,
-        dropout: spec.dropout,
-        precision: spec.precision,
-    };
-    let found = banded_attention(&q, &k, &v, band).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    assert_eq!(found, wanted);
 }
 
 #[test]
@@ -147,10 +129,14 @@ fn strided_inputs_are_accepted() {
     let part = |i: usize| wide.narrow(1, i * 8, 8).unwrap().reshape((30, 2, 4)).unwrap();
     let transposed = part(0).transpose(0, 1).unwrap().contiguous().unwrap().transpose(0, 1).unwrap();
     let spec = band(&[30], 4, vec![vec![]]);
-    let wanted = attention(&part(0), &part(1), &part(2), spec.clone()).unwrap();
-    let found = attention(&transposed, &part(1), &part(2), spec).unwrap();
-    assert_eq!(
-        found.flatten_all().unwrap().to_vec1::<f32>().unwrap(),
-        wanted.flatten_all().unwrap().to_vec1::<f32>().unwrap()
-    );
+    let run = |q: &Tensor, dy: &Tensor| {
+        let attended = attention_forward(q, &part(1), &part(2), &spec).unwrap();
+        let [dq, dk, dv] = attention_backward(q, &part(1), &part(2), &spec, &attended, dy).unwrap();
+        [attended.output, dq, dk, dv].map(|t| values(&t))
+    };
+    assert_eq!(run(&transposed, &transposed), run(&part(0), &part(0)));
+}
+
+fn values(t: &Tensor) -> Vec<f32> {
+    t.flatten_all().unwrap().to_vec1().unwrap()
 }

@@ -1,9 +1,9 @@
-//! `attention` at the borders of its blocks and groups of queries, and with products of bf16.
+//! `attention_forward` and its backward at the borders of its blocks and groups of queries, and with products of bf16.
 
 use crate::attention_reference::{Reference, band, check, plain, with_dropout};
 use crate::numbers::{Numbers, close, tensor};
 use candle_core::Tensor;
-use epitome_kernels::{Attention, Precision, Visibility, attention};
+use epitome_kernels::{Attention, Precision, Visibility, attention_forward};
 use half::bf16;
 
 /// Queries around a block's 64 and around a group's 256.
@@ -31,11 +31,11 @@ fn check_bf16(heads: usize, size: usize, spec: &Attention) {
     let (queries, keys) = (spec.queries.total() * heads * size, spec.keys.total() * heads * size);
     let (q, k, v) = (numbers.vector(queries), numbers.vector(keys), numbers.vector(keys));
     let spec = Attention { precision: Precision::Bf16, ..spec.clone() };
-    let found = attention(
+    let found = attention_forward(
         &tensor(&q, &[spec.queries.total(), heads, size]),
         &tensor(&k, &[spec.keys.total(), heads, size]),
         &tensor(&v, &[spec.keys.total(), heads, size]),
-        spec.clone(),
+        &spec,
     );
     let native = multiplies_bf16();
     let round = |value: f32| if native { f64::from(bf16::from_f32(value)) } else { f64::from(value) };
@@ -47,7 +47,7 @@ fn check_bf16(heads: usize, size: usize, spec: &Attention) {
     let tolerance = if native { 1.5 * kept / 256.0 + 1e-5 } else { 1e-5 };
     // `close` allows the tolerance times the largest wanted number, at least 1: no number here is larger than `most`.
     let most = wanted.iter().fold(1.0f64, |most, value| most.max(value.abs()));
-    close("output", &found.unwrap(), &wanted, tolerance / most);
+    close("output", &found.unwrap().output, &wanted, tolerance / most);
 }
 
 #[test]
@@ -130,7 +130,7 @@ fn a_document_is_bit_identical_alone_and_in_a_batch() {
         let run = |from: usize, lengths: &[usize]| {
             let [q, k, v] = [&q, &k, &v].map(|t| t.narrow(0, from, lengths.iter().sum()).unwrap());
             let spec = Attention { precision, ..band(lengths, 9, lengths.iter().map(|n| positions(*n)).collect()) };
-            values(&attention(&q, &k, &v, spec).unwrap())
+            values(&attention_forward(&q, &k, &v, &spec).unwrap().output)
         };
         let together = run(0, &lengths);
         for (b, from) in [0, 37, 338].into_iter().enumerate() {

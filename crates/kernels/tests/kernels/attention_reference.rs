@@ -1,7 +1,9 @@
 //! Attention as the whole matrix of scores in f64.
 
-use crate::numbers::{Numbers, close, dot, gradients, variable};
-use epitome_kernels::{Attention, Dropout, DropoutKey, Precision, Segments, Visibility, attention};
+use crate::numbers::{Numbers, close, dot, tensor};
+use epitome_kernels::{
+    Attention, Dropout, DropoutKey, Precision, Segments, Visibility, attention_backward, attention_forward,
+};
 
 /// Attention of one document and head written out.
 pub(crate) struct Reference<'a> {
@@ -89,15 +91,14 @@ pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
     let (q, k, v) = (numbers.vector(queries), numbers.vector(keys), numbers.vector(keys));
     let gradient = numbers.vector(queries);
     let wanted = Reference { spec, heads, size, q: &q, k: &k, v: &v }.run(&gradient);
-    let q = variable(&q, &[spec.queries.total(), heads, size]);
-    let k = variable(&k, &[spec.keys.total(), heads, size]);
-    let v = variable(&v, &[spec.keys.total(), heads, size]);
-    let output = attention(&q, &k, &v, spec.clone()).unwrap();
-    close("output", &output, &wanted.output, 1e-5);
-    let found = gradients(&output, &gradient);
-    close("dq", found.get(&q).unwrap(), &wanted.q, 2e-5);
-    close("dk", found.get(&k).unwrap(), &wanted.k, 2e-5);
-    close("dv", found.get(&v).unwrap(), &wanted.v, 2e-5);
+    let [q, gradient] = [q, gradient].map(|values| tensor(&values, &[spec.queries.total(), heads, size]));
+    let [k, v] = [k, v].map(|values| tensor(&values, &[spec.keys.total(), heads, size]));
+    let attended = attention_forward(&q, &k, &v, spec).unwrap();
+    close("output", &attended.output, &wanted.output, 1e-5);
+    let [dq, dk, dv] = attention_backward(&q, &k, &v, spec, &attended, &gradient).unwrap();
+    close("dq", &dq, &wanted.q, 2e-5);
+    close("dk", &dk, &wanted.k, 2e-5);
+    close("dv", &dv, &wanted.v, 2e-5);
 }
 
 pub(crate) fn band(lengths: &[usize], radius: usize, global: Vec<Vec<usize>>) -> Attention {

@@ -1,95 +1,9 @@
-//! `linear`, `gelu`, `layer_norm`, `add_layer_norm`, `dropout`, `pull_back`.
+//! `gelu`, `layer_norm`, `add_layer_norm`, `dropout`, and their backwards.
 
-use crate::numbers::{Numbers, close, differences, dot, gradients, tensor, variable};
-use candle_core::Tensor;
-use epitome_kernels::{Dropout, DropoutKey, add_layer_norm, dropout, gelu, layer_norm, linear, pull_back};
-
-fn linear_reference(x: &[f64], weight: &[f64], bias: &[f64], inputs: usize) -> Vec<f64> {
-    let mut y = Vec::new();
-    for row in x.chunks(inputs) {
-        y.extend(weight.chunks(inputs).zip(bias).map(|(weight, bias)| dot(row, weight) + bias));
-    }
-    y
-}
-
-/// Rows, inputs, outputs: one row, the few rows of decoding with and without whole vectors, many rows.
-const SIZES: [(usize, usize, usize); 11] = [
-    (1, 1, 1),
-    (1, 70, 33),
-    (2, 8, 3),
-    (3, 513, 2),
-    (4, 64, 1100),
-    (5, 17, 40),
-    (7, 15, 5),
-    (8, 32, 9),
-    (15, 100, 7),
-    (17, 30, 7),
-    (300, 64, 48),
-];
-
-#[test]
-fn linear_and_its_gradients() {
-    for (rows, inputs, outputs) in SIZES {
-        let mut numbers = Numbers::seeded((rows * inputs * outputs) as u64);
-        let (x, weight) = (numbers.vector(rows * inputs), numbers.vector(outputs * inputs));
-        let (bias, dy) = (numbers.vector(outputs), numbers.vector(rows * outputs));
-        let (vx, vw) = (variable(&x, &[rows, inputs]), variable(&weight, &[outputs, inputs]));
-        let vb = variable(&bias, &[outputs]);
-        let y = linear(&vx, &vw, Some(&vb)).unwrap();
-        close("y", &y, &linear_reference(&x, &weight, &bias, inputs), 1e-5);
-        let found = gradients(&y, &dy);
-        let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; weight.len()], vec![0.0; outputs]);
-        for row in 0..rows {
-            for out in 0..outputs {
-                let g = dy[row * outputs + out];
-                db[out] += g;
-                for i in 0..inputs {
-                    dx[row * inputs + i] += g * weight[out * inputs + i];
-                    dw[out * inputs + i] += g * x[row * inputs + i];
-                }
-            }
-        }
-        close("dx", found.get(&vx).unwrap(), &dx, 1e-5);
-        close("dw", found.get(&vw).unwrap(), &dw, 1e-5);
-        close("db", found.get(&vb).unwrap(), &db, 1e-5);
-    }
-}
-
-#[test]
-fn linear_agrees_with_differences() {
-    let mut numbers = Numbers::seeded(8);
-    let (x, weight, bias, dy) = (numbers.vector(12), numbers.vector(20), numbers.vector(5), numbers.vector(15));
-    let (vx, vw, vb) = (variable(&x, &[3, 4]), variable(&weight, &[5, 4]), variable(&bias, &[5]));
-    let found = gradients(&linear(&vx, &vw, Some(&vb)).unwrap(), &dy);
-    let value = |x: &[f64], weight: &[f64], bias: &[f64]| dot(&linear_reference(x, weight, bias, 4), &dy);
-    close("dx", found.get(&vx).unwrap(), &differences(&x, |x| value(x, &weight, &bias)), 1e-5);
-    close("dw", found.get(&vw).unwrap(), &differences(&weight, |weight| value(&x, weight, &bias)), 1e-5);
-    close("db", found.get(&vb).unwrap(), &differences(&bias, |bias| value(&x, &weight, bias)), 1e-5);
-}
-
-#[test]
-fn linear_without_bias_and_with_more_dimensions() {
-    let mut numbers = Numbers::seeded(18);
-    let (x, weight, dy) = (numbers.vector(24), numbers.vector(8), numbers.vector(12));
-    let (vx, vw) = (variable(&x, &[2, 3, 4]), variable(&weight, &[2, 4]));
-    let y = linear(&vx, &vw, None).unwrap();
-    assert_eq!(y.dims(), [2, 3, 2]);
-    close("y", &y, &linear_reference(&x, &weight, &[0.0; 2], 4), 1e-5);
-    let found = gradients(&y, &dy);
-    let value = |x: &[f64], weight: &[f64]| dot(&linear_reference(x, weight, &[0.0; 2], 4), &dy);
-    close("dx", found.get(&vx).unwrap(), &differences(&x, |x| value(x, &weight)), 1e-5);
-    close("dw", found.get(&vw).unwrap(), &differences(&weight, |weight| value(&x, weight)), 1e-5);
-}
-
-#[test]
-fn linear_leaves_out_gradients_of_constants() {
-    let mut numbers = Numbers::seeded(1);
-    let x = tensor(&numbers.vector(12), &[3, 4]);
-    let (weight, bias) = (variable(&numbers.vector(8), &[2, 4]), tensor(&numbers.vector(2), &[2]));
-    let found = gradients(&linear(&x, &weight, Some(&bias)).unwrap(), &numbers.vector(6));
-    assert!(found.get(&weight).is_some());
-    assert!(found.get(&x).is_none() && found.get(&bias).is_none());
-}
+use crate::numbers::{Numbers, close, differences, dot, tensor, zero_sums};
+use epitome_kernels::{
+    Dropout, DropoutKey, add_layer_norm, dropout, dropout_part, gelu, gelu_backward, layer_norm, layer_norm_backward,
+};
 
 /// erf by its Maclaurin series, which in f64 is good to 1e-10 up to 3.5, and by its limit beyond.
 fn erf(x: f64) -> f64 {
@@ -114,14 +28,14 @@ fn gelu_reference(x: f64) -> f64 {
 fn gelu_and_its_gradient() {
     let mut x: Vec<f64> = (-4000..4000).map(|i| f64::from(i as f32 * 2e-3)).collect();
     x.extend([0.0, -0.0, 1e-20, 30.0, -30.0]);
-    let v = variable(&x, &[x.len()]);
-    let y = gelu(&v).unwrap();
+    let t = tensor(&x, &[x.len()]);
+    let y = gelu(&t).unwrap();
     let wanted: Vec<f64> = x.iter().map(|x| gelu_reference(*x)).collect();
     // Absolute, because the scale is the largest magnitude, 30.
     close("y", &y, &wanted, 1e-6 / 30.0);
-    let found = gradients(&y, &vec![1.0; x.len()]);
+    let dx = gelu_backward(&t, &t.ones_like().unwrap()).unwrap();
     let wanted: Vec<f64> = x.iter().map(|x| (gelu_reference(x + 1e-4) - gelu_reference(x - 1e-4)) / 2e-4).collect();
-    close("dx", found.get(&v).unwrap(), &wanted, 1e-6);
+    close("dx", &dx, &wanted, 1e-6);
 }
 
 fn norm_reference(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
@@ -142,14 +56,14 @@ fn layer_norm_and_its_gradients() {
         let mut numbers = Numbers::seeded((rows * width) as u64);
         let x = numbers.vector(rows * width);
         let (weight, bias, dy) = (numbers.vector(width), numbers.vector(width), numbers.vector(rows * width));
-        let (vx, vw, vb) = (variable(&x, &[rows, width]), variable(&weight, &[width]), variable(&bias, &[width]));
-        let y = layer_norm(&vx, &vw, &vb, 1e-5).unwrap();
-        close("y", &y, &norm_reference(&x, &weight, &bias), 1e-5);
-        let found = gradients(&y, &dy);
+        let (tx, tw, tb) = (tensor(&x, &[rows, width]), tensor(&weight, &[width]), tensor(&bias, &[width]));
+        close("y", &layer_norm(&tx, &tw, &tb, 1e-5).unwrap(), &norm_reference(&x, &weight, &bias), 1e-5);
+        let sums = zero_sums(&[width]);
+        let dx = layer_norm_backward(&tx, None, &tw, &tensor(&dy, &[rows, width]), 1e-5, &sums).unwrap();
         let value = |x: &[f64], weight: &[f64], bias: &[f64]| dot(&norm_reference(x, weight, bias), &dy);
-        close("dx", found.get(&vx).unwrap(), &differences(&x, |x| value(x, &weight, &bias)), 2e-5);
-        close("dw", found.get(&vw).unwrap(), &differences(&weight, |w| value(&x, w, &bias)), 2e-5);
-        close("db", found.get(&vb).unwrap(), &differences(&bias, |b| value(&x, &weight, b)), 2e-5);
+        close("dx", &dx, &differences(&x, |x| value(x, &weight, &bias)), 2e-5);
+        close("dw", &sums.weight, &differences(&weight, |w| value(&x, w, &bias)), 2e-5);
+        close("db", &sums.bias, &differences(&bias, |b| value(&x, &weight, b)), 2e-5);
     }
 }
 
@@ -168,22 +82,24 @@ fn add_layer_norm_is_the_norm_of_the_sum() {
     let mut numbers = Numbers::seeded(77);
     let [x, residual, dy] = [(); 3].map(|()| numbers.vector(rows * width));
     let [weight, bias] = [(); 2].map(|()| numbers.vector(width));
-    let (vx, vr) = (variable(&x, &[rows, width]), variable(&residual, &[rows, width]));
-    let (vw, vb) = (variable(&weight, &[width]), variable(&bias, &[width]));
+    let [tx, tr, gradient] = [&x, &residual, &dy].map(|values| tensor(values, &[rows, width]));
+    let [tw, tb] = [&weight, &bias].map(|values| tensor(values, &[width]));
     let value = |x: &[f64], residual: &[f64], weight: &[f64], bias: &[f64]| {
         let sum: Vec<f64> = x.iter().zip(residual).map(|(x, residual)| x + residual).collect();
         norm_reference(&sum, weight, bias)
     };
-    let y = add_layer_norm(&vx, &vr, &vw, &vb, 1e-5).unwrap();
+    let y = add_layer_norm(&tx, &tr, &tw, &tb, 1e-5).unwrap();
     close("y", &y, &value(&x, &residual, &weight, &bias), 1e-5);
-    let found = gradients(&y, &dy);
-    let dx = differences(&x, |x| dot(&value(x, &residual, &weight, &bias), &dy));
-    close("dx", found.get(&vx).unwrap(), &dx, 2e-5);
-    close("dresidual", found.get(&vr).unwrap(), &dx, 2e-5);
+    let sums = zero_sums(&[width]);
+    let found = layer_norm_backward(&tx, Some(&tr), &tw, &gradient, 1e-5, &sums).unwrap();
+    // One tensor is the gradient of both.
+    close("dx", &found, &differences(&x, |x| dot(&value(x, &residual, &weight, &bias), &dy)), 2e-5);
+    let dresidual = differences(&residual, |residual| dot(&value(&x, residual, &weight, &bias), &dy));
+    close("dresidual", &found, &dresidual, 2e-5);
     let dw = differences(&weight, |weight| dot(&value(&x, &residual, weight, &bias), &dy));
-    close("dw", found.get(&vw).unwrap(), &dw, 2e-5);
+    close("dw", &sums.weight, &dw, 2e-5);
     let db = differences(&bias, |bias| dot(&value(&x, &residual, &weight, bias), &dy));
-    close("db", found.get(&vb).unwrap(), &db, 2e-5);
+    close("db", &sums.bias, &db, 2e-5);
 }
 
 #[test]
@@ -194,10 +110,11 @@ fn dropout_multiplies_by_its_mask_in_both_directions() {
     let masked = |values: &[f64]| -> Vec<f64> {
         values.iter().enumerate().map(|(i, value)| value * f64::from(spec.factor(i as u64))).collect()
     };
-    let v = variable(&x, &[400, 100]);
-    let y = dropout(&v, Some(spec)).unwrap();
-    close("y", &y, &masked(&x), 1e-6);
-    close("dx", gradients(&y, &dy).get(&v).unwrap(), &masked(&dy), 1e-6);
+    let [tx, tdy] = [&x, &dy].map(|values| tensor(values, &[400, 100]));
+    close("y", &dropout(&tx, Some(spec)).unwrap(), &masked(&x), 1e-6);
+    close("dx", &dropout(&tdy, Some(spec)).unwrap(), &masked(&dy), 1e-6);
+    let part = dropout_part(&tx.narrow(0, 150, 30).unwrap(), Some(spec), 15_000).unwrap();
+    close("a part", &part, &masked(&x)[15_000..18_000], 1e-6);
 }
 
 #[test]
@@ -227,17 +144,4 @@ fn no_dropout_gives_the_tensor_itself() {
     for spec in [None, Some(Dropout { probability: 0.0, key: DropoutKey::new(0) })] {
         assert_eq!(dropout(&x, spec).unwrap().id(), x.id());
     }
-}
-
-#[test]
-fn pull_back_hands_the_gradient_on() {
-    let mut numbers = Numbers::seeded(31);
-    let (x, dy) = (numbers.vector(6), numbers.vector(6));
-    let v = variable(&x, &[2, 3]);
-    let value = pull_back(&v, &tensor(&dy, &[2, 3])).unwrap();
-    assert_eq!(value.to_scalar::<f32>().unwrap(), 0.0);
-    close("once", value.backward().unwrap().get(&v).unwrap(), &dy, 0.0);
-    let double: Vec<f64> = dy.iter().map(|dy| 2.0 * dy).collect();
-    let twice: Tensor = (value * 2.0).unwrap();
-    close("twice", twice.backward().unwrap().get(&v).unwrap(), &double, 1e-7);
 }

@@ -10,6 +10,7 @@ mod cached_attention;
 mod cross_entropy;
 mod dense;
 mod global_attention;
+mod linear;
 mod memory;
 mod numbers;
 mod packed;

@@ -2,7 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use epitome_kernels::pull_back;
+use epitome_kernels::{AffineSums, pull_back};
 
 /// SplitMix64.
 pub(crate) struct Numbers(u64);
@@ -41,6 +41,12 @@ pub(crate) fn variable(values: &[f64], shape: &[usize]) -> Var {
 /// All gradients of `y . dy`.
 pub(crate) fn gradients(y: &Tensor, dy: &[f64]) -> GradStore {
     pull_back(y, &tensor(dy, y.dims())).unwrap().backward().unwrap()
+}
+
+/// Running sums for a weight of a shape and its bias.
+pub(crate) fn zero_sums(shape: &[usize]) -> AffineSums {
+    let zeros = |shape: &[usize]| tensor(&vec![0.0; shape.iter().product()], shape);
+    AffineSums { weight: zeros(shape), bias: zeros(&shape[..1]) }
 }
 
 /// Fails unless every element is within `tolerance` times the largest wanted magnitude (at least 1).

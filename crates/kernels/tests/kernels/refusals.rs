@@ -1,10 +1,12 @@
 //! Input that does not fit is an error that names the operation and the shapes.
 
-use crate::numbers::tensor;
+use crate::numbers::{tensor, variable};
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
-    AdamW, Attention, Dropout, DropoutKey, Precision, Segments, Visibility, accumulate_rows, adamw_step, add_assign,
-    add_layer_norm, attention, cross_entropy, dropout, embed, gather_rows, gelu, global_attention, layer_norm, linear,
+    AdamW, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, PackedLinear, Precision,
+    Segments, Visibility, accumulate_rows, adamw_step, add_assign, add_layer_norm, add_linear_input_gradient,
+    attention_backward, attention_forward, cached_attention, cross_entropy, dropout, embed, gather_rows, gelu,
+    gelu_backward, global_attention, layer_norm, layer_norm_backward, linear, linear_backward, linear_input_gradient,
     pull_back, scale_assign, write_rows,
 };
 
@@ -34,23 +36,27 @@ fn full(queries: usize, keys: usize) -> Attention {
 #[test]
 fn attention_shapes() {
     let x = zeros(&[4, 2, 3]);
-    refused(attention(&zeros(&[4, 6]), &x, &x, full(4, 4)), &["attention", "[4, 6]"]);
-    refused(attention(&x, &x, &zeros(&[4, 2, 1]), full(4, 4)), &["attention", "[4, 2, 1]"]);
-    refused(attention(&x, &x, &x, full(4, 5)), &["attention", "5"]);
+    refused(attention_forward(&zeros(&[4, 6]), &x, &x, &full(4, 4)), &["attention", "[4, 6]"]);
+    refused(attention_forward(&x, &x, &zeros(&[4, 2, 1]), &full(4, 4)), &["attention", "[4, 2, 1]"]);
+    refused(attention_forward(&x, &x, &x, &full(4, 5)), &["attention", "5"]);
     let mut spec = full(4, 4);
     spec.keys = Segments::from_lengths(&[2, 2]);
-    refused(attention(&x, &x, &x, spec), &["attention", "documents"]);
+    refused(attention_forward(&x, &x, &x, &spec), &["attention", "documents"]);
     for global in [vec![4], vec![1, 1], vec![2, 1]] {
         let mut spec = full(4, 4);
         spec.visibility = Visibility::Band { radius: 1, global: vec![global] };
-        refused(attention(&x, &x, &x, spec), &["attention", "global"]);
+        refused(attention_forward(&x, &x, &x, &spec), &["attention", "global"]);
     }
     let mut spec = full(4, 4);
     spec.visibility = Visibility::Band { radius: 1, global: vec![] };
-    refused(attention(&x, &x, &x, spec), &["attention", "global"]);
+    refused(attention_forward(&x, &x, &x, &spec), &["attention", "global"]);
     let mut spec = full(4, 4);
     spec.dropout = Some(Dropout { probability: 1.0, key: DropoutKey::new(0) });
-    refused(attention(&x, &x, &x, spec), &["attention", "probability"]);
+    refused(attention_forward(&x, &x, &x, &spec), &["attention", "probability"]);
+    let attended = attention_forward(&x, &x, &x, &full(4, 4)).unwrap();
+    let backward = |q: &Tensor, dy: &Tensor| attention_backward(q, &x, &x, &full(4, 4), &attended, dy);
+    refused(backward(&x, &zeros(&[4, 6])), &["attention_backward", "[4, 6]"]);
+    refused(backward(&zeros(&[4, 6]), &x), &["attention", "[4, 6]"]);
 }
 
 #[test]
@@ -71,6 +77,70 @@ fn layers() {
     refused(add_layer_norm(&x, &zeros(&[4, 5]), &zeros(&[6]), &zeros(&[6]), 1e-5), &["residual"]);
     refused(dropout(&x, Some(Dropout { probability: -0.1, key: DropoutKey::new(0) })), &["dropout"]);
     refused(pull_back(&x, &zeros(&[6, 4])), &["pull_back", "[6, 4]"]);
+}
+
+#[test]
+fn backwards_of_layers() {
+    let (x, weight, bias) = (zeros(&[4, 6]), zeros(&[5, 6]), zeros(&[6]));
+    let sums = AffineSums { weight: weight.clone(), bias: zeros(&[5]) };
+    refused(linear_backward(&x, &zeros(&[3, 5]), &sums), &["linear_backward", "[3, 5]"]);
+    refused(linear_backward(&x, &zeros(&[4, 6]), &sums), &["linear_backward", "[4, 6]"]);
+    refused(linear_input_gradient(&x, &weight), &["linear_input_gradient", "[4, 6]", "[5, 6]"]);
+    refused(add_linear_input_gradient(&x, &x, &weight), &["add_linear_input_gradient", "[5, 6]"]);
+    refused(add_linear_input_gradient(&zeros(&[4, 5]), &zeros(&[4, 5]), &weight), &["dx", "[4, 5]"]);
+    refused(layer_norm_backward(&x, None, &bias, &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
+    let sums = AffineSums { weight: bias.clone(), bias: bias.clone() };
+    refused(layer_norm_backward(&x, None, &zeros(&[5]), &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
+    refused(layer_norm_backward(&x, None, &bias, &weight, 1e-5, &sums), &["layer_norm_backward", "[5, 6]"]);
+    refused(layer_norm_backward(&x, Some(&weight), &bias, &x, 1e-5, &sums), &["residual", "[5, 6]"]);
+    refused(gelu_backward(&x, &weight), &["gelu_backward", "[5, 6]"]);
+}
+
+#[test]
+fn tensors_of_a_graph() {
+    let graph = |op: &'static str| [op, "graph", "detach"];
+    let (x, v, weight) = (zeros(&[4, 6]), variable(&[0.0; 24], &[4, 6]), zeros(&[6]));
+    // Not only a variable itself, but also what was computed from one.
+    for tracked in [v.as_tensor().clone(), (v.as_tensor() * 2.0).unwrap()] {
+        refused(gelu(&tracked), &graph("gelu"));
+        refused(gelu_backward(&x, &tracked), &graph("gelu_backward"));
+        refused(dropout(&tracked, None), &graph("dropout"));
+        refused(dropout(&tracked, Some(Dropout { probability: 0.5, key: DropoutKey::new(0) })), &graph("dropout"));
+        refused(layer_norm(&tracked, &weight, &weight, 1e-5), &graph("layer_norm"));
+        refused(add_layer_norm(&x, &tracked, &weight, &weight, 1e-5), &graph("add_layer_norm"));
+        let sums = AffineSums { weight: weight.clone(), bias: weight.clone() };
+        refused(layer_norm_backward(&x, None, &weight, &tracked, 1e-5, &sums), &graph("layer_norm_backward"));
+        let sums = AffineSums { weight: zeros(&[6, 6]), bias: weight.clone() };
+        refused(linear_backward(&tracked, &x, &sums), &graph("linear_backward"));
+        refused(linear_input_gradient(&zeros(&[2, 4]), &tracked), &graph("linear_input_gradient"));
+        let added = add_linear_input_gradient(&zeros(&[2, 6]), &zeros(&[2, 4]), &tracked);
+        refused(added, &graph("add_linear_input_gradient"));
+        refused(embed(&[(&tracked, &[0])]), &graph("embed"));
+        refused(cross_entropy(&x, &tracked, None, &[0; 4], 0.0), &graph("cross_entropy"));
+        let q = tracked.reshape((4, 2, 3)).unwrap();
+        let (plain, spec) = (q.detach(), full(4, 4));
+        refused(attention_forward(&plain, &q, &plain, &spec), &graph("attention_forward"));
+        let attended = attention_forward(&plain, &plain, &plain, &spec).unwrap();
+        refused(attention_backward(&plain, &plain, &plain, &spec, &attended, &q), &graph("attention_backward"));
+    }
+}
+
+#[test]
+fn tensors_of_a_graph_in_inference() {
+    let graph = |op: &'static str| [op, "graph", "detach"];
+    let (v, q) = (variable(&[0.0; 24], &[4, 6]), variable(&[0.0; 24], &[4, 2, 3]));
+    refused(PackedLinear::new(&v, None, Precision::F32), &graph("PackedLinear::new"));
+    let packed = PackedLinear::new(&zeros(&[6, 6]), None, Precision::F32).unwrap();
+    refused(packed.forward(&v), &graph("PackedLinear::forward"));
+    refused(packed.forward_into(&v, &mut Vec::new()), &graph("PackedLinear::forward_into"));
+    refused(packed.feed_forward(&packed, &v), &graph("feed_forward"));
+    let (plain, four) = (q.detach(), Segments::single(4));
+    refused(AttentionMemory::new(&q, &plain, &four, Precision::F32), &graph("AttentionMemory"));
+    let memory = AttentionMemory::new(&plain, &plain, &four, Precision::F32).unwrap();
+    refused(memory.attend(&q, &four, 1.0), &graph("AttentionMemory::attend"));
+    let mut cache = KeyValueRows::default();
+    refused(cache.append(&plain, &q), &graph("KeyValueRows::append"));
+    refused(cached_attention(&q, &KeyValueRows::default(), &[const { vec![] }; 4], 1.0), &graph("cached_attention"));
 }
 
 #[test]

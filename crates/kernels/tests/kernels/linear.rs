@@ -1,0 +1,140 @@
+//! `linear` and its backwards within and outside the graph, `pull_back`.
+
+use crate::numbers::{Numbers, close, differences, dot, gradients, tensor, variable, zero_sums};
+use candle_core::Tensor;
+use epitome_kernels::{
+    add_linear_input_gradient, layer_norm_backward, linear, linear_backward, linear_input_gradient, pull_back,
+};
+
+fn linear_reference(x: &[f64], weight: &[f64], bias: &[f64], inputs: usize) -> Vec<f64> {
+    let mut y = Vec::new();
+    for row in x.chunks(inputs) {
+        y.extend(weight.chunks(inputs).zip(bias).map(|(weight, bias)| dot(row, weight) + bias));
+    }
+    y
+}
+
+/// Rows, inputs, outputs: one row, the few rows of decoding with and without whole vectors, many rows.
+const SIZES: [(usize, usize, usize); 11] = [
+    (1, 1, 1),
+    (1, 70, 33),
+    (2, 8, 3),
+    (3, 513, 2),
+    (4, 64, 1100),
+    (5, 17, 40),
+    (7, 15, 5),
+    (8, 32, 9),
+    (15, 100, 7),
+    (17, 30, 7),
+    (300, 64, 48),
+];
+
+#[test]
+fn linear_and_its_gradients() {
+    for (rows, inputs, outputs) in SIZES {
+        let mut numbers = Numbers::seeded((rows * inputs * outputs) as u64);
+        let (x, weight) = (numbers.vector(rows * inputs), numbers.vector(outputs * inputs));
+        let (bias, dy) = (numbers.vector(outputs), numbers.vector(rows * outputs));
+        let (vx, vw) = (variable(&x, &[rows, inputs]), variable(&weight, &[outputs, inputs]));
+        let vb = variable(&bias, &[outputs]);
+        let y = linear(&vx, &vw, Some(&vb)).unwrap();
+        close("y", &y, &linear_reference(&x, &weight, &bias, inputs), 1e-5);
+        let found = gradients(&y, &dy);
+        let (mut dx, mut dw, mut db) = (vec![0.0; x.len()], vec![0.0; weight.len()], vec![0.0; outputs]);
+        for row in 0..rows {
+            for out in 0..outputs {
+                let g = dy[row * outputs + out];
+                db[out] += g;
+                for i in 0..inputs {
+                    dx[row * inputs + i] += g * weight[out * inputs + i];
+                    dw[out * inputs + i] += g * x[row * inputs + i];
+                }
+            }
+        }
+        close("dx", found.get(&vx).unwrap(), &dx, 1e-5);
+        close("dw", found.get(&vw).unwrap(), &dw, 1e-5);
+        close("db", found.get(&vb).unwrap(), &db, 1e-5);
+        let (x, weight) = (tensor(&x, &[rows, inputs]), tensor(&weight, &[outputs, inputs]));
+        let (dy, sums) = (tensor(&dy, &[rows, outputs]), zero_sums(&[outputs, inputs]));
+        close("dx outside the graph", &linear_input_gradient(&dy, &weight).unwrap(), &dx, 1e-5);
+        linear_backward(&x, &dy, &sums).unwrap();
+        close("dw outside the graph", &sums.weight, &dw, 1e-5);
+        close("db outside the graph", &sums.bias, &db, 1e-5);
+    }
+}
+
+#[test]
+fn backwards_add_to_what_is_there() {
+    let mut numbers = Numbers::seeded(15);
+    let [x, weight] = [[7, 5], [3, 5]].map(|shape| tensor(&numbers.vector(shape[0] * shape[1]), &shape));
+    let dy = tensor(&numbers.vector(21), &[7, 3]);
+    let once = linear_input_gradient(&dy, &weight).unwrap();
+    let dx = tensor(&[1.0; 35], &[7, 5]);
+    add_linear_input_gradient(&dx, &dy, &weight).unwrap();
+    close("dx", &dx, &doubles(&(once + 1.0).unwrap()), 1e-6);
+    let sums = zero_sums(&[3, 5]);
+    linear_backward(&x, &dy, &sums).unwrap();
+    let once = [&sums.weight, &sums.bias].map(|sum| doubles(&(sum * 2.0).unwrap()));
+    linear_backward(&x, &dy, &sums).unwrap();
+    close("dw of linear", &sums.weight, &once[0], 1e-6);
+    close("db of linear", &sums.bias, &once[1], 1e-6);
+    let (sums, weight) = (zero_sums(&[5]), weight.narrow(0, 1, 1).unwrap().squeeze(0).unwrap());
+    layer_norm_backward(&x, None, &weight, &x, 1e-5, &sums).unwrap();
+    let once = [&sums.weight, &sums.bias].map(|sum| doubles(&(sum * 2.0).unwrap()));
+    layer_norm_backward(&x, None, &weight, &x, 1e-5, &sums).unwrap();
+    close("dw of layer_norm", &sums.weight, &once[0], 1e-6);
+    close("db of layer_norm", &sums.bias, &once[1], 1e-6);
+}
+
+fn doubles(t: &Tensor) -> Vec<f64> {
+    t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+}
+
+#[test]
+fn linear_agrees_with_differences() {
+    let mut numbers = Numbers::seeded(8);
+    let (x, weight, bias, dy) = (numbers.vector(12), numbers.vector(20), numbers.vector(5), numbers.vector(15));
+    let (vx, vw, vb) = (variable(&x, &[3, 4]), variable(&weight, &[5, 4]), variable(&bias, &[5]));
+    let found = gradients(&linear(&vx, &vw, Some(&vb)).unwrap(), &dy);
+    let value = |x: &[f64], weight: &[f64], bias: &[f64]| dot(&linear_reference(x, weight, bias, 4), &dy);
+    close("dx", found.get(&vx).unwrap(), &differences(&x, |x| value(x, &weight, &bias)), 1e-5);
+    close("dw", found.get(&vw).unwrap(), &differences(&weight, |weight| value(&x, weight, &bias)), 1e-5);
+    close("db", found.get(&vb).unwrap(), &differences(&bias, |bias| value(&x, &weight, bias)), 1e-5);
+}
+
+#[test]
+fn linear_without_bias_and_with_more_dimensions() {
+    let mut numbers = Numbers::seeded(18);
+    let (x, weight, dy) = (numbers.vector(24), numbers.vector(8), numbers.vector(12));
+    let (vx, vw) = (variable(&x, &[2, 3, 4]), variable(&weight, &[2, 4]));
+    let y = linear(&vx, &vw, None).unwrap();
+    assert_eq!(y.dims(), [2, 3, 2]);
+    close("y", &y, &linear_reference(&x, &weight, &[0.0; 2], 4), 1e-5);
+    let found = gradients(&y, &dy);
+    let value = |x: &[f64], weight: &[f64]| dot(&linear_reference(x, weight, &[0.0; 2], 4), &dy);
+    close("dx", found.get(&vx).unwrap(), &differences(&x, |x| value(x, &weight)), 1e-5);
+    close("dw", found.get(&vw).unwrap(), &differences(&weight, |weight| value(&x, weight)), 1e-5);
+}
+
+#[test]
+fn linear_leaves_out_gradients_of_constants() {
+    let mut numbers = Numbers::seeded(1);
+    let x = tensor(&numbers.vector(12), &[3, 4]);
+    let (weight, bias) = (variable(&numbers.vector(8), &[2, 4]), tensor(&numbers.vector(2), &[2]));
+    let found = gradients(&linear(&x, &weight, Some(&bias)).unwrap(), &numbers.vector(6));
+    assert!(found.get(&weight).is_some());
+    assert!(found.get(&x).is_none() && found.get(&bias).is_none());
+}
+
+#[test]
+fn pull_back_hands_the_gradient_on() {
+    let mut numbers = Numbers::seeded(31);
+    let (x, dy) = (numbers.vector(6), numbers.vector(6));
+    let v = variable(&x, &[2, 3]);
+    let value = pull_back(&v, &tensor(&dy, &[2, 3])).unwrap();
+    assert_eq!(value.to_scalar::<f32>().unwrap(), 0.0);
+    close("once", value.backward().unwrap().get(&v).unwrap(), &dy, 0.0);
+    let double: Vec<f64> = dy.iter().map(|dy| 2.0 * dy).collect();
+    let twice: Tensor = (value * 2.0).unwrap();
+    close("twice", twice.backward().unwrap().get(&v).unwrap(), &double, 1e-7);
+}
