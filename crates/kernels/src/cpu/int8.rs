@@ -135,16 +135,22 @@ fn quantize_row(values: &[f32], bytes: &mut [u8]) -> f32 {
     most / MOST
 }
 
-/// The scale of a row of signed bytes.
-pub(crate) fn signed_scale(values: &[f32]) -> f32 {
-    largest(values) / MOST
+/// Quantizes a row as signed bytes and returns its scale.
+pub(crate) fn quantize_signed(values: &[f32], bytes: &mut [i8]) -> f32 {
+    let most = largest(values);
+    quantize_signed_values(values, bytes, if most > 0.0 { MOST / most } else { 0.0 });
+    most / MOST
 }
 
-/// One value of a row with that scale.
+dispatch! {
+    fn quantize_signed_values(values: &[f32], bytes: &mut [i8], inverse: f32) = quantize_signed_values_body
+}
+
 #[inline(always)]
-pub(crate) fn quantize_signed(value: f32, scale: f32) -> i8 {
-    let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-    (value * inverse + ROUND).to_bits() as i8
+fn quantize_signed_values_body<const FMA: bool>(values: &[f32], bytes: &mut [i8], inverse: f32) {
+    for (byte, value) in bytes.iter_mut().zip(values) {
+        *byte = (value * inverse + ROUND).to_bits() as i8;
+    }
 }
 
 /// Quantizes a row as integers of 16 bits up to `limit` and returns its scale.

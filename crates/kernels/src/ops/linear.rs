@@ -1,7 +1,7 @@
 //! [`linear`], and its backward outside the graph: gradients of parameters are added in place to running sums, those of
 //! the input are returned or added to what is there.
 
-use super::{as_rows, compute, cpu_values, output, tensor, update, with_values};
+use super::{as_rows, compute, cpu_values, output, refuse_shared, tensor, update, with_values};
 use crate::cpu::linear::{Sizes, add, forward, input_gradient, sum_rows, weight_gradient};
 use crate::cpu::matmul::matmul_add;
 use crate::cpu::view::View;
@@ -130,6 +130,9 @@ pub fn linear_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()>
     if rows != count || sums.weight.dims() != [outputs, inputs] || sums.bias.dims() != [outputs] {
         bail!("linear_backward: x {:?}, dy {:?} and weight {:?} do not fit", x.dims(), dy.dims(), sums.weight.dims());
     }
+    for sum in [&sums.weight, &sums.bias] {
+        refuse_shared("linear_backward", sum, &[x, dy])?;
+    }
     compute("linear_backward", [x, dy], |[x, dy]| {
         let transposed = View::dense(dy, rows, outputs).transposed();
         update(&sums.weight, |sum| matmul_add(sum, transposed, View::dense(x, rows, inputs)))?;
@@ -158,6 +161,7 @@ pub fn add_linear_input_gradient(dx: &Tensor, dy: &Tensor, weight: &Tensor) -> R
     if dx.dims() != [rows, inputs] {
         bail!("{op}: dx {:?} does not fit [{rows}, {inputs}]", dx.dims());
     }
+    refuse_shared(op, dx, &[dy, weight])?;
     compute(op, [dy, weight], |[dy, weight]| {
         let (dy, weight) = (View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs));
         update(dx, |dx| matmul_add(dx, dy, weight))

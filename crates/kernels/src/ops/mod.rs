@@ -80,6 +80,18 @@ fn refuse_tracked(op: &str, input: &Tensor) -> Result<()> {
     Ok(())
 }
 
+/// An update in place waits for whoever reads the storage, so it must not be given a tensor that its own inputs share.
+fn refuse_shared(op: &str, target: &Tensor, inputs: &[&Tensor]) -> Result<()> {
+    let (own, _) = target.storage_and_layout();
+    for input in inputs {
+        let (other, _) = input.storage_and_layout();
+        if std::ptr::eq(&raw const *own, &raw const *other) {
+            bail!("{op}: what is changed in place, of shape {:?}, shares its storage with an input", target.dims());
+        }
+    }
+    Ok(())
+}
+
 /// Changes a tensor's values in place.
 fn update(target: &Tensor, body: impl Fn(&mut [f32])) -> Result<()> {
     target.inplace_op1(&Update(body))

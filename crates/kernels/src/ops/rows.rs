@@ -1,6 +1,6 @@
 //! [`write_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
 
-use super::{cpu_values, cpu_values_mut, output, refuse_tracked, tensor, update, values, with_values};
+use super::{cpu_values, cpu_values_mut, output, refuse_shared, refuse_tracked, tensor, update, values, with_values};
 use crate::cpu::rows as kernel;
 use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -13,7 +13,9 @@ pub fn write_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
     if rows.dims().first() != Some(&index.len()) || rows.dims()[1..] != base.dims()[1..] {
         bail!("write_rows: {} rows {:?} do not fit base {:?}", index.len(), rows.dims(), base.dims());
     }
-    with_values("write_rows", [&rows.contiguous()?], |[rows]| {
+    let rows = rows.contiguous()?;
+    refuse_shared("write_rows", base, &[&rows])?;
+    with_values("write_rows", [&rows], |[rows]| {
         update(base, |base| {
             for (row, at) in rows.chunks_exact(width.max(1)).zip(index) {
                 base[at * width..][..width].copy_from_slice(row);

@@ -87,6 +87,10 @@ fn backwards_of_layers() {
     refused(linear_backward(&x, &zeros(&[4, 6]), &sums), &["linear_backward", "[4, 6]"]);
     refused(linear_input_gradient(&x, &weight), &["linear_input_gradient", "[4, 6]", "[5, 6]"]);
     refused(add_linear_input_gradient(&x, &x, &weight), &["add_linear_input_gradient", "[5, 6]"]);
+    let square = zeros(&[6, 6]);
+    refused(add_linear_input_gradient(&x, &x, &square), &["add_linear_input_gradient", "shares its storage"]);
+    let shared = AffineSums { weight: zeros(&[6, 6]), bias: x.get(0).unwrap() };
+    refused(linear_backward(&x, &zeros(&[4, 6]), &shared), &["linear_backward", "shares its storage"]);
     refused(add_linear_input_gradient(&zeros(&[4, 5]), &zeros(&[4, 5]), &weight), &["dx", "[4, 5]"]);
     refused(layer_norm_backward(&x, None, &bias, &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
     let sums = AffineSums { weight: bias.clone(), bias: bias.clone() };
@@ -147,6 +151,7 @@ fn tensors_of_a_graph_in_inference() {
 fn rows() {
     let x = zeros(&[4, 6]);
     refused(gather_rows(&x, &[4]), &["gather_rows", "4"]);
+    refused(write_rows(&x, &[0], &x.narrow(0, 1, 1).unwrap()), &["write_rows", "shares its storage"]);
     refused(write_rows(&x, &[4], &zeros(&[1, 6])), &["write_rows", "4"]);
     refused(write_rows(&x, &[1], &zeros(&[2, 6])), &["write_rows", "[2, 6]"]);
     refused(embed(&[(&x, &[3, 4])]), &["embed", "id 4"]);

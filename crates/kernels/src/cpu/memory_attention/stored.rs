@@ -1,6 +1,6 @@
 //! What keys and values are kept in.
 
-use crate::cpu::int8::{quantize_signed, quantize_wide, signed_scale};
+use crate::cpu::int8::{quantize_signed, quantize_wide};
 use crate::cpu::math::dispatch;
 use crate::cpu::panels::{PANEL, Panels, pack_panel, pack_panel_of_pairs};
 use crate::cpu::tile::{Bf16x2, Int8x2, Int16x2, Word, round_row};
@@ -23,9 +23,11 @@ pub(crate) trait Stored: Word {
     /// Whether keys and values are scaled row by row.
     const SCALED: bool;
 
-    /// Fills a panel's words with the columns of `source` from `first` on, `source` [depth, columns]; `scales` belong to its
-    /// columns, or to its rows if `scales_of_rows`.
-    fn fill(panel: &mut [[Self; PANEL]], source: View<'_>, first: usize, scales: Scales<'_>);
+    /// Fills the panels of some keys [m, D], and their scales.
+    fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, scales: &mut [f32], keys: View<'_>);
+
+    /// The same of values: of each panel the rows of these keys.
+    fn write_values<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, scales: &mut [f32], values: View<'_>);
 
     /// Appends a row of numbers as words of the left operand; returns their scale. `most` is the largest integer that
     /// sums of products allow.
@@ -33,13 +35,6 @@ pub(crate) trait Stored: Word {
 
     /// Turns sums of products with a row of this scale into numbers.
     fn finish(sums: &mut [f32], scale: f32);
-}
-
-/// The scales of a matrix's columns or rows.
-#[derive(Clone, Copy)]
-pub(crate) enum Scales<'a> {
-    Columns(&'a [f32]),
-    Rows(&'a [f32]),
 }
 
 impl<W: Stored> HeadMemory<W> {
@@ -58,20 +53,12 @@ impl<W: Stored> HeadMemory<W> {
     pub(crate) fn write(&mut self, first: usize, keys: View<'_>, values: View<'_>) {
         assert!(first.is_multiple_of(PANEL), "keys that begin with a panel");
         let count = keys.rows;
-        if W::SCALED {
-            row_scales(&mut self.key_scales[first..][..count], keys);
-            row_scales(&mut self.value_scales[first..][..count], values);
-        }
-        let scales_at = |scales: &[f32]| if W::SCALED { first..first + count } else { 0..scales.len() };
-        let scales = Scales::Columns(&self.key_scales[scales_at(&self.key_scales)]);
-        for (p, panel) in self.keys.panels_mut().skip(first / PANEL).take(count.div_ceil(PANEL)).enumerate() {
-            W::fill(panel, keys.transposed(), p * PANEL, scales);
-        }
-        let scales = Scales::Rows(&self.value_scales[scales_at(&self.value_scales)]);
+        let scales = if W::SCALED { first..first + count } else { 0..0 };
+        let panels = self.keys.panels_mut().skip(first / PANEL).take(count.div_ceil(PANEL));
+        W::write_keys(panels, &mut self.key_scales[scales.clone()], keys);
         let rows = first / W::GROUP..first / W::GROUP + count.div_ceil(W::GROUP);
-        for (p, panel) in self.values.panels_mut().enumerate() {
-            W::fill(&mut panel[rows.clone()], values, p * PANEL, scales);
-        }
+        let panels = self.values.panels_mut().map(|panel| &mut panel[rows.clone()]);
+        W::write_values(panels, &mut self.value_scales[scales], values);
     }
 }
 
@@ -79,8 +66,14 @@ impl Stored for f32 {
     const GROUP: usize = 1;
     const SCALED: bool = false;
 
-    fn fill(panel: &mut [[f32; PANEL]], source: View<'_>, first: usize, _: Scales<'_>) {
-        pack_panel(panel.as_flattened_mut(), source, first, 1.0);
+    fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, _: &mut [f32], keys: View<'_>) {
+        panels
+            .enumerate()
+            .for_each(|(p, panel)| pack_panel(panel.as_flattened_mut(), keys.transposed(), p * PANEL, 1.0));
+    }
+
+    fn write_values<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, _: &mut [f32], values: View<'_>) {
+        panels.enumerate().for_each(|(p, panel)| pack_panel(panel.as_flattened_mut(), values, p * PANEL, 1.0));
     }
 
     fn push_row(words: &mut Vec<f32>, row: &[f32], _: f32) -> f32 {
@@ -95,8 +88,14 @@ impl Stored for Bf16x2 {
     const GROUP: usize = 2;
     const SCALED: bool = false;
 
-    fn fill(panel: &mut [[Self; PANEL]], source: View<'_>, first: usize, _: Scales<'_>) {
-        pack_panel_of_pairs(panel.as_flattened_mut(), source, first, 1.0);
+    fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, _: &mut [f32], keys: View<'_>) {
+        panels
+            .enumerate()
+            .for_each(|(p, panel)| pack_panel_of_pairs(panel.as_flattened_mut(), keys.transposed(), p * PANEL, 1.0));
+    }
+
+    fn write_values<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, _: &mut [f32], values: View<'_>) {
+        panels.enumerate().for_each(|(p, panel)| pack_panel_of_pairs(panel.as_flattened_mut(), values, p * PANEL, 1.0));
     }
 
     fn push_row(words: &mut Vec<Self>, row: &[f32], _: f32) -> f32 {
@@ -113,23 +112,28 @@ impl Stored for Int8x2 {
     const GROUP: usize = 2;
     const SCALED: bool = true;
 
-    fn fill(panel: &mut [[Self; PANEL]], source: View<'_>, first: usize, scales: Scales<'_>) {
-        let width = PANEL.min(source.columns - first);
-        for (d, words) in panel.iter_mut().enumerate() {
-            for (lane, word) in words.iter_mut().enumerate().take(width) {
-                let byte = |part: usize| {
-                    let row = 2 * d + part;
-                    if row == source.rows {
-                        return 0;
-                    }
-                    let scale = match scales {
-                        Scales::Columns(scales) => scales[first + lane],
-                        Scales::Rows(scales) => scales[row],
-                    };
-                    let at = row * source.row_stride + (first + lane) * source.column_stride;
-                    quantize_signed(source.values[at], scale)
-                };
-                *word = Self([byte(0), byte(1)]);
+    fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, scales: &mut [f32], keys: View<'_>) {
+        let bytes = quantize_rows(keys, scales);
+        let width = keys.columns.max(1);
+        for (panel, keys) in panels.zip(bytes.chunks(PANEL * width)) {
+            for (lane, key) in keys.chunks_exact(width).enumerate() {
+                for (words, pair) in panel.iter_mut().zip(key.chunks(2)) {
+                    words[lane] = Self([pair[0], pair.get(1).copied().unwrap_or(0)]);
+                }
+            }
+        }
+    }
+
+    fn write_values<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, scales: &mut [f32], values: View<'_>) {
+        let bytes = quantize_rows(values, scales);
+        let width = values.columns.max(1);
+        for (p, panel) in panels.enumerate() {
+            let columns = p * PANEL..values.columns.min((p + 1) * PANEL);
+            for (words, rows) in panel.iter_mut().zip(bytes.chunks(2 * width)) {
+                let (above, below) = rows.split_at(width);
+                for (lane, column) in columns.clone().enumerate() {
+                    words[lane] = Self([above[column], below.get(column).copied().unwrap_or(0)]);
+                }
             }
         }
     }
@@ -145,11 +149,14 @@ impl Stored for Int8x2 {
     }
 }
 
-/// The scales of rows of adjacent values.
-fn row_scales(scales: &mut [f32], source: View<'_>) {
-    for (row, scale) in scales.iter_mut().enumerate() {
-        *scale = signed_scale(&source.values[row * source.row_stride..][..source.columns]);
-    }
+/// Rows of adjacent values as bytes, and their scales.
+fn quantize_rows(source: View<'_>, scales: &mut [f32]) -> Vec<i8> {
+    let mut bytes = vec![0; source.rows * source.columns];
+    let rows = bytes.chunks_exact_mut(source.columns.max(1)).zip(scales).enumerate();
+    rows.for_each(|(row, (bytes, scale))| {
+        *scale = quantize_signed(&source.values[row * source.row_stride..][..source.columns], bytes);
+    });
+    bytes
 }
 
 dispatch! {
