@@ -148,7 +148,8 @@ fn candidates(
     let rows: Vec<(&Search, usize)> =
         active.iter().flat_map(|search| (0..search.beams.len()).map(move |beam| (search, beam))).collect();
     let count = candidates_per_document(config);
-    logits
+    // Collected with their errors: rayon's collecting into one result gives any of them, not the first.
+    let found: Vec<Result<Vec<Candidate>>> = logits
         .par_chunks_exact_mut(vocab_size)
         .zip(&rows)
         .map(|(scores, &(search, index))| {
@@ -157,7 +158,8 @@ fn candidates(
             search.processors.process(&beam.tokens, scores);
             Ok(best_of_beam(scores, beam.score, index, count))
         })
-        .collect()
+        .collect();
+    found.into_iter().collect()
 }
 
 /// Enough that `num_beams` candidates that do not end are always among them: each beam has one that ends for each end token.

@@ -36,10 +36,13 @@ pub fn greedy_search<S: Stepper + ?Sized>(
         }
         let last: Vec<u32> = active.iter().map(Search::last).collect();
         step(stepper, &last, &mut logits)?;
-        logits
+        // As in beam search, the first error is the one that is named.
+        let advanced: Vec<Result<()>> = logits
             .par_chunks_exact_mut(vocab_size)
             .zip(&mut active)
-            .try_for_each(|(logits, search)| search.advance(logits, config))?;
+            .map(|(logits, search)| search.advance(logits, config))
+            .collect();
+        advanced.into_iter().collect::<Result<()>>()?;
         let parents: Vec<usize> = (0..active.len()).filter(|&row| !active[row].ended).collect();
         for search in active.extract_if(.., |search| search.ended) {
             let index = search.index;

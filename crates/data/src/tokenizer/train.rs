@@ -106,13 +106,15 @@ fn count_words<S: AsRef<str> + Send + Sync>(texts: impl IntoIterator<Item = Resu
 
 fn count_chunk<S: AsRef<str> + Sync>(pattern: &SysRegex, texts: &[S], counts: &mut HashMap<String, u64>) -> Result<()> {
     let size = texts.len().div_ceil(4 * rayon::current_num_threads()).max(1);
-    let partial: Vec<HashMap<&str, u64>> =
-        texts.par_chunks(size).map(|texts| count_texts(pattern, texts)).collect::<Result<_>>()?;
-    for (word, count) in partial.into_iter().flatten() {
-        match counts.get_mut(word) {
-            Some(total) => *total += count,
-            None => {
-                counts.insert(word.to_owned(), count);
+    let partial: Vec<Result<HashMap<&str, u64>>> =
+        texts.par_chunks(size).map(|texts| count_texts(pattern, texts)).collect();
+    for partial in partial {
+        for (word, count) in partial? {
+            match counts.get_mut(word) {
+                Some(total) => *total += count,
+                None => {
+                    counts.insert(word.to_owned(), count);
+                }
             }
         }
     }

@@ -7,12 +7,12 @@
 
 use super::math::dispatch;
 use super::panels::{PANEL, Panels};
-use super::tile::Int8x4;
+use super::tile::{Int8x4, Word};
 use super::view::View;
 use rayon::prelude::*;
 
 /// Values of the depth in a word.
-const GROUP: usize = 4;
+const GROUP: usize = <Int8x4 as Word>::VALUES;
 
 /// Adding 1.5 * 2^23 rounds to an integer (ties to even), whose bits then stand in the low end of the sum.
 const ROUND: f32 = 12_582_912.0;

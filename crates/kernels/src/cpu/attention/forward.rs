@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// Blocks of a group.
-const GROUP: usize = 4;
+const BLOCKS: usize = 4;
 
 /// Buffers of one thread, reused from group to group.
 #[derive(Default)]
@@ -58,7 +58,7 @@ pub(crate) fn forward<W: Operand>(problem: &Problem<'_>) -> (Vec<f32>, Vec<f32>)
 
 /// Document and queries of every group, the documents' groups in order.
 fn groups(problem: &Problem<'_>) -> Vec<(usize, Range<usize>)> {
-    let size = GROUP * super::BLOCK;
+    let size = BLOCKS * super::BLOCK;
     let documents = problem.spec.queries.ranges().enumerate();
     let split = |(document, queries): (usize, Range<usize>)| {
         (0..queries.len()).step_by(size).map(move |first| (document, first..queries.len().min(first + size)))
@@ -110,7 +110,7 @@ impl<W: Operand> Block<W> {
         }
         let keys = problem.spec.visibility.key_range(&self.queries, problem.spec.keys.length(place.document));
         let first = keys.start.max(tile.first) - tile.first;
-        let first = tile.first + first / W::GROUP * W::GROUP;
+        let first = tile.first + first / W::VALUES * W::VALUES;
         let end = keys.end.min(tile.first + tile.keys);
         (first < end).then(|| KeyTile { first, keys: end - first, ..tile })
     }
@@ -138,9 +138,9 @@ impl<W: Operand> Block<W> {
                 row.iter_mut().for_each(|value| *value *= rescale);
             }
         }
-        let words = part.keys.div_ceil(W::GROUP);
+        let words = part.keys.div_ceil(W::VALUES);
         let probabilities = View::rows(probabilities, words, self.queries.len(), lanes).transposed();
-        let depth = first / W::GROUP..first / W::GROUP + words;
+        let depth = first / W::VALUES..first / W::VALUES + words;
         let target = Target { values: &mut self.context, row_stride: problem.head_size, accumulate: true };
         multiply_part(probabilities, values, &Part { depth, columns: 0..problem.head_size }, target);
     }

@@ -7,9 +7,6 @@ use crate::cpu::view::View;
 
 /// A kind of word whose products attention can be made of.
 pub(crate) trait Operand: Word<Left = Self> {
-    /// Keys in a word of probabilities and of values.
-    const GROUP: usize;
-
     /// `scale q^T`, the queries padded to whole vectors.
     fn pack_queries(panels: &mut Panels<Self>, transposed: View<'_>, scale: f32);
 
@@ -18,7 +15,7 @@ pub(crate) trait Operand: Word<Left = Self> {
 
     fn pack_values(panels: &mut Panels<Self>, values: View<'_>);
 
-    /// The words of `exp(score - running maximum)` [keys / GROUP, lanes] of the scores [keys, lanes], after dropout; in place
+    /// The words of `exp(score - running maximum)` [keys / VALUES, lanes] of the scores [keys, lanes], after dropout; in place
     /// or in `buffer`.
     fn exponentials<'a>(
         softmax: &mut OnlineSoftmax,
@@ -29,8 +26,6 @@ pub(crate) trait Operand: Word<Left = Self> {
 }
 
 impl Operand for f32 {
-    const GROUP: usize = 1;
-
     fn pack_queries(panels: &mut Panels, transposed: View<'_>, scale: f32) {
         panels.pack_lanes(transposed, scale);
     }
@@ -55,8 +50,6 @@ impl Operand for f32 {
 }
 
 impl Operand for Bf16x2 {
-    const GROUP: usize = 2;
-
     fn pack_queries(panels: &mut Panels<Self>, transposed: View<'_>, scale: f32) {
         panels.pack_pair_lanes(transposed, scale);
     }

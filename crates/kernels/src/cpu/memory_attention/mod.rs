@@ -159,7 +159,7 @@ impl<W: Stored> Scratch<W> {
         let size = memory.values.columns();
         self.context.resize(rows * size, 0.0);
         let target = Target { values: &mut self.context, row_stride: size, accumulate: false };
-        let depth = keys.start / W::GROUP..keys.end.div_ceil(W::GROUP);
+        let depth = keys.start / W::VALUES..keys.end.div_ceil(W::VALUES);
         let weights = View::dense(&self.words, rows, depth.len());
         multiply_part(weights, &memory.values, &Part { depth, columns: 0..size }, target);
         for (context, scale) in self.context.chunks_exact_mut(size).zip(&self.scales) {

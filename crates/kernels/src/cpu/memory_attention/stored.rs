@@ -18,8 +18,6 @@ pub(crate) struct HeadMemory<W> {
 
 /// A kind of word that keys and values can be kept in.
 pub(crate) trait Stored: Word {
-    /// Keys in a word of values.
-    const GROUP: usize;
     /// Whether keys and values are scaled row by row.
     const SCALED: bool;
 
@@ -42,8 +40,8 @@ impl<W: Stored> HeadMemory<W> {
     pub(crate) fn new(length: usize, size: usize) -> Self {
         let scales = if W::SCALED { length } else { 0 };
         Self {
-            keys: Panels::zeros(size.div_ceil(W::GROUP), length),
-            values: Panels::zeros(length.div_ceil(W::GROUP), size),
+            keys: Panels::zeros(size.div_ceil(W::VALUES), length),
+            values: Panels::zeros(length.div_ceil(W::VALUES), size),
             key_scales: vec![0.0; scales],
             value_scales: vec![0.0; scales],
         }
@@ -56,14 +54,13 @@ impl<W: Stored> HeadMemory<W> {
         let scales = if W::SCALED { first..first + count } else { 0..0 };
         let panels = self.keys.panels_mut().skip(first / PANEL).take(count.div_ceil(PANEL));
         W::write_keys(panels, &mut self.key_scales[scales.clone()], keys);
-        let rows = first / W::GROUP..first / W::GROUP + count.div_ceil(W::GROUP);
+        let rows = first / W::VALUES..first / W::VALUES + count.div_ceil(W::VALUES);
         let panels = self.values.panels_mut().map(|panel| &mut panel[rows.clone()]);
         W::write_values(panels, &mut self.value_scales[scales], values);
     }
 }
 
 impl Stored for f32 {
-    const GROUP: usize = 1;
     const SCALED: bool = false;
 
     fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, _: &mut [f32], keys: View<'_>) {
@@ -85,7 +82,6 @@ impl Stored for f32 {
 }
 
 impl Stored for Bf16x2 {
-    const GROUP: usize = 2;
     const SCALED: bool = false;
 
     fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, _: &mut [f32], keys: View<'_>) {
@@ -109,7 +105,6 @@ impl Stored for Bf16x2 {
 }
 
 impl Stored for Int8x2 {
-    const GROUP: usize = 2;
     const SCALED: bool = true;
 
     fn write_keys<'p>(panels: impl Iterator<Item = &'p mut [[Self; PANEL]]>, scales: &mut [f32], keys: View<'_>) {

@@ -15,11 +15,10 @@ const FUSED: bool = cfg!(target_arch = "aarch64");
 pub(crate) trait Word: Copy + Default + Send + Sync + std::fmt::Debug + 'static {
     /// The word of the left operand, of 32 bits.
     type Left: Copy + Default + Send + Sync + std::fmt::Debug + 'static;
-    /// What products are summed in: 32 bits too.
-    type Sum: Copy;
-
-    fn sum_from_bits(bits: f32) -> Self::Sum;
-    fn sum_to_bits(sum: Self::Sum) -> f32;
+    /// What products are summed in.
+    type Sum: Sum;
+    /// Values of the depth in a word.
+    const VALUES: usize;
 
     /// `sum` plus the products of the values of both words.
     fn multiply_add(sum: Self::Sum, left: Self::Left, right: Self) -> Self::Sum;
@@ -33,6 +32,36 @@ pub(crate) trait Word: Copy + Default + Send + Sync + std::fmt::Debug + 'static 
     /// # Safety
     /// As [`Tile::compute`], which has checked the tile.
     unsafe fn compute(tile: &Tile<'_, Self>, machine: Machine, rows: usize);
+}
+
+/// A sum of 32 bits, which lies in a product's target as the number that has its bits.
+pub(crate) trait Sum: Copy {
+    fn load(stored: f32) -> Self;
+    fn store(self) -> f32;
+}
+
+impl Sum for f32 {
+    #[inline(always)]
+    fn load(stored: f32) -> Self {
+        stored
+    }
+
+    #[inline(always)]
+    fn store(self) -> f32 {
+        self
+    }
+}
+
+impl Sum for i32 {
+    #[inline(always)]
+    fn load(stored: f32) -> Self {
+        stored.to_bits() as i32
+    }
+
+    #[inline(always)]
+    fn store(self) -> f32 {
+        f32::from_bits(self as u32)
+    }
 }
 
 /// Two bf16, the first in the low half. As the left operand of a product one value is rounded to each.
@@ -189,16 +218,7 @@ macro_rules! on_machines {
 impl Word for f32 {
     type Left = f32;
     type Sum = f32;
-
-    #[inline(always)]
-    fn sum_from_bits(bits: f32) -> f32 {
-        bits
-    }
-
-    #[inline(always)]
-    fn sum_to_bits(sum: f32) -> f32 {
-        sum
-    }
+    const VALUES: usize = 1;
 
     #[inline(always)]
     fn multiply_add(sum: f32, left: f32, right: f32) -> f32 {
@@ -211,16 +231,7 @@ impl Word for f32 {
 impl Word for Bf16x2 {
     type Left = Self;
     type Sum = f32;
-
-    #[inline(always)]
-    fn sum_from_bits(bits: f32) -> f32 {
-        bits
-    }
-
-    #[inline(always)]
-    fn sum_to_bits(sum: f32) -> f32 {
-        sum
-    }
+    const VALUES: usize = 2;
 
     #[inline(always)]
     fn multiply_add(sum: f32, left: Self, right: Self) -> f32 {
@@ -237,16 +248,7 @@ impl Word for Bf16x2 {
 impl Word for Int8x4 {
     type Left = Self;
     type Sum = i32;
-
-    #[inline(always)]
-    fn sum_from_bits(bits: f32) -> i32 {
-        bits.to_bits() as i32
-    }
-
-    #[inline(always)]
-    fn sum_to_bits(sum: i32) -> f32 {
-        f32::from_bits(sum as u32)
-    }
+    const VALUES: usize = 4;
 
     #[inline(always)]
     fn multiply_add(sum: i32, left: Self, right: Self) -> i32 {
@@ -260,16 +262,7 @@ impl Word for Int8x4 {
 impl Word for Int8x2 {
     type Left = Int16x2;
     type Sum = i32;
-
-    #[inline(always)]
-    fn sum_from_bits(bits: f32) -> i32 {
-        bits.to_bits() as i32
-    }
-
-    #[inline(always)]
-    fn sum_to_bits(sum: i32) -> f32 {
-        f32::from_bits(sum as u32)
-    }
+    const VALUES: usize = 2;
 
     #[inline(always)]
     fn multiply_add(sum: i32, left: Int16x2, right: Self) -> i32 {
