@@ -1,6 +1,6 @@
 """Parity at a real size: a random LED-base, too large to commit, so made when it is needed.
 
-    python large.py make DIR [--init-std 0.02]                  about 1 GB and a few minutes
+    python large.py make DIR [--init-std 0.02]                  about 1 GB and some minutes
     epitome score  --model DIR/model --input DIR/score.jsonl --output DIR/scored.jsonl
     python large.py compare DIR score DIR/scored.jsonl
     epitome decode --model DIR/model --input DIR/generate.jsonl --output DIR/decoded.jsonl --num-beams 4
@@ -8,9 +8,9 @@
     python large.py compare DIR generate DIR/decoded.jsonl
 
 `make` writes the model (random weights, seed 0), score.jsonl (a document of 5,000 tokens with three global positions and 64
-target tokens), generate.jsonl (two documents of 1,024 tokens) and expected.json. With the usual standard deviation of 0.02 attention
-is close to uniform; 0.05 makes it sharp, which is harder to agree on. `compare` prints the largest difference and fails when a
-log-probability or score is off by more than 1e-3 or a token differs.
+target tokens), generate.jsonl (two documents of 1,024 tokens and one of 16,384) and expected.json. With the usual standard
+deviation of 0.02 attention is close to uniform; 0.05 makes it sharp, which is harder to agree on. `compare` prints the largest
+difference and fails when a log-probability or score is off by more than 1e-3 or a token differs.
 """
 
 import argparse
@@ -58,7 +58,8 @@ def make(directory, init_std):
         {"id": "long", "input_ids": ids(5000, 7919), "global_positions": [0, 1234, 4999], "labels": ids(64, 3571)}
     ])
     generated = write_records(directory / "generate.jsonl", [
-        {"id": f"step {step}", "input_ids": ids(1024, step), "global_positions": [0]} for step in (7919, 104729)
+        {"id": f"{count} tokens, step {step}", "input_ids": ids(count, step), "global_positions": [0]}
+        for count, step in ((1024, 7919), (1024, 104729), (16384, 7919))
     ])
     with torch.no_grad():
         logits, _ = reference_model.run_alone(model, config, scored)
