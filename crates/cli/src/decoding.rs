@@ -16,7 +16,7 @@ use crate::records::Records;
 use crate::tiling::TilingNotice;
 
 /// Without `--batch-size`, documents decode together as long as they are no more than this many ...
-const DEFAULT_BATCH_SIZE: usize = 4;
+const DEFAULT_BATCH_SIZE: usize = 16;
 /// ... and have no more than this many tokens, which bounds the memory.
 const DEFAULT_BATCH_TOKENS: usize = 16_384;
 
@@ -27,7 +27,7 @@ pub(crate) struct DecodingOptions {
     pub(crate) model: ModelOption,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
-    /// Documents that decode together [default: up to 4 with at most 16384 tokens]
+    /// Documents that decode together [default: up to 16 with at most 16384 tokens]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     /// Read only the first N tokens of a document; without this nothing is ever cut
