@@ -7,5 +7,6 @@ mod evaluate;
 mod fixture;
 mod models;
 mod protection;
+mod resume;
 mod score;
 mod train;

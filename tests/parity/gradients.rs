@@ -19,13 +19,14 @@ struct Expected {
 
 const TOLERANCE: f32 = 1e-4;
 
-fn pass(smoothing: f64, tokens: usize) -> Pass {
+fn pass(smoothing: f64, tokens: usize) -> Pass<'static> {
     Pass {
         dropouts: None,
         label_smoothing: smoothing,
         scale: 1.0 / tokens as f64,
         gradient_checkpointing: true,
         kept_bytes: 0,
+        interrupted: None,
     }
 }
 

@@ -155,6 +155,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
         scale: 1.0 / f64::from(arguments.target_tokens),
         gradient_checkpointing: !arguments.no_checkpointing,
         kept_bytes: KEPT_BYTES,
+        interrupted: None,
     };
     let mut optimizer = Optimizer::default();
     let optim = OptimConfig { max_grad_norm: 0.0, weight_decay: 0.01, ..OptimConfig::default() };

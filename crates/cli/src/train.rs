@@ -1,11 +1,15 @@
 //! `epitome train`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use clap::Args;
 use epitome_train::{Event, RunConfig};
 use indicatif::ProgressBar;
+use signal_hook::consts::TERM_SIGNALS;
+use signal_hook::flag;
 
 use crate::failure::{usage, warn};
 use crate::output::print;
@@ -34,11 +38,29 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return usage("no output directory: give --output, or run.output in the file");
     };
     let mut display = Display::default();
-    let outcome = epitome_train::train(&config, output, arguments.resume, &mut |event| display.show(&event));
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let outcome = epitome_train::train(&config, output, arguments.resume, &interrupted, &mut |event| {
+        // Before the first step there is nothing to save, and the signals end the program as usual.
+        if matches!(event, Event::Started { .. }) {
+            catch_signals(&interrupted);
+        }
+        display.show(&event);
+    });
     display.bar.finish_and_clear();
     let outcome = outcome?;
     let validation = outcome.validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
     print(&format!("{} steps{validation}: {}", outcome.steps, outcome.directory.display()))
+}
+
+/// Lets the first interrupt or request to end stop the run at a good place, and the second at once.
+fn catch_signals(interrupted: &Arc<AtomicBool>) {
+    for signal in TERM_SIGNALS {
+        let caught = flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(interrupted))
+            .and_then(|_| flag::register(*signal, Arc::clone(interrupted)));
+        if let Err(error) = caught {
+            warn(format_args!("signal {signal} will end the run without a checkpoint: {error}"));
+        }
+    }
 }
 
 /// A bar with the loss and the speed; on anything but a terminal only the lines that matter.

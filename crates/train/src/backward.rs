@@ -1,12 +1,14 @@
 //! One forward and backward pass, layer by layer.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use candle_core::{DType, Tensor};
 use epitome_kernels::{self as kernels, Loss};
 use epitome_model::{
     Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
 };
 
-use crate::{Batch, Gradients, Result};
+use crate::{Batch, Error, Gradients, Result};
 
 const SHARED: &str = "led.shared.weight";
 const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
@@ -45,7 +47,7 @@ impl Trainable {
 
 /// How to run one pass.
 #[derive(Clone, Copy, Debug)]
-pub struct Pass {
+pub struct Pass<'a> {
     /// Dropout masks; none for a deterministic pass.
     pub dropouts: Option<Dropouts>,
     /// Label smoothing (semantics C5).
@@ -57,6 +59,8 @@ pub struct Pass {
     pub gradient_checkpointing: bool,
     /// Bytes of layers' outputs that a pass with `gradient_checkpointing` keeps.
     pub kept_bytes: usize,
+    /// When this becomes true the pass ends before its next layer, with [`Error::Interrupted`].
+    pub interrupted: Option<&'a AtomicBool>,
 }
 
 /// Adds the gradients of `scale * (summed loss of the batch)` to `gradients` and returns the loss.
@@ -65,11 +69,11 @@ pub struct Pass {
 /// rest again. Dropout masks are functions of their place, so both times draw the same.
 ///
 /// # Errors
-/// When an operation fails.
+/// When an operation fails or the pass is interrupted; `gradients` then hold a part of the sum.
 pub fn accumulate_gradients(
     trainable: &Trainable,
     batch: &Batch,
-    pass: Pass,
+    pass: Pass<'_>,
     gradients: &mut Gradients,
 ) -> Result<Loss> {
     let mut walk = Walk { led: trainable.led(), batch, pass, gradients, kept_bytes: 0 };
@@ -92,13 +96,18 @@ struct Kept<L> {
 struct Walk<'a> {
     led: &'a Led,
     batch: &'a Batch,
-    pass: Pass,
+    pass: Pass<'a>,
     gradients: &'a mut Gradients,
     /// Bytes of outputs kept so far.
     kept_bytes: usize,
 }
 
 impl<'a> Walk<'a> {
+    fn check_interrupted(&self) -> Result<()> {
+        let interrupted = self.pass.interrupted.is_some_and(|interrupted| interrupted.load(Ordering::Relaxed));
+        if interrupted { Err(Error::Interrupted) } else { Ok(()) }
+    }
+
     /// What to keep of a layer with hidden states such as `hidden`, of which it has `outputs` outputs.
     fn keep(&mut self, hidden: &Tensor, outputs: usize) -> Keep {
         if !self.pass.gradient_checkpointing {
@@ -118,6 +127,7 @@ impl<'a> Walk<'a> {
         let mut hidden = encoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
         let mut layers = Vec::new();
         for layer in encoder.layers() {
+            self.check_interrupted()?;
             let keep = self.keep(&hidden, 3);
             let (output, kept) = layer.forward(&hidden, documents, self.pass.dropouts, keep)?;
             hidden = output;
@@ -140,6 +150,7 @@ impl<'a> Walk<'a> {
         let mut hidden = decoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
         let mut layers = Vec::new();
         for layer in decoder.layers() {
+            self.check_interrupted()?;
             let keep = self.keep(&hidden, 5);
             let (output, kept) = layer.forward(&hidden, self.decoder_inputs(encoded), keep)?;
             hidden = output;
@@ -173,6 +184,7 @@ impl<'a> Walk<'a> {
         let (decoder, inputs) = (self.led.decoder(), self.decoder_inputs(encoded));
         let encoded_gradient = encoded.zeros_like()?;
         for (layer, kept) in decoder.layers().iter().zip(kept.layers).rev() {
+            self.check_interrupted()?;
             gradient = layer.backward(kept, &gradient, inputs, &encoded_gradient, self.gradients)?;
         }
         let dropouts = self.pass.dropouts;
@@ -186,6 +198,7 @@ impl<'a> Walk<'a> {
     fn backward_encoder(&mut self, kept: Kept<EncoderLayerKept>, mut gradient: Tensor) -> Result<()> {
         let (encoder, documents, dropouts) = (self.led.encoder(), &self.batch.documents, self.pass.dropouts);
         for (layer, kept) in encoder.layers().iter().zip(kept.layers).rev() {
+            self.check_interrupted()?;
             gradient = layer.backward(kept, &gradient, documents, dropouts, self.gradients)?;
         }
         let sum = encoder.embedding_backward(&kept.embedding_sum, &gradient, dropouts, self.gradients)?;

@@ -1,4 +1,4 @@
-//! Checkpoints: a model directory plus `optimizer.safetensors` and `state.json`.
+//! Checkpoints: a model directory plus `optimizer.safetensors`, `state.json` and the checksums of all its files.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -8,6 +8,7 @@ use candle_core::{Device, Tensor};
 use epitome_model::{Config, Parameters, SavedDtype};
 use serde::{Deserialize, Serialize};
 
+use crate::checksums;
 use crate::trainer::Interval;
 use crate::{Error, Optimizer, Result};
 
@@ -16,6 +17,7 @@ const PREFIX: &str = "checkpoint-";
 /// Everything a resumed run needs beyond weights and moments: the order of batches and the dropout masks are functions of
 /// the seed and the step.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct TrainState {
     /// Updates made.
     pub(crate) step: usize,
@@ -23,6 +25,15 @@ pub(crate) struct TrainState {
     pub(crate) parameter_updates: BTreeMap<String, usize>,
     /// What the next line of the metrics sums up.
     pub(crate) interval: Interval,
+    /// The last validation.
+    pub(crate) validation: Option<Validation>,
+}
+
+/// A validation loss, in nats per target token, and the updates made before it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Validation {
+    pub(crate) step: usize,
+    pub(crate) loss: f64,
 }
 
 /// Files that make a directory usable without this run.
@@ -89,16 +100,45 @@ fn fill(
     save_model(directory, parameters, companions)?;
     save_moments(&directory.join("optimizer.safetensors"), optimizer)?;
     let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
-    let path = directory.join("state.json");
-    let text = serde_json::to_string_pretty(&state).expect("the state has only string keys");
-    Ok(epitome_model::replace_file(&path, |target| {
-        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
+    write_json(&directory.join("state.json"), &state)?;
+    checksums::write(directory)
+}
+
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).expect("only string keys");
+    Ok(epitome_model::replace_file(path, |target| {
+        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.to_owned(), source })
     })?)
 }
 
-/// The newest checkpoint of a run, if any.
+/// The newest checkpoint of a run, if any, damaged or not.
 pub(crate) fn latest(run: &Path) -> Result<Option<PathBuf>> {
     Ok(list(run)?.last().map(|step| run.join(format!("{PREFIX}{step}"))))
+}
+
+/// The newest checkpoint whose files are all as they were written, and what is wrong with newer ones.
+///
+/// # Errors
+/// When there are checkpoints but none is intact.
+pub(crate) fn newest_intact(run: &Path) -> Result<(Option<PathBuf>, Vec<String>)> {
+    let mut damaged = Vec::new();
+    for step in list(run)?.into_iter().rev() {
+        let path = run.join(format!("{PREFIX}{step}"));
+        match checksums::verify(&path) {
+            Ok(()) => return Ok((Some(path), damaged)),
+            Err(Error::Checkpoint { path, message }) => {
+                damaged.push(format!("{}: {message}: the checkpoint before it is used", path.display()));
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    match damaged.into_iter().next() {
+        None => Ok((None, Vec::new())),
+        Some(_) => {
+            let message = "holds no intact checkpoint: delete the damaged ones to begin again";
+            Err(Error::Checkpoint { path: run.to_owned(), message: message.into() })
+        }
+    }
 }
 
 /// The state and optimizer of a checkpoint.

@@ -54,6 +54,17 @@ pub enum Error {
     /// The threads of the workers could not be started.
     #[error("cannot start the threads of run.parallel_micro_batches: {0}")]
     Threads(String),
+    /// The work was asked to stop in the middle.
+    #[error("interrupted")]
+    Interrupted,
+    /// A run was asked to stop and has saved what it had.
+    #[error("stopped after step {step}: continue with --resume --output {}", output.display())]
+    Stopped {
+        /// Updates made.
+        step: usize,
+        /// The run's directory.
+        output: PathBuf,
+    },
     /// From the data crate.
     #[error(transparent)]
     Data(#[from] epitome_data::Error),

@@ -16,6 +16,7 @@
 mod backward;
 mod batch;
 mod checkpoint;
+mod checksums;
 mod config;
 mod dataset;
 mod error;

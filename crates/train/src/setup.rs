@@ -20,13 +20,14 @@ pub(crate) struct Setup {
     pub(crate) companions: Companions,
     pub(crate) training: Dataset,
     pub(crate) validation: Dataset,
+    damaged: Vec<String>,
 }
 
 impl Setup {
-    /// Loads or initialises everything, from the newest checkpoint in `output` if there is one.
+    /// Loads or initialises everything, from the newest intact checkpoint in `output` if there is one.
     pub(crate) fn new(config: &RunConfig, output: &Path) -> Result<Self> {
         fs::create_dir_all(output).map_err(Error::io(output))?;
-        let checkpoint = checkpoint::latest(output)?;
+        let (checkpoint, damaged) = checkpoint::newest_intact(output)?;
         let model = match &checkpoint {
             Some(checkpoint) => Config::load(checkpoint)?,
             None => model_config(config)?,
@@ -53,7 +54,14 @@ impl Setup {
             training,
             validation,
             model,
+            damaged,
         })
+    }
+
+    /// What the user should know before the first step.
+    pub(crate) fn notices(&self) -> impl Iterator<Item = &str> {
+        let damaged = self.damaged.iter().map(String::as_str);
+        damaged.chain(self.training.notices()).chain(self.validation.notices())
     }
 }
 

@@ -1,6 +1,7 @@
 //! The training loop: step, log, evaluate, save.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use epitome_kernels::{DropoutKey, Loss};
@@ -8,6 +9,7 @@ use epitome_model::Dropouts;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use crate::checkpoint::Validation;
 use crate::guard;
 use crate::metrics::MetricsLog;
 use crate::setup::Setup;
@@ -86,15 +88,22 @@ impl Interval {
 }
 
 /// Runs `config` and writes everything under `output`: `config.toml`, `metrics.jsonl`, `checkpoint-N/` and at the end the
-/// model itself. With `resume` the newest checkpoint there is continued.
+/// model itself. With `resume` the newest intact checkpoint there is continued. When `interrupted` becomes true the run
+/// saves a checkpoint and ends.
 ///
 /// # Errors
-/// When anything in the configuration, the data or the output directory is wrong, or the loss is not a number; what has
-/// been saved stays.
-pub fn train(config: &RunConfig, output: &Path, resume: bool, on_event: &mut dyn FnMut(Event)) -> Result<Outcome> {
+/// When anything in the configuration, the data or the output directory is wrong, the loss is not a number, or the run
+/// was interrupted; what has been saved stays.
+pub fn train(
+    config: &RunConfig,
+    output: &Path,
+    resume: bool,
+    interrupted: &AtomicBool,
+    on_event: &mut dyn FnMut(Event),
+) -> Result<Outcome> {
     guard::check(config, output, resume)?;
     let setup = Setup::new(config, output)?;
-    for notice in setup.training.notices().chain(setup.validation.notices()) {
+    for notice in setup.notices() {
         on_event(Event::Notice(notice));
     }
     if resume && setup.state.step == 0 {
@@ -107,15 +116,19 @@ pub fn train(config: &RunConfig, output: &Path, resume: bool, on_event: &mut dyn
     })?;
     let metrics = MetricsLog::open(output, setup.state.step)?;
     let workers = Workers::new(config.run.parallel_micro_batches)?;
-    Run { config, output, setup, metrics, workers, on_event }.run()
+    let saved_step = setup.state.step;
+    Run { config, output, setup, saved_step, metrics, workers, interrupted, on_event }.run()
 }
 
 struct Run<'a> {
     config: &'a RunConfig,
     output: &'a Path,
     setup: Setup,
+    /// Updates made when the state was last saved or loaded.
+    saved_step: usize,
     metrics: MetricsLog,
     workers: Workers,
+    interrupted: &'a AtomicBool,
     on_event: &'a mut dyn FnMut(Event),
 }
 
@@ -132,22 +145,39 @@ impl Run<'_> {
             step: self.setup.state.step,
             total_steps,
         });
-        let mut validation = None;
-        while self.setup.state.step < total_steps {
-            self.update(total_steps)?;
+        match self.steps(total_steps) {
+            Err(Error::Interrupted) => return self.stop(),
+            outcome => outcome?,
+        }
+        checkpoint::save_model(self.output, self.setup.trainable.parameters(), &self.setup.companions)?;
+        (self.on_event)(Event::Saved(self.output));
+        let validation_loss = self.setup.state.validation.map(|validation| validation.loss);
+        Ok(Outcome { directory: self.output.to_owned(), steps: total_steps, validation_loss })
+    }
+
+    /// Updates up to `total_steps`, with what is due after each; what an interrupted run left undone comes first.
+    fn steps(&mut self, total_steps: usize) -> Result<()> {
+        loop {
             let step = self.setup.state.step;
             let last = step == total_steps;
-            validation = None;
-            if last || is_due(step, self.config.run.eval_steps) {
-                validation = self.validate()?;
+            let validated = self.setup.state.validation.is_some_and(|validation| validation.step == step);
+            if !validated && step > 0 && (last || is_due(step, self.config.run.eval_steps)) {
+                self.validate()?;
             }
             if is_due(step, self.config.run.save_steps) || (last && self.config.run.save_steps > 0) {
                 self.save_checkpoint()?;
             }
+            if last {
+                return Ok(());
+            }
+            self.update(total_steps)?;
         }
-        checkpoint::save_model(self.output, self.setup.trainable.parameters(), &self.setup.companions)?;
-        (self.on_event)(Event::Saved(self.output));
-        Ok(Outcome { directory: self.output.to_owned(), steps: total_steps, validation_loss: validation })
+    }
+
+    /// Ends an interrupted run. Updates are made whole or not at all, so the state is that after the last one.
+    fn stop(mut self) -> Result<Outcome> {
+        self.save_checkpoint()?;
+        Err(Error::Stopped { step: self.setup.state.step, output: self.output.to_owned() })
     }
 
     /// One optimizer update over its micro-batches.
@@ -201,6 +231,7 @@ impl Run<'_> {
                 scale: 1.0 / target_tokens as f64,
                 gradient_checkpointing: self.config.run.gradient_checkpointing,
                 kept_bytes,
+                interrupted: Some(self.interrupted),
             }
         };
         let costs: Vec<usize> = batches.iter().map(|batch| batch.documents.ids().len() + batch.labels.len()).collect();
@@ -247,12 +278,13 @@ impl Run<'_> {
         }))
     }
 
-    fn validate(&mut self) -> Result<Option<f64>> {
+    fn validate(&mut self) -> Result<()> {
         let examples = self.setup.validation.examples();
         if examples.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
-        let loss = validation_loss(self.setup.trainable.led(), examples, self.config.run.batch_size)?;
+        let batch_size = self.config.run.batch_size;
+        let loss = validation_loss(self.setup.trainable.led(), examples, batch_size, self.interrupted)?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
             let ids = vec!["of the validation data".into()];
@@ -260,13 +292,19 @@ impl Run<'_> {
         }
         self.metrics.append(&json!({ "step": step, "validation_loss": loss }))?;
         (self.on_event)(Event::Validation { step, loss });
-        Ok(Some(loss))
+        self.setup.state.validation = Some(Validation { step, loss });
+        Ok(())
     }
 
+    /// Writes a checkpoint unless this state has one.
     fn save_checkpoint(&mut self) -> Result<()> {
         let Setup { trainable, optimizer, state, companions, .. } = &self.setup;
+        if state.step == self.saved_step {
+            return Ok(());
+        }
         let limit = self.config.run.save_total_limit;
         let path = checkpoint::save(self.output, state, (trainable.parameters(), optimizer), companions, limit)?;
+        self.saved_step = state.step;
         (self.on_event)(Event::Saved(&path));
         Ok(())
     }

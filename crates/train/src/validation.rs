@@ -1,19 +1,24 @@
 //! Validation loss.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use epitome_data::Example;
 use epitome_kernels as kernels;
 use epitome_model::Led;
 
-use crate::{Batch, Result};
+use crate::{Batch, Error, Result};
 
 /// Mean negative log-likelihood per target token over `examples`, in nats, without smoothing or dropout. `batch_size`
 /// records run together.
 ///
 /// # Errors
-/// When an example is not valid or an operation fails.
-pub fn validation_loss(led: &Led, examples: &[Example], batch_size: usize) -> Result<f64> {
+/// When an example is not valid, an operation fails, or `interrupted` becomes true.
+pub fn validation_loss(led: &Led, examples: &[Example], batch_size: usize, interrupted: &AtomicBool) -> Result<f64> {
     let (mut total, mut tokens) = (0.0, 0);
     for group in examples.chunks(batch_size) {
+        if interrupted.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted);
+        }
         let batch = Batch::new(group, led.config())?;
         let encoded = led.encode(&batch.documents)?;
         let sources = batch.documents.segments();
