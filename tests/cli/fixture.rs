@@ -76,6 +76,13 @@ pub(crate) fn finish(mut command: Command) -> Run {
     }
 }
 
+/// Sends a process a signal such as `TERM`, with the shell's own `kill`.
+#[cfg(unix)]
+pub(crate) fn send_signal(process: u32, signal: &str) {
+    let sent = Command::new("sh").args(["-c", &format!("kill -s {signal} {process}")]).status().unwrap();
+    assert!(sent.success());
+}
+
 /// The program with `input` on its standard input.
 pub(crate) fn run_with_stdin(arguments: &[&str], input: &str) -> Run {
     let mut command = command(arguments);

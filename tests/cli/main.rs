@@ -6,6 +6,8 @@ mod decode;
 mod evaluate;
 mod fixture;
 mod models;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod protection;
 mod resume;
 mod score;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fixture::{Folder, command, finish, json_lines, model, run};
+use crate::fixture::{Folder, command, finish, json_lines, model, run, send_signal};
 
 /// A run with dropout, validations and checkpoints.
 fn config(folder: &Folder, steps: usize) -> String {
@@ -100,8 +100,7 @@ fn signals_save_and_leave() {
         while !fs::read_to_string(folder.path(&metrics)).is_ok_and(|text| text.lines().count() > 2) {
             std::thread::sleep(Duration::from_millis(1));
         }
-        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
+        send_signal(child.id(), signal);
         let ended = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{stderr}");

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use candle_core::{Device, Tensor};
 use epitome_data::{Example, Location};
+use epitome_distributed::ProcessGroup;
 use epitome_kernels::Precision;
 use epitome_model::{Config, Documents, Led, ParameterKind, Weights};
+use epitome_train::{Context, Event, Outcome, RunConfig};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -160,4 +163,15 @@ fn hashed_weights_are_those_of_the_reference() {
     assert_eq!(hashed.values("led.shared.weight", 4, 0.0, 0.75), expected);
     let norm = hashed.values("led.encoder.layernorm_embedding.weight", 2, 1.0, 0.3);
     assert_close(&norm, &[1.0242842, 0.76822025], 1e-7, "norm");
+}
+
+/// A training run of this process alone that nothing interrupts.
+pub(crate) fn train(
+    config: &RunConfig,
+    output: &Path,
+    resume: bool,
+    on_event: &mut dyn FnMut(Event),
+) -> epitome_train::Result<Outcome> {
+    let (group, interrupted) = (ProcessGroup::single(), AtomicBool::new(false));
+    epitome_train::train(config, Context { output, resume, group: &group, interrupted: &interrupted }, on_event)
 }

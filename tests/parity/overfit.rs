@@ -6,7 +6,9 @@ use std::path::Path;
 use epitome_data::{RecordReader, Tokenizer, TrainerOptions};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_kernels::Precision;
-use epitome_train::{RunConfig, train};
+use epitome_train::RunConfig;
+
+use crate::fixture::train;
 
 const RECIPE: &str = r#"
 [model]

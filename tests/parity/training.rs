@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 
 use epitome_model::{SavedDtype, Weights};
-use epitome_train::{RunConfig, train};
+use epitome_train::RunConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fixture::{Case, Pair, assert_close, cases, flat};
+use crate::fixture::{Case, Pair, assert_close, cases, flat, train};
 
 #[derive(Deserialize)]
 struct Training {

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use epitome_data::{Record, read_document};
 use epitome_decode::Summary;
+use epitome_distributed::ProcessGroup;
 use serde::Serialize;
 
 use crate::decoding::{Decoding, DecodingOptions};
@@ -14,6 +15,7 @@ use crate::failure::usage;
 use crate::output::{Output, check_paths};
 use crate::progress;
 use crate::records::Records;
+use crate::shared;
 
 /// Options of `epitome decode`.
 #[derive(Clone, Debug, Args)]
@@ -54,15 +56,16 @@ pub(crate) struct OutputRecord<'a> {
     pub(crate) summary: &'a Summary,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     arguments.decoding.device.check()?;
     match &arguments.input {
-        Some(input) => decode_records(arguments, input),
-        None => decode_files(arguments),
+        _ if !group.is_root() => shared::serve(group, || arguments.decoding.load()),
+        Some(input) => decode_records(arguments, group, input),
+        None => decode_files(arguments, group),
     }
 }
 
-fn decode_files(arguments: &Arguments) -> Result<()> {
+fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let mut files = arguments.files.clone();
     if files.is_empty() {
         if io::stdin().is_terminal() {
@@ -82,11 +85,11 @@ fn decode_files(arguments: &Arguments) -> Result<()> {
     let format = arguments.format.unwrap_or(Format::Text);
     let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
     let bar = progress::bar(Some(files.len() as u64), "documents");
-    let decoding = arguments.decoding.decoding(&summarizer, bar);
+    let decoding = arguments.decoding.decoding(&summarizer, group, bar);
     decoding.run(&mut Records::of(records), &mut |record, summary| writer.write(&record.id, &summary))
 }
 
-fn decode_records(arguments: &Arguments, input: &Path) -> Result<()> {
+fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> Result<()> {
     let format = arguments.format.unwrap_or(Format::Json);
     if arguments.resume && format == Format::Text {
         return usage("--resume needs --format json: text does not say which records it holds");
@@ -96,7 +99,7 @@ fn decode_records(arguments: &Arguments, input: &Path) -> Result<()> {
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.decoding.load()?;
     let bar = progress::bar(progress::count_records(input), "records");
-    let decoding = arguments.decoding.decoding(&summarizer, bar.clone());
+    let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone());
     let output = match (&arguments.output, arguments.resume) {
         (Some(path), true) => Output::resume(path, |done| {
             bar.inc(done.len() as u64);

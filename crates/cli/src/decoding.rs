@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use epitome_data::{Record, Source};
 use epitome_decode::{Summarizer, Summary};
+use epitome_distributed::ProcessGroup;
 use indicatif::ProgressBar;
 
 use crate::device::DeviceOptions;
@@ -13,6 +14,7 @@ use crate::failure::warn;
 use crate::generation::GenerationArguments;
 use crate::model::ModelOption;
 use crate::records::Records;
+use crate::shared;
 use crate::tiling::TilingNotice;
 
 /// Without `--batch-size`, documents decode together as long as they are no more than this many ...
@@ -47,12 +49,19 @@ impl DecodingOptions {
     }
 
     /// The decoding of records with a loaded model.
-    pub(crate) fn decoding<'a>(&self, summarizer: &'a Summarizer, bar: ProgressBar) -> Decoding<'a> {
+    pub(crate) fn decoding<'a>(
+        &self,
+        summarizer: &'a Summarizer,
+        group: &'a ProcessGroup,
+        bar: ProgressBar,
+    ) -> Decoding<'a> {
+        let processes = group.world_size();
         Decoding {
             summarizer,
+            group,
             bar,
-            batch_size: self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
-            batch_tokens: if self.batch_size.is_some() { usize::MAX } else { DEFAULT_BATCH_TOKENS },
+            batch_size: processes * self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
+            batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * DEFAULT_BATCH_TOKENS },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
             waiting: Vec::new(),
             tiling: TilingNotice::default(),
@@ -71,7 +80,9 @@ struct Truncated {
 /// Decodes records in small batches and hands out the summaries in the order of the records.
 pub(crate) struct Decoding<'a> {
     summarizer: &'a Summarizer,
+    group: &'a ProcessGroup,
     bar: ProgressBar,
+    /// Of all processes together.
     batch_size: usize,
     batch_tokens: usize,
     max_document_tokens: Option<usize>,
@@ -92,6 +103,7 @@ impl Decoding<'_> {
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let outcome = self.run_all(records, emit);
+        shared::dismiss(self.group);
         self.bar.finish_and_clear();
         let Truncated { documents, tokens } = self.truncated;
         if documents > 0 {
@@ -161,7 +173,7 @@ impl Decoding<'_> {
         let mut summaries = Vec::new().into_iter();
         if !sources.is_empty() {
             let bar = &self.bar;
-            let found = self.summarizer.summarize(&sources, &mut |progress| {
+            let found = shared::summarize(self.group, self.summarizer, &sources, &mut |progress| {
                 bar.set_message(format!("token {} of at most {}", progress.generated, progress.max_new_tokens));
             });
             if matches!(found, Err(epitome_decode::Error::Logits { .. })) && records.len() > 1 {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use epitome_data::{Content, Location, Record, read_document};
+use epitome_distributed::ProcessGroup;
 use epitome_eval::{Options, Prediction, Reference, SentenceSplit};
 use serde::Deserialize;
 
@@ -16,6 +17,7 @@ use crate::failure::usage;
 use crate::output::{Output, check_paths, print};
 use crate::progress;
 use crate::records::{BadRecord, Records};
+use crate::shared;
 
 /// What only a model uses: predictions that are there already need none of it. A struct with flattened parts has no group
 /// of its own, so its options are named.
@@ -56,13 +58,19 @@ pub(crate) struct Arguments {
     decoding: DecodingOptions,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
+    if !group.is_root() && arguments.data.is_none() {
+        return Ok(());
+    }
+    if !group.is_root() {
+        return shared::serve(group, || arguments.decoding.load());
+    }
     let (predictions, references) = match (&arguments.predictions, &arguments.references, &arguments.data) {
         (Some(predictions), Some(references), None) => {
             check_reports(arguments, &[predictions, references])?;
             (read_predictions(predictions)?, read_references(references)?)
         }
-        (None, None, Some(data)) => decode(arguments, data)?,
+        (None, None, Some(data)) => decode(arguments, group, data)?,
         _ => return usage("give --predictions with --references, or --data with --model"),
     };
     let report = epitome_eval::evaluate(&predictions, &references, &arguments.options())?;
@@ -85,7 +93,7 @@ impl Arguments {
 }
 
 /// Decodes the records; with an output directory the predictions are written there as they are made.
-fn decode(arguments: &Arguments, data: &Path) -> Result<(Vec<Prediction>, Vec<Reference>)> {
+fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -> Result<(Vec<Prediction>, Vec<Reference>)> {
     arguments.decoding.device.check()?;
     let mut records = evaluable(arguments, data)?;
     let inputs: Vec<PathBuf> = records.files().map(Path::to_owned).collect();
@@ -104,7 +112,7 @@ fn decode(arguments: &Arguments, data: &Path) -> Result<(Vec<Prediction>, Vec<Re
     let mut output = predicted.map(|path| Output::create(Some(&path))).transpose()?;
     let (mut predictions, mut references) = (Vec::new(), Vec::new());
     let bar = progress::bar(progress::count_records(data), "records");
-    let decoding = arguments.decoding.decoding(&summarizer, bar);
+    let decoding = arguments.decoding.decoding(&summarizer, group, bar);
     let outcome = decoding.run(&mut records, &mut |record, summary| {
         if let Some(output) = &mut output {
             output.record(&OutputRecord { id: &record.id, summary: &summary })?;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Error;
 
@@ -39,15 +40,30 @@ pub(crate) fn report(error: &Error) -> ExitCode {
     ExitCode::FAILURE
 }
 
+/// Whether every process ends so, and none waits for another.
+pub(crate) fn is_of_all(error: &Error) -> bool {
+    matches!(error.downcast_ref(), Some(epitome_train::Error::Stopped { .. }))
+}
+
 /// Whether the command line is at fault.
 fn is_usage(error: &Error) -> bool {
     let contradicts = |error: &epitome_decode::Error| matches!(error, epitome_decode::Error::Option { origin, .. } if origin == COMMAND_LINE);
     error.is::<Usage>() || error.chain().filter_map(|cause| cause.downcast_ref()).any(contradicts)
 }
 
+/// Whether warnings are printed: of several processes one is enough.
+static SPEAKS: AtomicBool = AtomicBool::new(true);
+
+/// Turns warnings on or off.
+pub(crate) fn speak(speaks: bool) {
+    SPEAKS.store(speaks, Ordering::Relaxed);
+}
+
 /// Says something that does not stop the run.
 pub(crate) fn warn(message: impl std::fmt::Display) {
-    eprintln!("epitome: warning: {message}");
+    if SPEAKS.load(Ordering::Relaxed) {
+        eprintln!("epitome: warning: {message}");
+    }
 }
 
 fn is_broken_pipe(error: &Error) -> bool {

@@ -17,6 +17,7 @@ mod output;
 mod progress;
 mod records;
 mod score;
+mod shared;
 mod threads;
 mod tiling;
 mod tokenizer;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use epitome_distributed::ProcessGroup;
 
 /// Summarize long documents with LED models: decode, train, score and evaluate.
 #[derive(Debug, Parser)]
@@ -61,23 +63,43 @@ enum Command {
 fn main() -> ExitCode {
     epitome_kernels::prepare_process();
     let cli = Cli::parse();
-    match run(cli) {
-        Ok(code) => code,
-        Err(error) => failure::report(&error),
+    let group = match ProcessGroup::join() {
+        Ok(group) => group,
+        Err(error) => return failure::report(&error.into()),
+    };
+    failure::speak(group.is_root());
+    match run(cli, &group) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = failure::report(&error);
+            if !failure::is_of_all(&error) {
+                group.abort();
+            }
+            code
+        }
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
+fn run(cli: Cli, group: &ProcessGroup) -> Result<()> {
     threads::configure(cli.threads.map(usize::from))?;
+    if group.world_size() > 1 && !cli.command.is_shared() {
+        return failure::usage("only decode, evaluate and train can be shared between processes");
+    }
     match cli.command {
-        Command::Decode(arguments) => decode::run(&arguments),
+        Command::Decode(arguments) => decode::run(&arguments, group),
         Command::Score(arguments) => score::run(&arguments),
-        Command::Train(arguments) => train::run(&arguments),
-        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Train(arguments) => train::run(&arguments, group),
+        Command::Evaluate(arguments) => evaluate::run(&arguments, group),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
-    }?;
-    Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Command {
+    /// Whether several processes can work on it together.
+    fn is_shared(&self) -> bool {
+        matches!(self, Self::Decode(_) | Self::Evaluate(_) | Self::Train(_))
+    }
 }

@@ -6,7 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Result;
 use clap::Args;
-use epitome_train::{Event, RunConfig};
+use epitome_distributed::ProcessGroup;
+use epitome_train::{Context, Event, RunConfig};
 use indicatif::ProgressBar;
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
@@ -32,22 +33,28 @@ pub(crate) struct Arguments {
     resume: bool,
 }
 
-pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.settings)?;
     let Some(output) = arguments.output.as_ref().or(config.run.output.as_ref()) else {
         return usage("no output directory: give --output, or run.output in the file");
     };
     let mut display = Display::default();
     let interrupted = Arc::new(AtomicBool::new(false));
-    let outcome = epitome_train::train(&config, output, arguments.resume, &interrupted, &mut |event| {
+    let context = Context { output, resume: arguments.resume, group, interrupted: &interrupted };
+    let outcome = epitome_train::train(&config, context, &mut |event| {
         // Before the first step there is nothing to save, and the signals end the program as usual.
         if matches!(event, Event::Started { .. }) {
             catch_signals(&interrupted);
         }
-        display.show(&event);
+        if group.is_root() {
+            display.show(&event);
+        }
     });
     display.bar.finish_and_clear();
     let outcome = outcome?;
+    if !group.is_root() {
+        return Ok(());
+    }
     let validation = outcome.validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
     print(&format!("{} steps{validation}: {}", outcome.steps, outcome.directory.display()))
 }

@@ -1,5 +1,7 @@
 //! [`Source`] and [`Target`]: a record as the encoder and the loss see it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::record::{Content, Record};
 use crate::tokenizer::Tokenizer;
@@ -18,7 +20,7 @@ use crate::tokenizer::Tokenizer;
 /// The layout with `<doc-sep>` is PRIMERA's (arXiv 2110.08499), which has one behind the last document too. Empty
 /// documents among others are passed over. A `<doc-sep>` that stands inside a text, where documents were joined beforehand,
 /// is the same token and attends globally too.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Source {
     /// Token ids, special tokens included.
     pub input_ids: Vec<u32>,

@@ -5,7 +5,7 @@ use std::path::Path;
 use epitome_data::{Record, Source, Target, Tokenizer};
 use epitome_kernels::{IGNORE_INDEX, Precision};
 use epitome_model::{Config, Documents, Led, WeightFiles};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
 
@@ -24,7 +24,7 @@ pub struct Summarizer {
 }
 
 /// One summary.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sequence {
     /// The text; empty without a tokenizer.
     pub summary: String,
@@ -35,7 +35,7 @@ pub struct Sequence {
 }
 
 /// What was made of one document.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
     /// The best summary.
     #[serde(flatten)]
@@ -45,13 +45,13 @@ pub struct Summary {
     /// Tokens left out because a limit was asked for.
     pub truncated_tokens: usize,
     /// Whether the document is longer than the encoder's position table, so that its positions were tiled.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub positions_tiled: bool,
     /// Whether a summary is longer than the decoder's position table, so that its positions were tiled.
-    #[serde(skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "is_false")]
     pub summary_positions_tiled: bool,
     /// The best `num_return_sequences` summaries, the first included; empty when only one was asked for.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sequences: Vec<Sequence>,
 }
 

@@ -58,6 +58,7 @@ pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
 pub use ops::past::{KeyValueRows, cached_attention};
 pub use ops::rows::{accumulate_rows, embed, gather_rows, write_rows};
+pub use ops::update;
 pub use precision::Precision;
 pub use process::prepare_process;
 pub use random::{Dropout, DropoutKey};

@@ -57,6 +57,16 @@ pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<(
     }
 }
 
+/// Refuses more processes than an update has micro-batches.
+pub(crate) fn check_shares(config: &RunConfig, processes: usize) -> Result<()> {
+    let batches = config.run.gradient_accumulation_steps;
+    if processes <= batches {
+        return Ok(());
+    }
+    let message = format!("{processes} processes share the batches of an update, but it has {batches}");
+    Err(Error::config("run.gradient_accumulation_steps", message))
+}
+
 fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
     // Through the configuration, so that keys which came later count as their defaults.

@@ -1,13 +1,14 @@
 //! The training loop: step, log, evaluate, save.
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use epitome_distributed::ProcessGroup;
 use epitome_kernels::{DropoutKey, Loss};
 use epitome_model::Dropouts;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::checkpoint::Validation;
 use crate::guard;
@@ -15,8 +16,7 @@ use crate::metrics::MetricsLog;
 use crate::setup::Setup;
 use crate::workers::Workers;
 use crate::{
-    Batch, Error, Gradients, KEPT_BYTES, Pass, Result, RunConfig, accumulate_gradients, checkpoint, learning_rate,
-    validation_loss,
+    Batch, Error, Gradients, KEPT_BYTES, Pass, Result, RunConfig, checkpoint, learning_rate, replicas, validation_loss,
 };
 
 /// What happens during a run, for whoever shows it.
@@ -87,21 +87,28 @@ impl Interval {
     }
 }
 
-/// Runs `config` and writes everything under `output`: `config.toml`, `metrics.jsonl`, `checkpoint-N/` and at the end the
-/// model itself. With `resume` the newest intact checkpoint there is continued. When `interrupted` becomes true the run
-/// saves a checkpoint and ends.
+/// Where a run takes place.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Directory of `config.toml`, `metrics.jsonl`, `checkpoint-N/` and at the end of the model itself.
+    pub output: &'a Path,
+    /// Continue the newest intact checkpoint there.
+    pub resume: bool,
+    /// The processes that share every update; the first one writes.
+    pub group: &'a ProcessGroup,
+    /// When this becomes true the run saves a checkpoint and ends.
+    pub interrupted: &'a AtomicBool,
+}
+
+/// Runs `config`.
 ///
 /// # Errors
 /// When anything in the configuration, the data or the output directory is wrong, the loss is not a number, or the run
 /// was interrupted; what has been saved stays.
-pub fn train(
-    config: &RunConfig,
-    output: &Path,
-    resume: bool,
-    interrupted: &AtomicBool,
-    on_event: &mut dyn FnMut(Event),
-) -> Result<Outcome> {
+pub fn train(config: &RunConfig, context: Context<'_>, on_event: &mut dyn FnMut(Event)) -> Result<Outcome> {
+    let Context { output, resume, group, .. } = context;
     guard::check(config, output, resume)?;
+    guard::check_shares(config, group.world_size())?;
     let setup = Setup::new(config, output)?;
     for notice in setup.notices() {
         on_event(Event::Notice(notice));
@@ -109,26 +116,33 @@ pub fn train(
     if resume && setup.state.step == 0 {
         on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));
     }
+    // Nobody writes before everybody has looked.
+    group.barrier();
+    let metrics = if group.is_root() { Some(begin(config, output, setup.state.step)?) } else { None };
+    let workers = Workers::new(config.run.parallel_micro_batches)?;
+    let saved_step = setup.state.step;
+    Run { config, context, setup, saved_step, metrics, workers, on_event }.run()
+}
+
+/// Writes the configuration and opens the metrics of a run that continues after `step`.
+fn begin(config: &RunConfig, output: &Path, step: usize) -> Result<MetricsLog> {
     let path = output.join("config.toml");
     let text = config.to_toml();
     epitome_model::replace_file(&path, |temporary| {
         std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
     })?;
-    let metrics = MetricsLog::open(output, setup.state.step)?;
-    let workers = Workers::new(config.run.parallel_micro_batches)?;
-    let saved_step = setup.state.step;
-    Run { config, output, setup, saved_step, metrics, workers, interrupted, on_event }.run()
+    MetricsLog::open(output, step)
 }
 
 struct Run<'a> {
     config: &'a RunConfig,
-    output: &'a Path,
+    context: Context<'a>,
     setup: Setup,
     /// Updates made when the state was last saved or loaded.
     saved_step: usize,
-    metrics: MetricsLog,
+    /// Of the process that writes.
+    metrics: Option<MetricsLog>,
     workers: Workers,
-    interrupted: &'a AtomicBool,
     on_event: &'a mut dyn FnMut(Event),
 }
 
@@ -137,7 +151,7 @@ impl Run<'_> {
         let total_steps = self.setup.training.total_steps(&self.config.run);
         if self.setup.state.step > total_steps {
             let message = format!("is at step {}, beyond the run's {total_steps}", self.setup.state.step);
-            return Err(Error::Checkpoint { path: self.output.to_owned(), message });
+            return Err(Error::Checkpoint { path: self.context.output.to_owned(), message });
         }
         (self.on_event)(Event::Started {
             parameters: self.setup.trainable.parameters().iter().map(|(_, variable)| variable.elem_count()).sum(),
@@ -149,10 +163,13 @@ impl Run<'_> {
             Err(Error::Interrupted) => return self.stop(),
             outcome => outcome?,
         }
-        checkpoint::save_model(self.output, self.setup.trainable.parameters(), &self.setup.companions)?;
-        (self.on_event)(Event::Saved(self.output));
+        let output = self.context.output;
+        if self.context.group.is_root() {
+            checkpoint::save_model(output, self.setup.trainable.parameters(), &self.setup.companions)?;
+            (self.on_event)(Event::Saved(output));
+        }
         let validation_loss = self.setup.state.validation.map(|validation| validation.loss);
-        Ok(Outcome { directory: self.output.to_owned(), steps: total_steps, validation_loss })
+        Ok(Outcome { directory: output.to_owned(), steps: total_steps, validation_loss })
     }
 
     /// Updates up to `total_steps`, with what is due after each; what an interrupted run left undone comes first.
@@ -170,6 +187,10 @@ impl Run<'_> {
             if last {
                 return Ok(());
             }
+            // Processes must agree; a single one need not wait for the end of an update.
+            if self.context.group.any(self.context.interrupted.load(Ordering::Relaxed)) {
+                return Err(Error::Interrupted);
+            }
             self.update(total_steps)?;
         }
     }
@@ -177,7 +198,13 @@ impl Run<'_> {
     /// Ends an interrupted run. Updates are made whole or not at all, so the state is that after the last one.
     fn stop(mut self) -> Result<Outcome> {
         self.save_checkpoint()?;
-        Err(Error::Stopped { step: self.setup.state.step, output: self.output.to_owned() })
+        self.context.group.barrier();
+        Err(Error::Stopped { step: self.setup.state.step, output: self.context.output.to_owned() })
+    }
+
+    /// What ends the work on an update or a validation half-way.
+    fn interrupted(&self) -> Option<&AtomicBool> {
+        (self.context.group.world_size() == 1).then_some(self.context.interrupted)
     }
 
     /// One optimizer update over its micro-batches.
@@ -222,34 +249,20 @@ impl Run<'_> {
     /// Gradients of the mean loss over all `target_tokens` of the batches, and the losses summed.
     fn gradients(&self, batches: &[Batch], target_tokens: usize) -> Result<(Gradients, Loss)> {
         let Setup { model, trainable, state, .. } = &self.setup;
-        let kept_bytes = KEPT_BYTES / self.workers.count();
+        let (config, interrupted) = (self.config, self.interrupted());
+        let (step, kept_bytes) = (state.step as u64, KEPT_BYTES / self.workers.count());
         let pass = |index: usize| {
-            let key = DropoutKey::new(self.config.run.seed).fold(state.step as u64).fold(index as u64);
+            let key = DropoutKey::new(config.run.seed).fold(step).fold(index as u64);
             Pass {
                 dropouts: Some(Dropouts::new(model, key)),
-                label_smoothing: self.config.optim.label_smoothing_factor,
+                label_smoothing: config.optim.label_smoothing_factor,
                 scale: 1.0 / target_tokens as f64,
-                gradient_checkpointing: self.config.run.gradient_checkpointing,
+                gradient_checkpointing: config.run.gradient_checkpointing,
                 kept_bytes,
-                interrupted: Some(self.interrupted),
+                interrupted,
             }
         };
-        let costs: Vec<usize> = batches.iter().map(|batch| batch.documents.ids().len() + batch.labels.len()).collect();
-        let parts = self.workers.share(&costs, |indices| -> Result<_> {
-            let mut gradients = Gradients::default();
-            let mut total = Loss::default();
-            for &index in indices {
-                total += accumulate_gradients(trainable, &batches[index], pass(index), &mut gradients)?;
-            }
-            Ok((gradients, total))
-        });
-        let mut sum = (Gradients::default(), Loss::default());
-        for part in parts {
-            let (gradients, loss) = part?;
-            sum.0.merge(gradients)?;
-            sum.1 += loss;
-        }
-        Ok(sum)
+        replicas::gradients(self.context.group, &self.workers, trainable, batches, &pass)
     }
 
     fn learning_rate(&self, total_steps: usize) -> f64 {
@@ -260,13 +273,13 @@ impl Run<'_> {
 
     /// Writes the means since the last line.
     fn log(&mut self, learning_rate: f64, grad_norm: f64) -> Result<()> {
-        let state = &mut self.setup.state;
-        let interval = std::mem::take(&mut state.interval);
+        let interval = std::mem::take(&mut self.setup.state.interval);
+        let step = self.setup.state.step;
         let targets = interval.target_tokens as f64;
         let tokens = interval.source_tokens + interval.target_tokens;
-        self.metrics.append(&json!({
-            "step": state.step,
-            "epoch": state.step as f64 / self.setup.training.steps_per_epoch() as f64,
+        self.record(&json!({
+            "step": step,
+            "epoch": step as f64 / self.setup.training.steps_per_epoch() as f64,
             "loss": interval.loss / targets,
             "nll": interval.nll / targets,
             "learning_rate": learning_rate,
@@ -284,26 +297,32 @@ impl Run<'_> {
             return Ok(());
         }
         let batch_size = self.config.run.batch_size;
-        let loss = validation_loss(self.setup.trainable.led(), examples, batch_size, self.interrupted)?;
+        let led = self.setup.trainable.led();
+        let loss = validation_loss(led, examples, batch_size, self.context.group, self.interrupted())?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
             let ids = vec!["of the validation data".into()];
             return Err(Error::NotFinite { step, what: "validation loss", value: loss, ids });
         }
-        self.metrics.append(&json!({ "step": step, "validation_loss": loss }))?;
+        self.record(&json!({ "step": step, "validation_loss": loss }))?;
         (self.on_event)(Event::Validation { step, loss });
         self.setup.state.validation = Some(Validation { step, loss });
         Ok(())
     }
 
+    fn record(&mut self, line: &Value) -> Result<()> {
+        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.append(line))
+    }
+
     /// Writes a checkpoint unless this state has one.
     fn save_checkpoint(&mut self) -> Result<()> {
         let Setup { trainable, optimizer, state, companions, .. } = &self.setup;
-        if state.step == self.saved_step {
+        if state.step == self.saved_step || !self.context.group.is_root() {
             return Ok(());
         }
         let limit = self.config.run.save_total_limit;
-        let path = checkpoint::save(self.output, state, (trainable.parameters(), optimizer), companions, limit)?;
+        let path =
+            checkpoint::save(self.context.output, state, (trainable.parameters(), optimizer), companions, limit)?;
         self.saved_step = state.step;
         (self.on_event)(Event::Saved(&path));
         Ok(())

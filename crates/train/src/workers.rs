@@ -59,7 +59,7 @@ impl Workers {
 }
 
 /// Splits indices so that the sums of their costs are about equal: the most expensive first, each to whoever has least.
-fn shares(costs: &[usize], count: usize) -> Vec<Vec<usize>> {
+pub(crate) fn shares(costs: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&index| Reverse(costs[index]));
     let mut shares = vec![(0, Vec::new()); count];

@@ -92,8 +92,11 @@ fn refuse_shared(op: &str, target: &Tensor, inputs: &[&Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// Changes a tensor's values in place.
-fn update(target: &Tensor, body: impl Fn(&mut [f32])) -> Result<()> {
+/// Changes a tensor's values in place, outside the graph.
+///
+/// # Errors
+/// When they are not contiguous f32 values on the CPU.
+pub fn update(target: &Tensor, body: impl Fn(&mut [f32])) -> Result<()> {
     target.inplace_op1(&Update(body))
 }
 

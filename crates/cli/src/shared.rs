@@ -1,0 +1,62 @@
+//! Documents shared between processes: the first one reads, asks and writes, the others summarize what they are given.
+
+use anyhow::Result;
+use epitome_data::Source;
+use epitome_decode::{Progress, Summarizer, Summary};
+use epitome_distributed::ProcessGroup;
+
+/// Summaries of documents, of which every process makes its part. A document that fails in another process is tried again
+/// here, so that its error is found where it can be handled.
+pub(crate) fn summarize(
+    group: &ProcessGroup,
+    summarizer: &Summarizer,
+    sources: &[Source],
+    on_progress: &mut dyn FnMut(Progress),
+) -> epitome_decode::Result<Vec<Summary>> {
+    if group.world_size() == 1 {
+        return summarizer.summarize(sources, on_progress);
+    }
+    let mut message = json(&sources);
+    group.broadcast(&mut message);
+    let own = summarizer.summarize(part(sources, group, 0), on_progress);
+    let gathered = group.gather(&[]).unwrap_or_default();
+    let mut summaries = own?;
+    for (rank, bytes) in gathered.iter().enumerate().skip(1) {
+        match serde_json::from_slice::<Option<Vec<Summary>>>(bytes).ok().flatten() {
+            Some(part) => summaries.extend(part),
+            None => summaries.extend(summarizer.summarize(part(sources, group, rank), on_progress)?),
+        }
+    }
+    Ok(summaries)
+}
+
+/// Tells the other processes that nothing follows.
+pub(crate) fn dismiss(group: &ProcessGroup) {
+    group.broadcast(&mut json(&[0_u8; 0]));
+}
+
+/// What the other processes do until they are dismissed. Their errors appear in [`summarize`], or are those of the first
+/// process too.
+pub(crate) fn serve(group: &ProcessGroup, load: impl FnOnce() -> Result<Summarizer>) -> Result<()> {
+    let summarizer = load()?;
+    loop {
+        let mut message = Vec::new();
+        group.broadcast(&mut message);
+        let sources: Vec<Source> = serde_json::from_slice(&message)?;
+        if sources.is_empty() {
+            return Ok(());
+        }
+        let summaries = summarizer.summarize(part(&sources, group, group.rank()), &mut |_| {}).ok();
+        group.gather(&json(&summaries));
+    }
+}
+
+/// The documents that fall to a process.
+fn part<'s>(sources: &'s [Source], group: &ProcessGroup, rank: usize) -> &'s [Source] {
+    let bound = |rank: usize| sources.len() * rank / group.world_size();
+    &sources[bound(rank)..bound(rank + 1)]
+}
+
+fn json(value: &impl serde::Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("plain data")
+}

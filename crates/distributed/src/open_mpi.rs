@@ -1,0 +1,69 @@
+//! A group over MPI's world communicator.
+
+use mpi::Threading;
+use mpi::collective::SystemOperation;
+use mpi::datatype::PartitionMut;
+use mpi::environment::Universe;
+use mpi::topology::SimpleCommunicator;
+use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence, Root};
+
+/// Values of a message: MPI counts with 32 bits, and messages of this size fill any network.
+const MESSAGE: usize = 1 << 22;
+
+pub(crate) struct Group {
+    world: SimpleCommunicator,
+    /// Ends MPI when it goes.
+    _universe: Universe,
+}
+
+impl Group {
+    pub(crate) fn join(_: &str) -> Result<Self, crate::Error> {
+        let (universe, _) = mpi::initialize_with_threading(Threading::Funneled).ok_or(crate::Error::NotStarted)?;
+        Ok(Self { world: universe.world(), _universe: universe })
+    }
+
+    pub(crate) fn rank(&self) -> usize {
+        self.world.rank() as usize
+    }
+
+    pub(crate) fn world_size(&self) -> usize {
+        self.world.size() as usize
+    }
+
+    pub(crate) fn all_reduce<T: Equivalence + Copy>(&self, values: &mut [T]) {
+        for part in values.chunks_mut(MESSAGE) {
+            let own = part.to_vec();
+            self.world.all_reduce_into(&own[..], part, SystemOperation::sum());
+        }
+    }
+
+    pub(crate) fn gather(&self, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        let root = self.world.process_at_rank(0);
+        let length = bytes.len() as i32;
+        if self.rank() != 0 {
+            root.gather_into(&length);
+            root.gather_varcount_into(bytes);
+            return None;
+        }
+        let mut lengths = vec![0i32; self.world_size()];
+        root.gather_into_root(&length, &mut lengths[..]);
+        let starts: Vec<i32> =
+            lengths.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length))).collect();
+        let mut all = vec![0u8; lengths.iter().map(|length| *length as usize).sum()];
+        root.gather_varcount_into_root(bytes, &mut PartitionMut::new(&mut all[..], &lengths[..], &starts[..]));
+        let parts = starts.iter().zip(&lengths).map(|(start, length)| (*start as usize, *length as usize));
+        Some(parts.map(|(start, length)| all[start..start + length].to_vec()).collect())
+    }
+
+    pub(crate) fn broadcast(&self, bytes: &mut Vec<u8>) {
+        let root = self.world.process_at_rank(0);
+        let mut length = bytes.len() as u64;
+        root.broadcast_into(&mut length);
+        bytes.resize(length as usize, 0);
+        bytes.chunks_mut(MESSAGE).for_each(|part| root.broadcast_into(part));
+    }
+
+    pub(crate) fn abort(&self) {
+        self.world.abort(1);
+    }
+}

@@ -1,0 +1,143 @@
+//! Several processes under `mpirun` do the work of one.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::fixture::{Folder, Run, command, finish, json_lines, model, run, send_signal};
+
+/// The program in `processes` processes.
+fn mpirun(processes: usize, arguments: &[&str]) -> Command {
+    let program = command(arguments);
+    let mut mpirun = Command::new("mpirun");
+    mpirun.args(["-np", &processes.to_string(), "--oversubscribe", "--bind-to", "none"]);
+    // Continuous integration often runs as root.
+    mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1").env_remove("EPITOME_MODEL");
+    mpirun.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
+    mpirun
+}
+
+fn together(processes: usize, arguments: &[&str]) -> Run {
+    finish(mpirun(processes, arguments))
+}
+
+/// A run whose records are tokens, of which only some have a global position: an update has a global token in some
+/// processes only, or in none.
+fn config(folder: &Folder, steps: usize, save_steps: usize) -> String {
+    let record = |index: usize| {
+        let ids: Vec<usize> = (0..10 + index % 7).map(|token| 5 + (token * 31 + index * 17) % 200).collect();
+        let global: &[usize] = if index.is_multiple_of(3) { &[0] } else { &[] };
+        json!({"id": format!("t{index}"), "input_ids": ids, "labels": [0, 5 + index, 9, 2], "global_positions": global})
+    };
+    let lines: Vec<String> = (0..10).map(|index| record(index).to_string()).collect();
+    let records = folder.write("tokens.jsonl", lines.join("\n"));
+    let text = format!(
+        "[model]\npath = {:?}\ndropout = 0.1\n\n[data]\ntrain = {records:?}\nvalidation = {records:?}\n\n\
+         [optim]\nlearning_rate = 1e-3\n\n[run]\nmax_steps = {steps}\ngradient_accumulation_steps = 3\nlogging_steps = 1\n\
+         eval_steps = {save_steps}\nsave_steps = {save_steps}\n",
+        model()
+    );
+    folder.write("run.toml", text)
+}
+
+/// Losses and validation losses in order.
+fn numbers(folder: &Folder, run: &str) -> Vec<f64> {
+    let number = |line: &Value, key: &str| line.get(key).and_then(Value::as_f64);
+    let lines = json_lines(&folder.read(&format!("{run}/metrics.jsonl")));
+    let keys = ["loss", "validation_loss"];
+    lines.iter().flat_map(|line| keys.iter().filter_map(|key| number(line, key)).collect::<Vec<_>>()).collect()
+}
+
+#[test]
+fn training_gives_the_losses_of_one_process() {
+    let folder = Folder::new();
+    let config = config(&folder, 8, 2);
+    let alone = folder.path("alone");
+    run(&["train", "--config", &config, "--output", &alone]).succeeds();
+    let expected = numbers(&folder, "alone");
+    assert_eq!(expected.len(), 12, "8 losses, 4 validations");
+    for processes in [2, 3] {
+        let name = format!("together-{processes}");
+        together(processes, &["train", "--config", &config, "--output", &folder.path(&name)]).succeeds();
+        for (found, expected) in numbers(&folder, &name).iter().zip(&expected) {
+            assert!((found - expected).abs() < 1e-5 * expected, "{processes} processes: {found} for {expected}");
+        }
+        assert_eq!(numbers(&folder, &name).len(), expected.len());
+    }
+    together(2, &["train", "--config", &config, "--output", &alone]).names("already holds a run");
+    together(4, &["train", "--config", &config, "--output", &folder.path("four")]).names("gradient_accumulation_steps");
+}
+
+#[test]
+fn a_run_is_continued_by_another_number_of_processes() {
+    let folder = Folder::new();
+    let config = config(&folder, 8, 2);
+    let parts = folder.path("parts");
+    let constant = ["--set", "optim.lr_scheduler_type=constant"];
+    let train = [&["train", "--config", &config, "--output", &parts][..], &constant].concat();
+    together(2, &[&train[..], &["--set", "run.max_steps=4"]].concat()).succeeds();
+    run(&[&train[..], &["--resume"]].concat()).succeeds();
+    let whole = folder.path("whole");
+    run(&[&["train", "--config", &config, "--output", &whole][..], &constant].concat()).succeeds();
+    let (found, expected) = (numbers(&folder, "parts"), numbers(&folder, "whole"));
+    assert_eq!(found.len(), expected.len());
+    assert!(found.iter().zip(&expected).all(|(found, expected)| (found - expected).abs() < 1e-5 * expected));
+}
+
+#[test]
+fn a_killed_process_ends_the_run_with_its_checkpoint_intact() {
+    let folder = Folder::new();
+    let config = config(&folder, 400, 20);
+    let output = folder.path("run");
+    let mut started = mpirun(2, &["train", "--config", &config, "--output", &output]);
+    let running = started.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    while !fs::exists(format!("{output}/checkpoint-20/state.json")).unwrap() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    send_signal(newest_process(&output), "KILL");
+    let ended = running.wait_with_output().unwrap();
+    assert!(!ended.status.success());
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(stderr.contains("signal 9"), "{stderr}");
+    let resumed = together(2, &["train", "--config", &config, "--output", &output, "--resume"]);
+    resumed.succeeds();
+}
+
+/// The process started last that has `argument` on its command line.
+fn newest_process(argument: &str) -> u32 {
+    let has = |process: &u32| {
+        fs::read(format!("/proc/{process}/cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()))
+    };
+    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
+    names.filter_map(|name| name.to_str()?.parse().ok()).filter(has).max().unwrap()
+}
+
+#[test]
+fn decoding_and_evaluation_give_what_one_process_gives() {
+    let folder = Folder::new();
+    let records = folder.records("records.jsonl", 11);
+    let decode = ["decode", "--model", model(), "--input", &records];
+    let expected = run(&decode).succeeds().stdout;
+    for (processes, size) in [(2, "3"), (3, "2"), (4, "8")] {
+        let found = together(processes, &[&decode[..], &["--batch-size", size]].concat()).succeeds().stdout;
+        assert_eq!(found, expected, "{processes} processes, {size} a batch");
+    }
+    let evaluate = ["evaluate", "--model", model(), "--data", &records];
+    assert_eq!(together(2, &evaluate).succeeds().stdout, run(&evaluate).succeeds().stdout);
+    let texts = folder.write("bad.jsonl", "{\"id\": \"a\", \"document\": \"words\"}\n{\"id\": 1.5}\n");
+    together(2, &["decode", "--model", model(), "--input", &texts]).names("bad.jsonl:2");
+    together(2, &["inspect", model()]).names("only decode, evaluate and train");
+}
+
+impl Run {
+    /// Fails with an error that says `what`, among what `mpirun` says of it.
+    #[track_caller]
+    fn names(self, what: &str) {
+        assert_ne!(self.code, 0);
+        let named = self.stderr.lines().any(|line| line.starts_with("epitome: error: ") && line.contains(what));
+        assert!(named, "`{what}` is not named: {}", self.stderr);
+    }
+}
