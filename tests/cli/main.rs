@@ -5,6 +5,7 @@ mod bad_input;
 mod decode;
 mod evaluate;
 mod fixture;
+mod memory;
 mod models;
 #[cfg(feature = "mpi")]
 mod mpi;

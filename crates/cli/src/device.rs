@@ -62,19 +62,29 @@ impl DeviceOptions {
 
     /// What the weights of linear layers are kept in.
     pub(crate) fn precision(&self) -> epitome_kernels::Precision {
-        match self.precision {
-            Precision::F32 => epitome_kernels::Precision::F32,
-            Precision::Bf16 => epitome_kernels::Precision::Bf16,
-            Precision::Int8 => epitome_kernels::Precision::Int8,
-        }
+        self.precision.of_kernels()
     }
 
     /// As the user says it.
     pub(crate) fn name(&self) -> &'static str {
-        match self.precision {
-            Precision::F32 => "f32",
-            Precision::Bf16 => "bf16",
-            Precision::Int8 => "int8",
+        self.precision.name()
+    }
+}
+
+impl Precision {
+    pub(crate) fn of_kernels(self) -> epitome_kernels::Precision {
+        match self {
+            Self::F32 => epitome_kernels::Precision::F32,
+            Self::Bf16 => epitome_kernels::Precision::Bf16,
+            Self::Int8 => epitome_kernels::Precision::Int8,
+        }
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         }
     }
 }

@@ -6,7 +6,9 @@ use anyhow::Result;
 use clap::Args;
 use epitome_data::Tokenizer;
 use epitome_model::{AttentionWindow, Config, ParameterShape, parameter_shapes};
+use epitome_train::memory::{Memory, Update};
 
+use crate::device::Precision;
 use crate::output::print;
 
 /// Options of `epitome inspect`.
@@ -18,13 +20,19 @@ pub(crate) struct Arguments {
     /// Estimate the memory for a document of N tokens [default: several lengths up to the position table]
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
+    /// Tokens of the summary [default: the decoder's position table]
+    #[arg(long, value_name = "M")]
+    target_tokens: Option<usize>,
     /// Beams to estimate the memory for
     #[arg(long, value_name = "N", default_value_t = 4)]
     num_beams: usize,
+    /// Numbers to decode with
+    #[arg(long, value_enum, default_value = "f32")]
+    precision: Precision,
+    /// Estimate an update of training too, with AdamW and one document
+    #[arg(long)]
+    train: bool,
 }
-
-/// Bytes of an f32.
-const F32: usize = 4;
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let config = Config::load(&arguments.model)?;
@@ -37,19 +45,51 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     ];
     let facts = [sizes(&config), tokens(&config), vocabulary(&arguments.model)?, counts.to_vec()];
     lines.extend(facts.into_iter().flatten().map(|(name, value)| format!("  {name:<22} {value}")));
-    lines.push(format!("\nEstimated memory in GiB, f32, {} beams:", arguments.num_beams));
-    let row = |cells: [String; 5]| {
-        let [tokens, weights, encode, generate, peak] = cells;
-        format!("  {tokens:>10} {weights:>9} {encode:>9} {generate:>9} {peak:>9}")
-    };
-    lines.push(row(["tokens", "weights", "encode", "generate", "peak"].map(str::to_owned)));
-    for count in lengths(arguments.tokens, config.max_encoder_position_embeddings) {
-        let memory = Memory::estimate(&config, parameters(&shapes), count, arguments.num_beams);
-        let [weights, encode, generate, peak] =
-            [memory.weights, memory.encode, memory.generate, memory.peak()].map(gib);
-        lines.push(row([grouped(count), weights, encode, generate, peak]));
+    let target_tokens = arguments.target_tokens.unwrap_or(config.max_decoder_position_embeddings);
+    let counts = lengths(arguments.tokens, config.max_encoder_position_embeddings);
+    lines.extend(decoding(&config, arguments, target_tokens, &counts));
+    if arguments.train {
+        lines.extend(training(&config, target_tokens, &counts));
     }
     print(&lines.join("\n"))
+}
+
+fn decoding(config: &Config, arguments: &Arguments, target_tokens: usize, counts: &[usize]) -> Vec<String> {
+    let precision = arguments.precision;
+    let title = format!(
+        "\nEstimated memory in GiB, {}, {} beams, {} tokens written:",
+        precision.name(),
+        arguments.num_beams,
+        grouped(target_tokens)
+    );
+    let rows = counts.iter().map(|&count| {
+        let memory =
+            epitome_decode::Memory::predict(config, precision.of_kernels(), count, arguments.num_beams, target_tokens);
+        row(count, [memory.weights, memory.encode, memory.generate, memory.peak()])
+    });
+    [title, header(["weights", "encode", "generate", "peak"])].into_iter().chain(rows).collect()
+}
+
+fn training(config: &Config, target_tokens: usize, counts: &[usize]) -> Vec<String> {
+    let title = format!("\nEstimated memory in GiB of training, AdamW, targets of {} tokens:", grouped(target_tokens));
+    let rows = counts.iter().map(|&count| {
+        let memory = |gradient_checkpointing| {
+            let update = Update { gradient_checkpointing, ..Update::of(count, target_tokens) };
+            epitome_train::memory::Memory::predict(config, update)
+        };
+        let Memory { weights, optimizer, .. } = memory(true);
+        row(count, [weights, optimizer, memory(true).peak(), memory(false).peak()])
+    });
+    [title, header(["weights", "optimizer", "peak", "no ckpt"])].into_iter().chain(rows).collect()
+}
+
+fn header([a, b, c, d]: [&str; 4]) -> String {
+    format!("  {:>10} {a:>9} {b:>9} {c:>9} {d:>9}", "tokens")
+}
+
+fn row(tokens: usize, bytes: [usize; 4]) -> String {
+    let [a, b, c, d] = bytes.map(gib);
+    format!("  {:>10} {a:>9} {b:>9} {c:>9} {d:>9}", grouped(tokens))
 }
 
 fn sizes(config: &Config) -> Vec<(&'static str, String)> {
@@ -115,34 +155,6 @@ fn lengths(asked: Option<usize>, table: usize) -> Vec<usize> {
     let mut lengths: Vec<usize> = (0..).map(|power| 1024 << power).take_while(|&length| length < table).collect();
     lengths.push(table);
     lengths
-}
-
-/// Bytes that decoding one document takes.
-struct Memory {
-    weights: usize,
-    encode: usize,
-    generate: usize,
-}
-
-impl Memory {
-    /// In f32. Encoding holds, at its widest, the hidden states, queries, keys, values and their context; generating holds the
-    /// encoded document, its cross-attention keys and values for every layer, and the keys and values of the beams' own
-    /// tokens. The shared table is held twice: for look-ups, and in the order of products.
-    fn estimate(config: &Config, parameters: usize, tokens: usize, beams: usize) -> Self {
-        let d = config.d_model;
-        let summary = config.max_decoder_position_embeddings;
-        let cross = 2 * config.decoder_layers * d;
-        let own = 2 * config.decoder_layers * d * summary * beams;
-        Self {
-            weights: (parameters + config.vocab_size * d) * F32,
-            encode: tokens * 6 * d * F32,
-            generate: (tokens * (cross + d) + own + 2 * beams * config.vocab_size) * F32,
-        }
-    }
-
-    fn peak(&self) -> usize {
-        self.weights + self.encode.max(self.generate)
-    }
 }
 
 fn gib(bytes: usize) -> String {

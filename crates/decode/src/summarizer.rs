@@ -11,7 +11,7 @@ use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, Le
 
 /// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
 /// f32. Of longer documents only the encoder's output is kept.
-const MOST_MEMORY_BYTES: usize = 10 << 30;
+pub(crate) const MOST_MEMORY_BYTES: usize = 10 << 30;
 
 /// A model with its tokenizer and its generation settings.
 #[derive(Debug)]

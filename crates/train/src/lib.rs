@@ -22,6 +22,7 @@ mod dataset;
 mod error;
 mod gradients;
 mod guard;
+pub mod memory;
 mod metrics;
 mod optimizer;
 mod replicas;

@@ -1,0 +1,72 @@
+//! How much memory a document will take, before anything is loaded.
+
+use epitome_kernels::Precision;
+use epitome_model::{Config, ParameterKind, parameter_shapes};
+
+use crate::summarizer::MOST_MEMORY_BYTES;
+
+const F32: usize = 4;
+
+/// What a process takes beside weights and documents.
+const PROCESS: usize = 20 << 20;
+
+/// Bytes that a model and one document take, at the moments when most is held. Measured peaks lie within a tenth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The weights in the order of products, and the shared table a second time for look-ups.
+    pub weights: usize,
+    /// Hidden states, queries, keys, values and their context.
+    pub encode: usize,
+    /// The encoded document, its keys and values for every layer of the decoder, and those of the beams' own tokens.
+    pub generate: usize,
+}
+
+impl Memory {
+    /// For a document of `tokens` tokens, and `beams` hypotheses of `target_tokens` tokens each.
+    pub fn predict(config: &Config, precision: Precision, tokens: usize, beams: usize, target_tokens: usize) -> Self {
+        let d = config.d_model;
+        let document = tokens * d * F32;
+        // Below f32 the rows that enter a product are there in short form too.
+        let short = if precision == Precision::F32 { 0 } else { tokens * d * bytes(precision) };
+        let own = 2 * config.decoder_layers * d * target_tokens * beams * F32;
+        Self {
+            weights: weights(config, precision),
+            encode: 5 * document + short,
+            generate: document + kept(config, precision, tokens) + own + 2 * beams * config.vocab_size * F32,
+        }
+    }
+
+    /// The most that is held at once.
+    pub fn peak(&self) -> usize {
+        PROCESS + self.weights + self.weights / 25 + self.encode.max(self.generate)
+    }
+}
+
+fn weights(config: &Config, precision: Precision) -> usize {
+    let shared = config.vocab_size * config.d_model;
+    let packed: usize = parameter_shapes(config)
+        .iter()
+        .map(|parameter| {
+            let count: usize = parameter.shape.iter().product();
+            let is_looked_up = matches!(parameter.kind, ParameterKind::Embedding | ParameterKind::Positions)
+                || parameter.shape.len() < 2;
+            count * if is_looked_up { F32 } else { bytes(precision) }
+        })
+        .sum();
+    packed + shared * bytes(precision)
+}
+
+/// Keys and values, or what takes their place for a document for which they would be too many.
+fn kept(config: &Config, precision: Precision, tokens: usize) -> usize {
+    let (layers, d) = (config.decoder_layers, config.d_model);
+    let kept = 2 * layers * tokens * d * bytes(precision);
+    if kept > MOST_MEMORY_BYTES { 2 * layers * d * d * F32 } else { kept }
+}
+
+fn bytes(precision: Precision) -> usize {
+    match precision {
+        Precision::F32 => 4,
+        Precision::Bf16 => 2,
+        Precision::Int8 => 1,
+    }
+}

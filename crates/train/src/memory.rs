@@ -1,0 +1,230 @@
+//! How much memory an update will take, before anything is loaded.
+
+use epitome_model::{Config, parameter_shapes};
+
+use crate::KEPT_BYTES;
+
+const F32: usize = 4;
+
+/// What a process takes beside everything that is counted.
+const PROCESS: usize = 20 << 20;
+
+/// Rows of a feed-forward layer that are between its products at a time.
+const FEED_FORWARD_ROWS: usize = 4096;
+
+/// What an update works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Update {
+    /// Tokens of all documents of the largest micro-batch.
+    pub source_tokens: usize,
+    /// Tokens of all its targets.
+    pub target_tokens: usize,
+    /// Micro-batches of the update.
+    pub micro_batches: usize,
+    /// Of which so many run side by side.
+    pub workers: usize,
+    /// Compute layers again instead of keeping their insides.
+    pub gradient_checkpointing: bool,
+    /// Numbers that the optimizer keeps for each parameter.
+    pub optimizer_states: usize,
+}
+
+impl Update {
+    /// One document and its summary, with recomputation and AdamW.
+    pub fn of(source_tokens: usize, target_tokens: usize) -> Self {
+        Self {
+            source_tokens,
+            target_tokens,
+            micro_batches: 1,
+            workers: 1,
+            gradient_checkpointing: true,
+            optimizer_states: 2,
+        }
+    }
+}
+
+/// Bytes that training takes, at the moments when most is held. Measured peaks lie within a tenth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Memory {
+    /// The weights.
+    pub weights: usize,
+    /// What the optimizer keeps.
+    pub optimizer: usize,
+    /// Gradients, and what layers keep and compute, when both together take most.
+    pub pass: usize,
+}
+
+impl Memory {
+    /// For the largest update of a run.
+    pub fn predict(config: &Config, update: Update) -> Self {
+        let sizes = Sizes::new(config, update);
+        let parameters = count(config, "");
+        let shared = config.vocab_size * config.d_model * F32;
+        let decoder = count(config, "led.decoder.") * F32;
+        let all = parameters * F32;
+        // An update's first micro-batch makes the gradients one by one while it lets go of what the layers kept.
+        let gradients = if update.micro_batches > update.workers { [all; 3] } else { [shared, shared + decoder, all] };
+        let moments = [sizes.decoder_backward(), sizes.last_encoder_backward(), sizes.first_encoder_backward()];
+        let together = gradients.into_iter().zip(moments).map(|(gradients, layers)| gradients + layers);
+        Self {
+            weights: all,
+            optimizer: update.optimizer_states * all,
+            pass: update.workers.max(1) * together.max().unwrap_or_default(),
+        }
+    }
+
+    /// The most that is held at once.
+    pub fn peak(&self) -> usize {
+        let resident = self.weights + self.optimizer;
+        PROCESS + resident + resident / 40 + self.pass
+    }
+}
+
+/// Parameters whose names begin with `prefix`.
+fn count(config: &Config, prefix: &str) -> usize {
+    let shapes = parameter_shapes(config);
+    let named = shapes.iter().filter(|parameter| parameter.name.starts_with(prefix));
+    named.map(|parameter| parameter.shape.iter().product::<usize>()).sum()
+}
+
+/// What layers hold, in bytes. A unit is a tensor [T, d].
+struct Sizes {
+    /// Bytes of a row.
+    row: usize,
+    source: usize,
+    target: usize,
+    encoder_layers: usize,
+    decoder_layers: usize,
+    /// Layers whose outputs are kept; with `everything` all, with all else.
+    encoder_kept: usize,
+    decoder_kept: usize,
+    everything: bool,
+    /// Width of the feed-forward layers in units.
+    encoder_width: usize,
+    decoder_width: usize,
+    /// Whether what a sublayer gives is there before and after dropout.
+    dropout: bool,
+}
+
+/// Tensors of a size between two others, and what the allocator cannot use again at once.
+const SLACK: usize = 3;
+
+impl Sizes {
+    fn new(config: &Config, update: Update) -> Self {
+        let unit = config.d_model * F32;
+        let (source, target) = (update.source_tokens * unit, update.target_tokens * unit);
+        let most = if update.gradient_checkpointing { KEPT_BYTES / update.workers.max(1) } else { 0 };
+        let fitting = |bytes: usize, each: usize, layers: usize| (bytes / each.max(1)).min(layers);
+        let encoder_kept = fitting(most, 3 * source, config.encoder_layers);
+        let left = most - encoder_kept * 3 * source;
+        Self {
+            row: unit,
+            source,
+            target,
+            encoder_layers: config.encoder_layers,
+            decoder_layers: config.decoder_layers,
+            encoder_kept,
+            decoder_kept: fitting(left, 5 * target, config.decoder_layers),
+            everything: !update.gradient_checkpointing,
+            encoder_width: config.encoder_ffn_dim.div_ceil(config.d_model),
+            decoder_width: config.decoder_ffn_dim.div_ceil(config.d_model),
+            dropout: config.dropout > 0.0,
+        }
+    }
+
+    /// What `layers` encoder layers keep, and the sum of the embeddings.
+    fn encoder(&self, layers: usize) -> usize {
+        // Input; queries, keys, values, context, output of attention; both products of the feed-forward layer.
+        let kept = if self.everything {
+            layers * (7 + self.encoder_width)
+        } else {
+            layers + 3 * layers.min(self.encoder_kept)
+        };
+        (1 + kept) * self.source
+    }
+
+    fn decoder(&self) -> usize {
+        let layers = self.decoder_layers;
+        let kept = if self.everything {
+            layers * (10 + self.decoder_width)
+        } else {
+            layers + 5 * layers.min(self.decoder_kept)
+        };
+        let keys_and_values = if self.everything { 2 * layers * self.source } else { 2 * self.source };
+        (1 + kept) * self.target + keys_and_values
+    }
+
+    /// At the decoder's last layer: the encoded document and its gradient, those of keys and values.
+    fn decoder_backward(&self) -> usize {
+        let working = self.working(self.target, self.decoder_width, self.decoder_kept == self.decoder_layers);
+        self.encoder(self.encoder_layers) + self.decoder() + (4 + SLACK) * self.source + working
+    }
+
+    fn last_encoder_backward(&self) -> usize {
+        let is_kept = self.encoder_kept == self.encoder_layers;
+        self.encoder(self.encoder_layers) + self.working(self.source, self.encoder_width, is_kept) + SLACK * self.source
+    }
+
+    fn first_encoder_backward(&self) -> usize {
+        self.encoder(1) + self.working(self.source, self.encoder_width, self.encoder_kept > 0) + SLACK * self.source
+    }
+
+    /// What the backward pass of one layer holds beside what was kept: in its feed-forward part or in its attention.
+    fn working(&self, unit: usize, width: usize, is_kept: bool) -> usize {
+        let (feed_forward, attention) = match (self.everything, is_kept) {
+            (true, _) => (4, 7),
+            (false, true) => (4, 8),
+            (false, false) => (8, 10),
+        };
+        let part = unit.min(FEED_FORWARD_ROWS * self.row);
+        (feed_forward * unit + 4 * width * part).max((attention + usize::from(self.dropout)) * unit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Memory, Update};
+    use epitome_model::Config;
+
+    /// GiB of `epitome bench train --repeat 2` with LED-base: source and target tokens, recomputation, measured peak.
+    const MEASURED: [(usize, usize, bool, f64); 9] = [
+        (512, 256, true, 2.58),
+        (512, 256, false, 2.57),
+        (512, 2048, true, 2.60),
+        (2048, 256, true, 2.66),
+        (2048, 256, false, 2.80),
+        (4096, 256, true, 2.87),
+        (4096, 256, false, 3.28),
+        (16_384, 512, true, 3.39),
+        (65_536, 512, true, 5.98),
+    ];
+
+    #[test]
+    fn led_base_takes_what_was_measured() {
+        let base = Config { d_model: 768, encoder_layers: 6, decoder_layers: 6, ..Config::default() };
+        let config = Config { encoder_ffn_dim: 3072, decoder_ffn_dim: 3072, ..base };
+        for (source, target, gradient_checkpointing, measured) in MEASURED {
+            let update = Update { gradient_checkpointing, ..Update::of(source, target) };
+            let predicted = Memory::predict(&config, update).peak() as f64 / f64::from(1 << 30);
+            let ratio = predicted / measured;
+            assert!((0.9..1.1).contains(&ratio), "{source} + {target}: {predicted:.2} GiB, measured {measured}");
+        }
+    }
+
+    #[test]
+    fn more_of_anything_takes_more() {
+        let config = Config::default();
+        let peak = |update| Memory::predict(&config, update).peak();
+        let one = Update::of(8192, 256);
+        for more in [
+            Update { source_tokens: 9000, ..one },
+            Update { target_tokens: 40_000, ..one },
+            Update { micro_batches: 2, ..one },
+            Update { micro_batches: 2, workers: 2, ..one },
+            Update { gradient_checkpointing: false, ..one },
+            Update { optimizer_states: 3, ..one },
+        ] {
+            assert!(peak(more) > peak(one), "{more:?}");
+        }
+    }
+}
