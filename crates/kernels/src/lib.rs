@@ -31,7 +31,7 @@
 //!
 //! What records no graph, backwards included, refuses a tensor that is in one: its gradient would silently end there.
 //! Updates in place and sums take any tensor: [`write_rows`], [`accumulate_rows`], [`add_assign`], [`scale_assign`],
-//! [`sum_of_squares`], [`adamw_step`], and the running sums that backwards add to.
+//! [`lerp_assign`], [`sum_of_squares`], [`adamw_step`], [`adafactor_step`], and the running sums that backwards add to.
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
 //! is not f32 or when it is not on the CPU.
@@ -44,11 +44,12 @@ mod random;
 mod segments;
 mod visibility;
 
+pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};
 pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
 pub use ops::elementwise::{
-    add_assign, dropout, dropout_part, gelu, gelu_backward, pull_back, scale_assign, sum_of_squares,
+    add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, pull_back, scale_assign, sum_of_squares,
 };
 pub use ops::global_attention::global_attention;
 pub use ops::head_linear::head_linear;

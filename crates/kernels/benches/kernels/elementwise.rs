@@ -5,7 +5,7 @@ use crate::{WIDTH, both_ways, numbers};
 use candle_core::{Result, Tensor};
 use epitome_kernels::{
     AffineSums, Dropout, DropoutKey, add_assign, add_layer_norm, dropout, gather_rows, gelu, gelu_backward, layer_norm,
-    layer_norm_backward, scale_assign, sum_of_squares, write_rows,
+    layer_norm_backward, lerp_assign, scale_assign, sum_of_squares, write_rows,
 };
 
 /// Rows of hidden states, 96 MiB, that no cache holds.
@@ -46,7 +46,7 @@ struct Norm {
 impl Norm {
     fn new() -> Result<Self> {
         let row = || numbers(&[WIDTH]);
-        let sums = AffineSums { weight: row()?, bias: row()? };
+        let sums = AffineSums { weight: Some(row()?), bias: Some(row()?) };
         Ok(Self { x: one()?, residual: one()?, weight: row()?, bias: row()?, dy: one()?, sums })
     }
 
@@ -67,6 +67,9 @@ fn norms(bench: &mut Bench) {
 
 fn accumulators(bench: &mut Bench) {
     bench.run("add assign/hidden", Work::values(3 * VALUES), two, |[sum, gradient]| add_assign(sum, gradient));
+    bench.run("lerp assign/hidden", Work::values(3 * VALUES), two, |[average, values]| {
+        lerp_assign(average, values, 1e-3)
+    });
     bench.run("scale assign/hidden", Work::values(2 * VALUES), one, |t| scale_assign(t, 1.0));
     bench.run("sum of squares/hidden", Work::read(4 * VALUES), one, sum_of_squares);
 }

@@ -61,7 +61,7 @@ fn plain(bench: &mut Bench) {
     let (inputs, outputs) = (WIDTH, 4 * WIDTH);
     let setup = || {
         let (weight, bias) = (numbers(&[outputs, inputs])?, numbers(&[outputs])?);
-        let sums = AffineSums { weight: numbers(&[outputs, inputs])?, bias: numbers(&[outputs])? };
+        let sums = AffineSums { weight: Some(numbers(&[outputs, inputs])?), bias: Some(numbers(&[outputs])?) };
         Ok((numbers(&[TOKENS, inputs])?, weight, bias, numbers(&[TOKENS, outputs])?, sums))
     };
     let flop = 2 * TOKENS * inputs * outputs;

@@ -5,7 +5,8 @@ use crate::measure::{Bench, Work};
 use crate::{TOKENS, WIDTH, numbers};
 use candle_core::Tensor;
 use epitome_kernels::{
-    AdamW, accumulate_rows, adamw_step, cross_entropy, cross_entropy_backward, embed, token_log_probabilities,
+    Adafactor, AdamW, accumulate_rows, adafactor_step, adamw_step, cross_entropy, cross_entropy_backward, embed,
+    token_log_probabilities,
 };
 
 const VOCABULARY: usize = 50_265;
@@ -45,12 +46,17 @@ fn loss(bench: &mut Bench) {
     let setup = || setup().and_then(|(hidden, table)| Ok((hidden, table.zeros_like()?, table)));
     let work = Work::operations(Limit::F32, 3 * product);
     bench.run("cross entropy/both ways", work, setup, |(hidden, gradient, table)| {
-        cross_entropy_backward(hidden, table, None, &targets, 0.1, 1.0, gradient)
+        cross_entropy_backward(hidden, table, None, &targets, 0.1, 1.0, Some(gradient))
     });
 }
 
-/// Parameter, moments and gradient are read, all but the last are written.
 fn optimizer(bench: &mut Bench) {
+    adamw(bench);
+    adafactor(bench);
+}
+
+/// Parameter, moments and gradient are read, all but the last are written.
+fn adamw(bench: &mut Bench) {
     let shape = [16_384, WIDTH];
     let setup = || {
         let parameter = numbers(&shape)?;
@@ -61,4 +67,37 @@ fn optimizer(bench: &mut Bench) {
     bench.run("adamw/a table", Work::values(7 * shape[0] * shape[1]), setup, |(parameter, moments, gradient)| {
         adamw_step(parameter, moments, gradient, 1.0, &hyper)
     });
+}
+
+/// The gradient is read for its squares, for those of the update, and for the update, and the parameter is changed; with a
+/// mean of updates this is changed instead, then read to change the parameter.
+fn adafactor(bench: &mut Bench) {
+    let shape = [16_384, WIDTH];
+    let values = shape[0] * shape[1];
+    let plain = Adafactor {
+        learning_rate: 1e-4,
+        beta1: None,
+        decay: 0.9,
+        epsilon: 1e-30,
+        clip_threshold: 1.0,
+        weight_decay: 0.01,
+    };
+    for (name, work, hyper) in
+        [("a table", 5, plain), ("a table with a mean of updates", 8, Adafactor { beta1: Some(0.9), ..plain })]
+    {
+        let setup = || {
+            let parameter = numbers(&shape)?;
+            let moments = Tensor::ones(shape[0] + shape[1], parameter.dtype(), parameter.device())?;
+            let mean = hyper.beta1.map(|_| parameter.zeros_like()).transpose()?;
+            Ok((parameter, moments, mean, numbers(&shape)?))
+        };
+        bench.run(
+            &format!("adafactor/{name}"),
+            Work::values(work * values),
+            setup,
+            |(parameter, moments, mean, gradient)| {
+                adafactor_step(parameter, moments, mean.as_ref(), gradient, 1.0, &hyper)
+            },
+        );
+    }
 }

@@ -47,8 +47,13 @@ impl Head<'_> {
         self.chunks(|_, _, _, _| ())
     }
 
-    /// The losses, and the gradients of hidden [T, d] (returned) and of the table (added to `table_gradient`).
-    pub(crate) fn backward(&self, gradient: LossGradient, table_gradient: &mut [f32]) -> (Vec<RowLoss>, Vec<f32>) {
+    /// The losses, and the gradients of hidden [T, d] (returned) and of the table (added to `table_gradient`, if
+    /// there is one).
+    pub(crate) fn backward(
+        &self,
+        gradient: LossGradient,
+        mut table_gradient: Option<&mut [f32]>,
+    ) -> (Vec<RowLoss>, Vec<f32>) {
         let mut hidden_gradient = vec![0.0; self.hidden.len()];
         let losses = self.chunks(|active, hidden, probabilities, losses| {
             self.logit_gradients(active, probabilities, losses, gradient);
@@ -57,8 +62,9 @@ impl Head<'_> {
             for ((row, _), values) in active.iter().zip(gathered.chunks_exact(self.width)) {
                 hidden_gradient[row * self.width..][..self.width].copy_from_slice(values);
             }
-            let hidden = View::dense(hidden, active.len(), self.width);
-            matmul_add(table_gradient, dz.transposed(), hidden);
+            if let Some(table_gradient) = &mut table_gradient {
+                matmul_add(table_gradient, dz.transposed(), View::dense(hidden, active.len(), self.width));
+            }
         });
         (losses, hidden_gradient)
     }

@@ -102,6 +102,24 @@ pub(crate) fn add_assign(sum: &mut [f32], values: &[f32]) {
     });
 }
 
+/// `target = keep target + factor values`.
+pub(crate) fn scale_and_add(target: &mut [f32], keep: f32, values: &[f32], factor: f32) {
+    target.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(target, values)| {
+        for (target, value) in target.iter_mut().zip(values) {
+            *target = keep * *target + factor * value;
+        }
+    });
+}
+
+/// `average += weight (values - average)`, which changes nothing where both are equal.
+pub(crate) fn lerp_assign(average: &mut [f32], values: &[f32], weight: f32) {
+    average.par_chunks_mut(CHUNK).zip(values.par_chunks(CHUNK)).for_each(|(average, values)| {
+        for (average, value) in average.iter_mut().zip(values) {
+            *average += weight * (value - *average);
+        }
+    });
+}
+
 /// `values *= factor`.
 pub(crate) fn scale_assign(values: &mut [f32], factor: f32) {
     values.par_chunks_mut(CHUNK).for_each(|chunk| chunk.iter_mut().for_each(|value| *value *= factor));

@@ -1,6 +1,7 @@
 //! Kernels on plain slices: no tensors, no graph. Parallel with rayon's global pool; every result is independent
 //! of the number of threads.
 
+pub(crate) mod adafactor;
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;

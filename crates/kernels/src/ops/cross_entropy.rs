@@ -1,9 +1,8 @@
 //! [`cross_entropy`], [`cross_entropy_backward`], [`token_log_probabilities`].
 
-use super::{compute, cpu_values, cpu_values_mut, refuse_tracked, tensor};
+use super::{compute, refuse_shared, refuse_tracked, tensor, update};
 use crate::cpu::cross_entropy::{Head, LossGradient, RowLoss};
-use candle_core::{CpuStorage, InplaceOp3, Layout, Result, Tensor, bail};
-use std::sync::OnceLock;
+use candle_core::{Result, Tensor, bail};
 
 /// The target of a position that has none.
 pub const IGNORE_INDEX: i64 = -100;
@@ -61,7 +60,7 @@ pub fn token_log_probabilities(
 }
 
 /// [`cross_entropy`], with the gradient `[T, d]` of `scale * loss` in `hidden`; the table's gradient is added to
-/// `table_gradient` `[V, d]` in place.
+/// `table_gradient` `[V, d]` in place, unless there is none because the table is not trained.
 ///
 /// # Errors
 /// As [`cross_entropy`], and when `table_gradient` does not have the table's shape.
@@ -72,23 +71,26 @@ pub fn cross_entropy_backward(
     targets: &[i64],
     label_smoothing: f64,
     scale: f64,
-    table_gradient: &Tensor,
+    table_gradient: Option<&Tensor>,
 ) -> Result<(Loss, Tensor)> {
-    if table_gradient.dims() != table.dims() {
-        bail!("cross_entropy: gradient {:?} does not fit table {:?}", table_gradient.dims(), table.dims());
+    let (width, vocabulary) = check(hidden, table, bias)?;
+    if let Some(sum) = table_gradient {
+        if sum.dims() != table.dims() {
+            bail!("cross_entropy: gradient {:?} does not fit table {:?}", sum.dims(), table.dims());
+        }
+        refuse_shared("cross_entropy", sum, &[hidden, table])?;
     }
-    let op = HeadBackward {
-        sizes: check(hidden, table, bias)?,
-        active: active_rows(hidden, table, targets)?,
-        bias: bias.map(Tensor::to_vec1).transpose()?,
-        gradient: LossGradient { scale, smoothing: label_smoothing },
-        result: OnceLock::new(),
-    };
-    table_gradient.inplace_op3(&hidden.contiguous()?, &table.contiguous()?, &op)?;
-    match op.result.into_inner() {
-        Some((losses, gradient)) => Ok((total(&losses, label_smoothing), tensor(gradient, hidden.shape())?)),
-        None => bail!("cross_entropy: the backward did not run"),
-    }
+    let active = active_rows(hidden, table, targets)?;
+    let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
+    let gradient = LossGradient { scale, smoothing: label_smoothing };
+    let (losses, gradient) = compute("cross_entropy", [hidden, table], |[hidden, table]| {
+        let head = Head { hidden, table, bias: bias.as_deref(), active: &active, width, vocabulary };
+        match table_gradient {
+            None => Ok(head.backward(gradient, None)),
+            Some(sum) => update(sum, |sum| head.backward(gradient, Some(sum))),
+        }
+    })??;
+    Ok((total(&losses, label_smoothing), tensor(gradient, hidden.shape())?))
 }
 
 /// The rows with a target, with it, and their losses.
@@ -142,40 +144,4 @@ fn total(losses: &[RowLoss], smoothing: f64) -> Loss {
     // Without smoothing an infinite `uniform` must not turn the loss into NaN.
     let loss = if smoothing == 0.0 { nll } else { (1.0 - smoothing) * nll + smoothing * uniform };
     Loss { loss, nll, tokens: losses.len() }
-}
-
-struct HeadBackward {
-    sizes: (usize, usize),
-    active: Vec<(usize, usize)>,
-    bias: Option<Vec<f32>>,
-    gradient: LossGradient,
-    result: OnceLock<(Vec<RowLoss>, Vec<f32>)>,
-}
-
-impl InplaceOp3 for HeadBackward {
-    fn name(&self) -> &'static str {
-        "cross_entropy"
-    }
-
-    fn cpu_fwd(
-        &self,
-        table_gradient: &mut CpuStorage,
-        lg: &Layout,
-        hidden: &CpuStorage,
-        lh: &Layout,
-        table: &CpuStorage,
-        lt: &Layout,
-    ) -> Result<()> {
-        let head = Head {
-            hidden: cpu_values(self.name(), hidden, lh)?,
-            table: cpu_values(self.name(), table, lt)?,
-            bias: self.bias.as_deref(),
-            active: &self.active,
-            width: self.sizes.0,
-            vocabulary: self.sizes.1,
-        };
-        let table_gradient = cpu_values_mut(self.name(), table_gradient, lg)?;
-        self.result.get_or_init(|| head.backward(self.gradient, table_gradient));
-        Ok(())
-    }
 }

@@ -104,6 +104,32 @@ impl InplaceOp2 for AddAssign {
     }
 }
 
+/// `average += weight (values - average)`, in place and outside the graph: a step of an exponential moving average whose
+/// decay is `1 - weight`.
+///
+/// # Errors
+/// When the shapes differ, or the average is not contiguous.
+pub fn lerp_assign(average: &Tensor, values: &Tensor, weight: f64) -> Result<()> {
+    if average.dims() != values.dims() {
+        bail!("lerp_assign: values {:?} do not fit {:?}", values.dims(), average.dims());
+    }
+    average.inplace_op2(&values.contiguous()?, &LerpAssign(weight as f32))
+}
+
+struct LerpAssign(f32);
+
+impl InplaceOp2 for LerpAssign {
+    fn name(&self) -> &'static str {
+        "lerp_assign"
+    }
+
+    fn cpu_fwd(&self, average: &mut CpuStorage, la: &Layout, values: &CpuStorage, lv: &Layout) -> Result<()> {
+        let average = cpu_values_mut(self.name(), average, la)?;
+        kernel::lerp_assign(average, cpu_values(self.name(), values, lv)?, self.0);
+        Ok(())
+    }
+}
+
 /// `t *= factor`, in place and outside the graph.
 ///
 /// # Errors

@@ -49,7 +49,7 @@ pub fn layer_norm_backward(
 ) -> Result<Tensor> {
     let op = "layer_norm_backward";
     check(op, x, weight, weight)?;
-    check(op, x, &sums.weight, &sums.bias)?;
+    check(op, x, sums.weight.as_ref().unwrap_or(weight), sums.bias.as_ref().unwrap_or(weight))?;
     if dy.dims() != x.dims() || residual.is_some_and(|residual| residual.dims() != x.dims()) {
         let residual = residual.map(Tensor::dims);
         bail!("{op}: dy {:?} and residual {residual:?} do not fit x {:?}", dy.dims(), x.dims());
@@ -62,8 +62,11 @@ pub fn layer_norm_backward(
             backward(Inputs { x, residual: None, weight }, dy, eps as f32)
         }),
     }?;
-    update(&sums.weight, |sum| add(sum, &gradients.weight))?;
-    update(&sums.bias, |sum| add(sum, &gradients.bias))?;
+    for (sum, gradient) in [(&sums.weight, &gradients.weight), (&sums.bias, &gradients.bias)] {
+        if let Some(sum) = sum {
+            update(sum, |sum| add(sum, gradient))?;
+        }
+    }
     tensor(gradients.x, x.shape())
 }
 

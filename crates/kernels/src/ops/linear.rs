@@ -111,13 +111,13 @@ impl CustomOp3 for Linear {
     }
 }
 
-/// Running sums of the gradients of a weight and a bias, of their shapes.
-#[derive(Clone, Debug)]
+/// Running sums of the gradients of a weight and a bias, of their shapes; none of what is not trained.
+#[derive(Clone, Debug, Default)]
 pub struct AffineSums {
     /// Of the weight.
-    pub weight: Tensor,
+    pub weight: Option<Tensor>,
     /// Of the bias.
-    pub bias: Tensor,
+    pub bias: Option<Tensor>,
 }
 
 /// The parameters' part of the backward of [`linear`] with a bias: adds `dy^T x` and the sum of `dy`'s rows to `sums`.
@@ -127,16 +127,21 @@ pub struct AffineSums {
 /// When the shapes do not fit, or `x` or `dy` is in a graph.
 pub fn linear_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
     let ((rows, inputs), (count, outputs)) = (x.dims2()?, dy.dims2()?);
-    if rows != count || sums.weight.dims() != [outputs, inputs] || sums.bias.dims() != [outputs] {
-        bail!("linear_backward: x {:?}, dy {:?} and weight {:?} do not fit", x.dims(), dy.dims(), sums.weight.dims());
+    let unlike = |sum: &Option<Tensor>, dims: &[usize]| sum.as_ref().is_some_and(|sum| sum.dims() != dims);
+    if rows != count || unlike(&sums.weight, &[outputs, inputs]) || unlike(&sums.bias, &[outputs]) {
+        let [weight, bias] = [&sums.weight, &sums.bias].map(|sum| sum.as_ref().map(Tensor::dims));
+        let (x, dy) = (x.dims(), dy.dims());
+        bail!("linear_backward: x {x:?}, dy {dy:?}, weight {weight:?} and bias {bias:?} do not fit");
     }
-    for sum in [&sums.weight, &sums.bias] {
+    for sum in [&sums.weight, &sums.bias].into_iter().flatten() {
         refuse_shared("linear_backward", sum, &[x, dy])?;
     }
     compute("linear_backward", [x, dy], |[x, dy]| {
-        let transposed = View::dense(dy, rows, outputs).transposed();
-        update(&sums.weight, |sum| matmul_add(sum, transposed, View::dense(x, rows, inputs)))?;
-        update(&sums.bias, |sum| add(sum, &sum_rows(dy, outputs)))
+        if let Some(weight) = &sums.weight {
+            let transposed = View::dense(dy, rows, outputs).transposed();
+            update(weight, |sum| matmul_add(sum, transposed, View::dense(x, rows, inputs)))?;
+        }
+        sums.bias.as_ref().map_or(Ok(()), |bias| update(bias, |sum| add(sum, &sum_rows(dy, outputs))))
     })?
 }
 

@@ -2,6 +2,7 @@
 //! slices: a differentiable one as a candle custom op with forward and backward, a plain one through [`compute`], with a
 //! function of its own for its backward, and an update in place through [`update`] or a candle in-place op.
 
+pub(crate) mod adafactor;
 pub(crate) mod adamw;
 pub(crate) mod attention;
 pub(crate) mod cross_entropy;
@@ -17,6 +18,7 @@ pub(crate) mod rows;
 
 use crate::Dropout;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
+use std::cell::OnceCell;
 use std::sync::OnceLock;
 
 /// The values of a contiguous f32 tensor, given what a custom op is given.
@@ -92,23 +94,27 @@ fn refuse_shared(op: &str, target: &Tensor, inputs: &[&Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// Changes a tensor's values in place, outside the graph.
+/// Changes a tensor's values in place, outside the graph; returns what `body` does.
 ///
 /// # Errors
 /// When they are not contiguous f32 values on the CPU.
-pub fn update(target: &Tensor, body: impl Fn(&mut [f32])) -> Result<()> {
-    target.inplace_op1(&Update(body))
+pub fn update<R>(target: &Tensor, body: impl Fn(&mut [f32]) -> R) -> Result<R> {
+    let update = Update { body, result: OnceCell::new() };
 }
 
-struct Update<F>(F);
+struct Update<F, R> {
+    body: F,
+    result: OnceCell<R>,
+}
 
-impl<F: Fn(&mut [f32])> InplaceOp1 for Update<F> {
+impl<R, F: Fn(&mut [f32]) -> R> InplaceOp1 for Update<F, R> {
     fn name(&self) -> &'static str {
         "update"
     }
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        (self.0)(cpu_values_mut(self.name(), storage, layout)?);
+        let values = cpu_values_mut(self.name(), storage, layout)?;
+        self.result.get_or_init(|| (self.body)(values));
         Ok(())
     }
 }

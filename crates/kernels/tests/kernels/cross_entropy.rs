@@ -1,6 +1,6 @@
 //! The fused output head against logits, log-softmax and products written out in f64.
 
-use crate::numbers::{Numbers, close, differences, dot, tensor};
+use crate::numbers::{Numbers, close, differences, dot, doubles, tensor};
 use epitome_kernels::{Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
 
 struct Case {
@@ -91,11 +91,22 @@ fn gradients_agree_with_differences() {
         let bias = case.bias.as_ref().map(|bias| tensor(bias, &[case.vocabulary]));
         let before = vec![0.5; case.table.len()];
         let table_gradient = tensor(&before, table.dims());
-        let (loss, gradient) =
-            cross_entropy_backward(&hidden, &table, bias.as_ref(), &case.targets, smoothing, scale, &table_gradient)
-                .unwrap();
+        let (loss, gradient) = cross_entropy_backward(
+            &hidden,
+            &table,
+            bias.as_ref(),
+            &case.targets,
+            smoothing,
+            scale,
+            Some(&table_gradient),
+        )
+        .unwrap();
         let forward = cross_entropy(&hidden, &table, bias.as_ref(), &case.targets, smoothing).unwrap();
         assert_eq!(loss, forward);
+        let alone =
+            cross_entropy_backward(&hidden, &table, bias.as_ref(), &case.targets, smoothing, scale, None).unwrap();
+        assert_eq!(alone.0, loss);
+        close("dhidden of a table that is not trained", &alone.1, &doubles(&gradient), 0.0);
         let wanted = differences(&case.hidden, |hidden| scale * case.loss(hidden, &case.table, smoothing).loss);
         close("dhidden", &gradient, &wanted, 1e-6);
         let mut wanted = differences(&case.table, |table| scale * case.loss(&case.hidden, table, smoothing).loss);
@@ -109,7 +120,7 @@ fn gradients_add_up_over_chunks() {
     let case = Case::new(2500, 2, 4, false);
     let [hidden, table] = case.tensors();
     let table_gradient = tensor(&vec![0.0; case.table.len()], table.dims());
-    cross_entropy_backward(&hidden, &table, None, &case.targets, 0.0, 1e-3, &table_gradient).unwrap();
+    cross_entropy_backward(&hidden, &table, None, &case.targets, 0.0, 1e-3, Some(&table_gradient)).unwrap();
     let wanted = differences(&case.table, |table| 1e-3 * case.loss(&case.hidden, table, 0.0).loss);
     close("dtable", &table_gradient, &wanted, 1e-5);
 }
@@ -121,7 +132,7 @@ fn nothing_to_predict_is_a_loss_of_zero() {
     let [hidden, table] = case.tensors();
     let table_gradient = tensor(&[0.0; 15], &[5, 3]);
     let (loss, gradient) =
-        cross_entropy_backward(&hidden, &table, None, &case.targets, 0.1, 1.0, &table_gradient).unwrap();
+        cross_entropy_backward(&hidden, &table, None, &case.targets, 0.1, 1.0, Some(&table_gradient)).unwrap();
     assert_eq!(loss, Loss::default());
     close("dhidden", &gradient, &[0.0; 12], 0.0);
     close("dtable", &table_gradient, &[0.0; 15], 0.0);

@@ -1,9 +1,10 @@
 //! `linear` and its backwards within and outside the graph, `pull_back`.
 
-use crate::numbers::{Numbers, close, differences, dot, gradients, tensor, variable, zero_sums};
+use crate::numbers::{Numbers, both, close, differences, dot, doubles, gradients, tensor, variable, zero_sums};
 use candle_core::Tensor;
 use epitome_kernels::{
-    add_linear_input_gradient, layer_norm_backward, linear, linear_backward, linear_input_gradient, pull_back,
+    AffineSums, add_linear_input_gradient, layer_norm_backward, linear, linear_backward, linear_input_gradient,
+    pull_back,
 };
 
 fn linear_reference(x: &[f64], weight: &[f64], bias: &[f64], inputs: usize) -> Vec<f64> {
@@ -58,8 +59,8 @@ fn linear_and_its_gradients() {
         let (dy, sums) = (tensor(&dy, &[rows, outputs]), zero_sums(&[outputs, inputs]));
         close("dx outside the graph", &linear_input_gradient(&dy, &weight).unwrap(), &dx, 1e-5);
         linear_backward(&x, &dy, &sums).unwrap();
-        close("dw outside the graph", &sums.weight, &dw, 1e-5);
-        close("db outside the graph", &sums.bias, &db, 1e-5);
+        close("dw outside the graph", both(&sums)[0], &dw, 1e-5);
+        close("db outside the graph", both(&sums)[1], &db, 1e-5);
     }
 }
 
@@ -74,20 +75,31 @@ fn backwards_add_to_what_is_there() {
     close("dx", &dx, &doubles(&(once + 1.0).unwrap()), 1e-6);
     let sums = zero_sums(&[3, 5]);
     linear_backward(&x, &dy, &sums).unwrap();
-    let once = [&sums.weight, &sums.bias].map(|sum| doubles(&(sum * 2.0).unwrap()));
+    let once = both(&sums).map(|sum| doubles(&(sum * 2.0).unwrap()));
     linear_backward(&x, &dy, &sums).unwrap();
-    close("dw of linear", &sums.weight, &once[0], 1e-6);
-    close("db of linear", &sums.bias, &once[1], 1e-6);
+    close("dw of linear", both(&sums)[0], &once[0], 1e-6);
+    close("db of linear", both(&sums)[1], &once[1], 1e-6);
     let (sums, weight) = (zero_sums(&[5]), weight.narrow(0, 1, 1).unwrap().squeeze(0).unwrap());
     layer_norm_backward(&x, None, &weight, &x, 1e-5, &sums).unwrap();
-    let once = [&sums.weight, &sums.bias].map(|sum| doubles(&(sum * 2.0).unwrap()));
+    let once = both(&sums).map(|sum| doubles(&(sum * 2.0).unwrap()));
     layer_norm_backward(&x, None, &weight, &x, 1e-5, &sums).unwrap();
-    close("dw of layer_norm", &sums.weight, &once[0], 1e-6);
-    close("db of layer_norm", &sums.bias, &once[1], 1e-6);
+    close("dw of layer_norm", both(&sums)[0], &once[0], 1e-6);
+    close("db of layer_norm", both(&sums)[1], &once[1], 1e-6);
 }
 
-fn doubles(t: &Tensor) -> Vec<f64> {
-    t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
+#[test]
+fn what_is_not_trained_gets_no_gradient_and_changes_no_other() {
+    let mut numbers = Numbers::seeded(16);
+    let [x, dy] = [[7, 5], [7, 3]].map(|shape| tensor(&numbers.vector(shape[0] * shape[1]), &shape));
+    let all = zero_sums(&[3, 5]);
+    linear_backward(&x, &dy, &all).unwrap();
+    let bias = AffineSums { weight: None, ..zero_sums(&[3, 5]) };
+    linear_backward(&x, &dy, &bias).unwrap();
+    close("db", bias.bias.as_ref().unwrap(), &doubles(both(&all)[1]), 0.0);
+    let weight = x.narrow(0, 1, 1).unwrap().squeeze(0).unwrap();
+    let dx = layer_norm_backward(&x, None, &weight, &x, 1e-5, &zero_sums(&[5])).unwrap();
+    let alone = layer_norm_backward(&x, None, &weight, &x, 1e-5, &AffineSums::default()).unwrap();
+    close("dx", &alone, &doubles(&dx), 0.0);
 }
 
 #[test]

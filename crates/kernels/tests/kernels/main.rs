@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod adafactor;
 mod adamw;
 mod attention;
 mod attention_blocks;

@@ -46,7 +46,17 @@ pub(crate) fn gradients(y: &Tensor, dy: &[f64]) -> GradStore {
 /// Running sums for a weight of a shape and its bias.
 pub(crate) fn zero_sums(shape: &[usize]) -> AffineSums {
     let zeros = |shape: &[usize]| tensor(&vec![0.0; shape.iter().product()], shape);
-    AffineSums { weight: zeros(shape), bias: zeros(&shape[..1]) }
+    AffineSums { weight: Some(zeros(shape)), bias: Some(zeros(&shape[..1])) }
+}
+
+/// The sums of a weight and a bias that are both trained.
+pub(crate) fn both(sums: &AffineSums) -> [&Tensor; 2] {
+    [&sums.weight, &sums.bias].map(|sum| sum.as_ref().unwrap())
+}
+
+/// The elements of a tensor.
+pub(crate) fn doubles(t: &Tensor) -> Vec<f64> {
+    t.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
 /// Fails unless every element is within `tolerance` times the largest wanted magnitude (at least 1).

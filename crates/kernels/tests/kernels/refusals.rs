@@ -3,11 +3,11 @@
 use crate::numbers::{tensor, variable};
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
-    AdamW, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, PackedLinear, Precision,
-    Segments, Visibility, accumulate_rows, adamw_step, add_assign, add_layer_norm, add_linear_input_gradient,
-    attention_backward, attention_forward, cached_attention, cross_entropy, dropout, embed, gather_rows, gelu,
-    gelu_backward, global_attention, layer_norm, layer_norm_backward, linear, linear_backward, linear_input_gradient,
-    pull_back, scale_assign, write_rows,
+    Adafactor, AdamW, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, PackedLinear,
+    Precision, Segments, Visibility, accumulate_rows, adafactor_step, adamw_step, add_assign, add_layer_norm,
+    add_linear_input_gradient, attention_backward, attention_forward, cached_attention, cross_entropy, dropout, embed,
+    gather_rows, gelu, gelu_backward, global_attention, layer_norm, layer_norm_backward, lerp_assign, linear,
+    linear_backward, linear_input_gradient, pull_back, scale_assign, write_rows,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -82,18 +82,18 @@ fn layers() {
 #[test]
 fn backwards_of_layers() {
     let (x, weight, bias) = (zeros(&[4, 6]), zeros(&[5, 6]), zeros(&[6]));
-    let sums = AffineSums { weight: weight.clone(), bias: zeros(&[5]) };
+    let sums = AffineSums { weight: Some(weight.clone()), bias: Some(zeros(&[5])) };
     refused(linear_backward(&x, &zeros(&[3, 5]), &sums), &["linear_backward", "[3, 5]"]);
     refused(linear_backward(&x, &zeros(&[4, 6]), &sums), &["linear_backward", "[4, 6]"]);
     refused(linear_input_gradient(&x, &weight), &["linear_input_gradient", "[4, 6]", "[5, 6]"]);
     refused(add_linear_input_gradient(&x, &x, &weight), &["add_linear_input_gradient", "[5, 6]"]);
     let square = zeros(&[6, 6]);
     refused(add_linear_input_gradient(&x, &x, &square), &["add_linear_input_gradient", "shares its storage"]);
-    let shared = AffineSums { weight: zeros(&[6, 6]), bias: x.get(0).unwrap() };
+    let shared = AffineSums { weight: Some(zeros(&[6, 6])), bias: Some(x.get(0).unwrap()) };
     refused(linear_backward(&x, &zeros(&[4, 6]), &shared), &["linear_backward", "shares its storage"]);
     refused(add_linear_input_gradient(&zeros(&[4, 5]), &zeros(&[4, 5]), &weight), &["dx", "[4, 5]"]);
     refused(layer_norm_backward(&x, None, &bias, &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
-    let sums = AffineSums { weight: bias.clone(), bias: bias.clone() };
+    let sums = AffineSums { weight: Some(bias.clone()), bias: Some(bias.clone()) };
     refused(layer_norm_backward(&x, None, &zeros(&[5]), &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
     refused(layer_norm_backward(&x, None, &bias, &weight, 1e-5, &sums), &["layer_norm_backward", "[5, 6]"]);
     refused(layer_norm_backward(&x, Some(&weight), &bias, &x, 1e-5, &sums), &["residual", "[5, 6]"]);
@@ -112,9 +112,9 @@ fn tensors_of_a_graph() {
         refused(dropout(&tracked, Some(Dropout { probability: 0.5, key: DropoutKey::new(0) })), &graph("dropout"));
         refused(layer_norm(&tracked, &weight, &weight, 1e-5), &graph("layer_norm"));
         refused(add_layer_norm(&x, &tracked, &weight, &weight, 1e-5), &graph("add_layer_norm"));
-        let sums = AffineSums { weight: weight.clone(), bias: weight.clone() };
+        let sums = AffineSums { weight: Some(weight.clone()), bias: Some(weight.clone()) };
         refused(layer_norm_backward(&x, None, &weight, &tracked, 1e-5, &sums), &graph("layer_norm_backward"));
-        let sums = AffineSums { weight: zeros(&[6, 6]), bias: weight.clone() };
+        let sums = AffineSums { weight: Some(zeros(&[6, 6])), bias: Some(weight.clone()) };
         refused(linear_backward(&tracked, &x, &sums), &graph("linear_backward"));
         refused(linear_input_gradient(&zeros(&[2, 4]), &tracked), &graph("linear_input_gradient"));
         let added = add_linear_input_gradient(&zeros(&[2, 6]), &zeros(&[2, 4]), &tracked);
@@ -171,6 +171,19 @@ fn training() {
     let hyper = AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, step: 0 };
     refused(adamw_step(&table, &zeros(&[2, 5, 3]), &table, 1.0, &hyper), &["adamw_step", "from 1"]);
     refused(adamw_step(&table, &zeros(&[5, 3]), &table, 1.0, &hyper), &["adamw_step", "moments"]);
+    let hyper = Adafactor {
+        learning_rate: 0.1,
+        beta1: None,
+        decay: 0.0,
+        epsilon: 1e-30,
+        clip_threshold: 1.0,
+        weight_decay: 0.0,
+    };
+    let step = |moments: &[usize], mean, gradient| adafactor_step(&table, &zeros(moments), mean, gradient, 1.0, &hyper);
+    refused(step(&[5], None, &table), &["adafactor_step", "moments", "[8]"]);
+    refused(step(&[8], None, &hidden), &["adafactor_step", "gradient", "[2, 3]"]);
+    refused(step(&[8], Some(&table.zeros_like().unwrap()), &table), &["adafactor_step", "beta1"]);
+    refused(lerp_assign(&table, &hidden, 0.1), &["lerp_assign", "[2, 3]"]);
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! `write_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
 
 use crate::numbers::{Numbers, close, gradients, tensor, variable};
-use epitome_kernels::{accumulate_rows, add_assign, embed, gather_rows, scale_assign, sum_of_squares, write_rows};
+use epitome_kernels::{
+    accumulate_rows, add_assign, embed, gather_rows, lerp_assign, scale_assign, sum_of_squares, write_rows,
+};
 
 #[test]
 fn write_rows_replaces_rows_in_place() {
@@ -84,7 +86,15 @@ fn accumulators_are_changed_in_place() {
     let wanted: Vec<f64> = a.iter().zip(&b).map(|(a, b)| -0.5 * (a + b)).collect();
     close("through an alias", &alias, &wanted, 1e-6);
     let squares: f64 = wanted.iter().map(|value| value * value).sum();
+    let towards = tensor(&b, &[500, 100]);
+    lerp_assign(&accumulator, &towards, 0.0).unwrap();
+    close("a step of no weight", &alias, &wanted, 1e-6);
     assert!((sum_of_squares(&alias).unwrap() / squares - 1.0).abs() < 1e-6);
+    let before = wanted;
+    lerp_assign(&accumulator, &towards, 0.25).unwrap();
+    let wanted: Vec<f64> = before.iter().zip(&b).map(|(average, value)| 0.75 * average + 0.25 * value).collect();
+    close("a step of an average", &alias, &wanted, 1e-6);
+    let squares: f64 = wanted.iter().map(|value| value * value).sum();
     let part = alias.narrow(0, 100, 1).unwrap();
     scale_assign(&part, 0.0).unwrap();
     assert_eq!(sum_of_squares(&part).unwrap(), 0.0);
