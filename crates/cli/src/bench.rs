@@ -157,13 +157,13 @@ fn train(arguments: &Arguments) -> Result<f64> {
         kept_bytes: KEPT_BYTES,
         interrupted: None,
     };
-    let mut optimizer = Optimizer::default();
     let optim = OptimConfig { max_grad_norm: 0.0, weight_decay: 0.01, ..OptimConfig::default() };
+    let mut optimizer = Optimizer::new(&optim, trainable.parameters())?;
     best(arguments.repeat, || {
         let mut gradients = Gradients::default();
         accumulate_gradients(&trainable, &batch, pass, &mut gradients)?;
         let norm = gradients.norm()?;
-        optimizer.step(trainable.parameters(), &gradients, norm, &optim, LEARNING_RATE)?;
+        optimizer.step(trainable.parameters(), &gradients, norm, LEARNING_RATE)?;
         Ok(())
     })
 }

@@ -67,15 +67,15 @@ impl MultiHeadAttention {
         Ok((output, AttentionKept { projected, attended: (keep >= Keep::Outputs).then_some(attended) }))
     }
 
-    /// Adds the gradients of `hidden` and `source`, given that of the output, which may be the tensor that they are added
-    /// to: all of it is read before.
+    /// Adds the gradients of `hidden` and, if asked for, `source`, given that of the output, which may be the tensor that
+    /// they are added to: all of it is read before.
     pub(crate) fn backward(
         &self,
         (hidden, source): (&Tensor, &Tensor),
         kept: AttentionKept,
         gradient: &Tensor,
         scope: Scope<'_>,
-        (hidden_gradient, source_gradient): (&Tensor, &Tensor),
+        (hidden_gradient, source_gradient): (&Tensor, Option<&Tensor>),
         sums: &mut dyn GradientSums,
     ) -> Result<()> {
         let projected = kept.projected.map_or_else(|| self.project(hidden, source), Ok)?;
@@ -86,13 +86,15 @@ impl MultiHeadAttention {
         let gradient = context_gradient.reshape(q.shape())?;
         let [dq, dk, dv] = kernels::attention_backward(q, k, v, &self.spec(scope), &attended, &gradient)?;
         for (linear, input, sum, gradient) in [
-            (&self.q_proj, hidden, hidden_gradient, dq),
+            (&self.q_proj, hidden, Some(hidden_gradient), dq),
             (&self.k_proj, source, source_gradient, dk),
             (&self.v_proj, source, source_gradient, dv),
         ] {
             let gradient = gradient.reshape(input.shape())?;
             linear.backward(input, &gradient, sums)?;
-            linear.add_input_gradient(sum, &gradient)?;
+            if let Some(sum) = sum {
+                linear.add_input_gradient(sum, &gradient)?;
+            }
         }
         Ok(())
     }

@@ -218,7 +218,7 @@ impl DecoderLayer {
     }
 
     /// The gradient of the input `[T, d]`, given that of the output; adds that of the encoded documents to
-    /// `encoded_gradient`, and those of the parameters.
+    /// `encoded_gradient`, if anything asks for it, and those of the parameters.
     ///
     /// # Errors
     /// When an operation fails.
@@ -227,7 +227,7 @@ impl DecoderLayer {
         kept: DecoderLayerKept,
         gradient: &Tensor,
         inputs: DecoderInputs<'_>,
-        encoded_gradient: &Tensor,
+        encoded_gradient: Option<&Tensor>,
         sums: &mut dyn GradientSums,
     ) -> Result<Tensor> {
         let dropouts = self.dropouts(inputs);
@@ -253,7 +253,7 @@ impl DecoderLayer {
         let sum = self.self_attn_layer_norm.backward(&self_attended, Some(&hidden), &sum, sums)?;
         let gradient = kernels::dropout(&sum, at(dropouts, Site::SelfAttentionOutput))?;
         let scope = self_scope(inputs, dropouts);
-        self.self_attn.backward((&hidden, &hidden), self_attn, &gradient, scope, (&sum, &sum), sums)?;
+        self.self_attn.backward((&hidden, &hidden), self_attn, &gradient, scope, (&sum, Some(&sum)), sums)?;
         Ok(sum)
     }
 

@@ -96,8 +96,8 @@ impl GlobalPath {
         let GlobalPass { output, hidden, parameters } = pass;
         let mut store = kernels::pull_back(&output, gradient)?.backward()?;
         for (name, variable) in &parameters {
-            if let Some(gradient) = store.remove(variable) {
-                kernels::add_assign(&sums.sum(name, variable)?, &gradient)?;
+            if let (Some(gradient), Some(sum)) = (store.remove(variable), sums.sum(name, variable)?) {
+                kernels::add_assign(&sum, &gradient)?;
             }
         }
         if let Some(gradient) = store.remove(&hidden) {

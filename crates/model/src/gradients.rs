@@ -7,11 +7,12 @@ use crate::Result;
 
 /// Running sums of the gradients of parameters, to which backward passes add in place.
 pub trait GradientSums {
-    /// The sum for the parameter `name`, of its shape; zeros when it is asked for first.
+    /// The sum for the parameter `name`, of its shape; zeros when it is asked for first. None for a parameter that is not
+    /// trained: its gradient is not computed.
     ///
     /// # Errors
     /// When it cannot be made.
-    fn sum(&mut self, name: &str, parameter: &Tensor) -> Result<Tensor>;
+    fn sum(&mut self, name: &str, parameter: &Tensor) -> Result<Option<Tensor>>;
 }
 
 /// The sums of `{prefix}.weight` and `{prefix}.bias`.

@@ -1,5 +1,6 @@
 //! Trainable parameters.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::Tensor;
@@ -21,6 +22,12 @@ impl Parameters {
     /// Names and trainable tensors in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.0.iter().filter(|(name, _)| *name != FINAL_LOGITS_BIAS)
+    }
+
+    /// The same with some tensors replaced by others of their shapes; the rest are shared.
+    #[must_use]
+    pub fn with(&self, replacements: &HashMap<String, Tensor>) -> Self {
+        Self(self.0.with(replacements))
     }
 
     /// Writes them as [`Weights::save`] does.

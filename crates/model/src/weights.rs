@@ -1,6 +1,6 @@
 //! Named tensors of a model, in memory or still in files.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
@@ -43,6 +43,13 @@ pub struct Weights {
 impl Weights {
     pub(crate) fn new(tensors: BTreeMap<String, Tensor>, origin: &Path, ignored: Vec<String>) -> Self {
         Self { tensors, origin: origin.to_owned(), ignored }
+    }
+
+    /// The same with some tensors replaced.
+    pub(crate) fn with(&self, replacements: &HashMap<String, Tensor>) -> Self {
+        let replaced =
+            |(name, tensor): (&String, &Tensor)| (name.clone(), replacements.get(name).unwrap_or(tensor).clone());
+        Self { tensors: self.tensors.iter().map(replaced).collect(), ..self.clone() }
     }
 
     /// Names and tensors in the order of names.

@@ -8,9 +8,9 @@ use epitome_model::{
     Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
 };
 
+use crate::frozen::{Frozen, SHARED, TrainedSums};
 use crate::{Batch, Error, Gradients, Result};
 
-const SHARED: &str = "led.shared.weight";
 const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
 const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 
@@ -23,6 +23,7 @@ pub const KEPT_BYTES: usize = 256 << 20;
 pub struct Trainable {
     parameters: Parameters,
     led: Led,
+    frozen: Frozen,
 }
 
 impl Trainable {
@@ -31,7 +32,15 @@ impl Trainable {
     /// # Errors
     /// When a parameter is missing.
     pub fn new(config: &Config, parameters: Parameters) -> Result<Self> {
-        Ok(Self { led: Led::load(config, &parameters)?, parameters })
+        Ok(Self { led: Led::load(config, &parameters)?, parameters, frozen: Frozen::default() })
+    }
+
+    /// Lets backward passes leave out the gradients of what is not trained, and all that only they need.
+    #[must_use]
+    pub fn train_only(self, is_trained: impl Fn(&str) -> bool) -> Self {
+        let names: Vec<&str> = self.parameters.iter().map(|(name, _)| name).collect();
+        let frozen = Frozen::new(&names, is_trained);
+        Self { frozen, ..self }
     }
 
     /// The parameters.
@@ -76,28 +85,33 @@ pub fn accumulate_gradients(
     pass: Pass<'_>,
     gradients: &mut Gradients,
 ) -> Result<Loss> {
-    let mut walk = Walk { led: trainable.led(), batch, pass, gradients, kept_bytes: 0 };
+    let Trainable { led, frozen, .. } = trainable;
+    let mut walk = Walk { led, frozen, batch, pass, sums: TrainedSums { frozen, gradients }, kept_bytes: 0 };
     let (encoded, encoder) = walk.encode()?;
     let (hidden, decoder) = walk.decode(&encoded)?;
     let (loss, gradient) = walk.head(&hidden)?;
     drop(hidden);
     let gradient = walk.backward_decoder(decoder, gradient, &encoded)?;
     drop(encoded);
-    walk.backward_encoder(encoder, gradient)?;
+    if let Some(gradient) = gradient {
+        walk.backward_encoder(encoder, gradient)?;
+    }
     Ok(loss)
 }
 
-/// What the forward pass of a stack kept: the sum of the embeddings, and its layers'.
+/// What the forward pass of a stack kept: the sum of the embeddings, and its layers', of as many of the last as the backward
+/// pass reaches.
 struct Kept<L> {
-    embedding_sum: Tensor,
+    embedding_sum: Option<Tensor>,
     layers: Vec<L>,
 }
 
 struct Walk<'a> {
     led: &'a Led,
+    frozen: &'a Frozen,
     batch: &'a Batch,
     pass: Pass<'a>,
-    gradients: &'a mut Gradients,
+    sums: TrainedSums<'a>,
     /// Bytes of outputs kept so far.
     kept_bytes: usize,
 }
@@ -109,7 +123,10 @@ impl<'a> Walk<'a> {
     }
 
     /// What to keep of a layer with hidden states such as `hidden`, of which it has `outputs` outputs.
-    fn keep(&mut self, hidden: &Tensor, outputs: usize) -> Keep {
+    fn keep(&mut self, is_reached: bool, hidden: &Tensor, outputs: usize) -> Keep {
+        if !is_reached {
+            return Keep::Input;
+        }
         if !self.pass.gradient_checkpointing {
             return Keep::Everything;
         }
@@ -126,13 +143,18 @@ impl<'a> Walk<'a> {
         let embedding_sum = encoder.embedding_sum(documents)?;
         let mut hidden = encoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
         let mut layers = Vec::new();
-        for layer in encoder.layers() {
+        let start = self.frozen.encoder_start;
+        for (index, layer) in encoder.layers().iter().enumerate() {
             self.check_interrupted()?;
-            let keep = self.keep(&hidden, 3);
+            let is_reached = index + 1 >= start;
+            let keep = self.keep(is_reached, &hidden, 3);
             let (output, kept) = layer.forward(&hidden, documents, self.pass.dropouts, keep)?;
             hidden = output;
-            layers.push(kept);
+            if is_reached {
+                layers.push(kept);
+            }
         }
+        let embedding_sum = (start == 0).then_some(embedding_sum);
         Ok((hidden, Kept { embedding_sum, layers }))
     }
 
@@ -149,20 +171,25 @@ impl<'a> Walk<'a> {
         let embedding_sum = decoder.embedding_sum(&self.batch.decoder_ids, &self.batch.targets)?;
         let mut hidden = decoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
         let mut layers = Vec::new();
-        for layer in decoder.layers() {
+        let start = self.frozen.decoder_start;
+        for (index, layer) in decoder.layers().iter().enumerate() {
             self.check_interrupted()?;
-            let keep = self.keep(&hidden, 5);
+            let is_reached = index + 1 >= start;
+            let keep = self.keep(is_reached, &hidden, 5);
             let (output, kept) = layer.forward(&hidden, self.decoder_inputs(encoded), keep)?;
             hidden = output;
-            layers.push(kept);
+            if is_reached {
+                layers.push(kept);
+            }
         }
+        let embedding_sum = (start == 0).then_some(embedding_sum);
         Ok((hidden, Kept { embedding_sum, layers }))
     }
 
     /// The loss, and the gradient of the decoder's output; the shared embedding's part is added in place.
     fn head(&mut self, hidden: &Tensor) -> Result<(Loss, Tensor)> {
         let table = self.led.shared();
-        let table_gradient = self.gradients.sum(SHARED, table)?;
+        let table_gradient = self.sums.sum(SHARED, table)?;
         Ok(kernels::cross_entropy_backward(
             hidden,
             table,
@@ -170,40 +197,44 @@ impl<'a> Walk<'a> {
             &self.batch.labels,
             self.pass.label_smoothing,
             self.pass.scale,
-            &table_gradient,
+            table_gradient.as_ref(),
         )?)
     }
 
-    /// The gradient of the encoded documents.
+    /// The gradient of the encoded documents, if the encoder is trained.
     fn backward_decoder(
         &mut self,
         kept: Kept<DecoderLayerKept>,
         mut gradient: Tensor,
         encoded: &Tensor,
-    ) -> Result<Tensor> {
+    ) -> Result<Option<Tensor>> {
         let (decoder, inputs) = (self.led.decoder(), self.decoder_inputs(encoded));
-        let encoded_gradient = encoded.zeros_like()?;
-        for (layer, kept) in decoder.layers().iter().zip(kept.layers).rev() {
+        let encoded_gradient = self.frozen.trains_encoder().then(|| encoded.zeros_like()).transpose()?;
+        for (layer, kept) in decoder.layers().iter().rev().zip(kept.layers.into_iter().rev()) {
             self.check_interrupted()?;
-            gradient = layer.backward(kept, &gradient, inputs, &encoded_gradient, self.gradients)?;
+            gradient = layer.backward(kept, &gradient, inputs, encoded_gradient.as_ref(), &mut self.sums)?;
         }
-        let dropouts = self.pass.dropouts;
-        let sum = decoder.embedding_backward(&kept.embedding_sum, &gradient, dropouts, self.gradients)?;
-        let positions = decoder.position_ids(&self.batch.targets)?;
-        let table = (DECODER_POSITIONS, decoder.position_table());
-        self.embeddings(&sum, &self.batch.decoder_ids, table, &positions)?;
+        if let Some(sum) = kept.embedding_sum {
+            let gradient = decoder.embedding_backward(&sum, &gradient, self.pass.dropouts, &mut self.sums)?;
+            let positions = decoder.position_ids(&self.batch.targets)?;
+            let table = (DECODER_POSITIONS, decoder.position_table());
+            self.embeddings(&gradient, &self.batch.decoder_ids, table, &positions)?;
+        }
         Ok(encoded_gradient)
     }
 
     fn backward_encoder(&mut self, kept: Kept<EncoderLayerKept>, mut gradient: Tensor) -> Result<()> {
         let (encoder, documents, dropouts) = (self.led.encoder(), &self.batch.documents, self.pass.dropouts);
-        for (layer, kept) in encoder.layers().iter().zip(kept.layers).rev() {
+        for (layer, kept) in encoder.layers().iter().rev().zip(kept.layers.into_iter().rev()) {
             self.check_interrupted()?;
-            gradient = layer.backward(kept, &gradient, documents, dropouts, self.gradients)?;
+            gradient = layer.backward(kept, &gradient, documents, dropouts, &mut self.sums)?;
         }
-        let sum = encoder.embedding_backward(&kept.embedding_sum, &gradient, dropouts, self.gradients)?;
-        let positions = encoder.position_ids(documents)?;
-        self.embeddings(&sum, documents.ids(), (ENCODER_POSITIONS, encoder.position_table()), &positions)
+        if let Some(sum) = kept.embedding_sum {
+            let gradient = encoder.embedding_backward(&sum, &gradient, dropouts, &mut self.sums)?;
+            let positions = encoder.position_ids(documents)?;
+            self.embeddings(&gradient, documents.ids(), (ENCODER_POSITIONS, encoder.position_table()), &positions)?;
+        }
+        Ok(())
     }
 
     /// Adds the gradient of an embedding sum to the token and position tables, in place. The padding row of the token
@@ -216,8 +247,12 @@ impl<'a> Walk<'a> {
         position_ids: &[u32],
     ) -> Result<()> {
         let padding = Some(self.led.config().pad_token_id);
-        kernels::accumulate_rows(&self.gradients.sum(SHARED, self.led.shared())?, ids, gradient, padding)?;
-        let positions = self.gradients.sum(name, table)?;
-        Ok(kernels::accumulate_rows(&positions, position_ids, gradient, None)?)
+        if let Some(tokens) = self.sums.sum(SHARED, self.led.shared())? {
+            kernels::accumulate_rows(&tokens, ids, gradient, padding)?;
+        }
+        if let Some(positions) = self.sums.sum(name, table)? {
+            kernels::accumulate_rows(&positions, position_ids, gradient, None)?;
+        }
+        Ok(())
     }
 }

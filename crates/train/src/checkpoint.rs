@@ -1,18 +1,22 @@
-//! Checkpoints: a model directory plus `optimizer.safetensors`, `state.json` and the checksums of all its files.
+//! Checkpoints: a model directory plus `optimizer.safetensors`, `ema.safetensors` if weights are averaged, `state.json` and
+//! the checksums of all its files.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
 use epitome_model::{Config, Parameters, SavedDtype};
 use serde::{Deserialize, Serialize};
 
+use crate::average::Average;
 use crate::checksums;
 use crate::trainer::Interval;
 use crate::{Error, Optimizer, Result};
 
 const PREFIX: &str = "checkpoint-";
+const OPTIMIZER: &str = "optimizer.safetensors";
+/// File of the averaged weights.
+pub(crate) const AVERAGE: &str = "ema.safetensors";
 
 /// Everything a resumed run needs beyond weights and moments: the order of batches and the dropout masks are functions of
 /// the seed and the step.
@@ -61,19 +65,23 @@ pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: 
     Ok(companions.config.save(directory)?)
 }
 
+/// What a checkpoint holds.
+#[derive(Clone, Copy)]
+pub(crate) struct Contents<'a> {
+    pub(crate) state: &'a TrainState,
+    pub(crate) parameters: &'a Parameters,
+    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) average: Option<&'a Average>,
+    pub(crate) companions: &'a Companions,
+}
+
 /// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all).
-pub(crate) fn save(
-    run: &Path,
-    state: &TrainState,
-    (parameters, optimizer): (&Parameters, &Optimizer),
-    companions: &Companions,
-    limit: usize,
-) -> Result<PathBuf> {
-    let step = state.step;
+pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<PathBuf> {
+    let step = contents.state.step;
     let directory = run.join(format!("{PREFIX}{step}"));
     let temporary = run.join(format!("{PREFIX}{step}.partial"));
     remove(&temporary)?;
-    if let Err(error) = fill(&temporary, state, (parameters, optimizer), companions) {
+    if let Err(error) = fill(&temporary, contents) {
         // On a full disk the half-written checkpoint would keep its space; the first error is the one to report.
         let _ = remove(&temporary);
         return Err(error);
@@ -91,14 +99,13 @@ pub(crate) fn save(
     Ok(directory)
 }
 
-fn fill(
-    directory: &Path,
-    state: &TrainState,
-    (parameters, optimizer): (&Parameters, &Optimizer),
-    companions: &Companions,
-) -> Result<()> {
+fn fill(directory: &Path, contents: Contents<'_>) -> Result<()> {
+    let Contents { state, parameters, optimizer, average, companions } = contents;
     save_model(directory, parameters, companions)?;
-    save_moments(&directory.join("optimizer.safetensors"), optimizer)?;
+    optimizer.save(&directory.join(OPTIMIZER), parameters)?;
+    if let Some(average) = average {
+        average.save(&directory.join(AVERAGE))?;
+    }
     let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
     write_json(&directory.join("state.json"), &state)?;
     checksums::write(directory)
@@ -141,36 +148,14 @@ pub(crate) fn newest_intact(run: &Path) -> Result<(Option<PathBuf>, Vec<String>)
     }
 }
 
-/// The state and optimizer of a checkpoint.
-pub(crate) fn load(directory: &Path, parameters: &Parameters) -> Result<(TrainState, Optimizer)> {
+/// The state of a checkpoint, with which `optimizer` continues.
+pub(crate) fn load(directory: &Path, parameters: &Parameters, optimizer: &mut Optimizer) -> Result<TrainState> {
     let path = directory.join("state.json");
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     let state: TrainState = serde_json::from_str(&text)
         .map_err(|error| Error::Checkpoint { path: path.clone(), message: error.to_string() })?;
-    let moments = load_moments(&directory.join("optimizer.safetensors"), parameters)?;
-    let optimizer = Optimizer::restore(moments, state.parameter_updates.clone());
-    Ok((state, optimizer))
-}
-
-fn save_moments(path: &Path, optimizer: &Optimizer) -> Result<()> {
-    let moments: HashMap<_, _> = optimizer.moments().clone().into_iter().collect();
-    Ok(epitome_model::replace_file(path, |temporary| {
-        candle_core::safetensors::save(&moments, temporary)
-            .map_err(|error| epitome_model::Error::WeightFile { path: path.to_owned(), message: error.to_string() })
-    })?)
-}
-
-fn load_moments(path: &Path, parameters: &Parameters) -> Result<BTreeMap<String, Tensor>> {
-    let complain = |message: String| Error::Checkpoint { path: path.to_owned(), message };
-    let moments = candle_core::safetensors::load(path, &Device::Cpu).map_err(|error| complain(error.to_string()))?;
-    let shapes: HashMap<_, _> = parameters.iter().map(|(name, variable)| (name, variable.dims())).collect();
-    for (name, moment) in &moments {
-        let expected = shapes.get(name.as_str()).ok_or_else(|| complain(format!("no parameter is named `{name}`")))?;
-        if moment.dims().first() != Some(&2) || moment.dims()[1..] != **expected {
-            return Err(complain(format!("`{name}` has shape {:?}, but the parameter {expected:?}", moment.dims())));
-        }
-    }
-    Ok(moments.into_iter().collect())
+    optimizer.restore(&directory.join(OPTIMIZER), state.parameter_updates.clone(), parameters)?;
+    Ok(state)
 }
 
 /// Steps of the complete checkpoints of a run, ascending.

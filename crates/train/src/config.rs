@@ -9,7 +9,7 @@ use epitome_model::{Config, PositionEmbeddings};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Error, Result, Schedule};
+use crate::{Error, OptimConfig, Result};
 
 /// A whole run, one field per TOML table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,46 +78,6 @@ pub struct DataConfig {
     /// Only this many validation records, the first ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_validation_records: Option<usize>,
-}
-
-/// AdamW and its schedule; the defaults are those of `transformers`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct OptimConfig {
-    /// The rate at the end of the warm-up.
-    pub learning_rate: f64,
-    /// The shape of the rate.
-    pub lr_scheduler_type: Schedule,
-    /// Updates of linear warm-up; the first has rate 0.
-    pub warmup_steps: usize,
-    /// Decoupled decay of weight matrices and embeddings; biases and layer norms are not decayed.
-    pub weight_decay: f64,
-    /// Decay of the first moment.
-    pub adam_beta1: f64,
-    /// Decay of the second moment.
-    pub adam_beta2: f64,
-    /// Added to the root of the second moment.
-    pub adam_epsilon: f64,
-    /// Gradients are scaled down to this L2 norm; 0 turns clipping off.
-    pub max_grad_norm: f64,
-    /// Label smoothing.
-    pub label_smoothing_factor: f64,
-}
-
-impl Default for OptimConfig {
-    fn default() -> Self {
-        Self {
-            learning_rate: 5e-5,
-            lr_scheduler_type: Schedule::Linear,
-            warmup_steps: 0,
-            weight_decay: 0.0,
-            adam_beta1: 0.9,
-            adam_beta2: 0.999,
-            adam_epsilon: 1e-8,
-            max_grad_norm: 1.0,
-            label_smoothing_factor: 0.0,
-        }
-    }
 }
 
 /// Batches, length and bookkeeping of the run.
@@ -221,20 +181,10 @@ impl RunConfig {
                 return complain(format!("{name} is too small"));
             }
         }
-        for (name, value, range) in [
-            ("optim.learning_rate", self.optim.learning_rate, 0.0..f64::INFINITY),
-            ("optim.weight_decay", self.optim.weight_decay, 0.0..f64::INFINITY),
-            ("optim.adam_beta1", self.optim.adam_beta1, 0.0..1.0),
-            ("optim.adam_beta2", self.optim.adam_beta2, 0.0..1.0),
-            ("optim.adam_epsilon", self.optim.adam_epsilon, 0.0..f64::INFINITY),
-            ("run.num_train_epochs", self.run.num_train_epochs, f64::MIN_POSITIVE..f64::INFINITY),
-            ("optim.max_grad_norm", self.optim.max_grad_norm, 0.0..f64::INFINITY),
-            ("optim.label_smoothing_factor", self.optim.label_smoothing_factor, 0.0..1.0),
-        ] {
-            if !range.contains(&value) {
-                return complain(format!("{name} is {value}, outside {range:?}"));
-            }
+        if !(f64::MIN_POSITIVE..f64::INFINITY).contains(&self.run.num_train_epochs) {
+            return complain(format!("run.num_train_epochs is {}, not above 0", self.run.num_train_epochs));
         }
+        self.optim.validate().or_else(complain)?;
         self.data.validate().or_else(complain)?;
         if self.run.parallel_micro_batches > self.run.gradient_accumulation_steps {
             return complain(format!(

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use epitome_kernels as kernels;
-use epitome_model::GradientSums;
 
 use crate::Result;
 
@@ -50,10 +49,12 @@ impl Gradients {
         }
         Ok(total.sqrt())
     }
-}
 
-impl GradientSums for Gradients {
-    fn sum(&mut self, name: &str, parameter: &Tensor) -> epitome_model::Result<Tensor> {
+    /// The running sum for parameter `name`, of its shape; zeros when it is asked for first.
+    ///
+    /// # Errors
+    /// When it cannot be allocated.
+    pub fn sum(&mut self, name: &str, parameter: &Tensor) -> epitome_model::Result<Tensor> {
         if let Some(sum) = self.sums.get(name) {
             return Ok(sum.clone());
         }

@@ -7,7 +7,7 @@ use toml::{Table, Value};
 use crate::{Error, Result, RunConfig, checkpoint};
 
 /// Tables and keys that decide what a step computes; a resumed run keeps them.
-const FIXED: [(&str, &[&str]); 3] = [
+const FIXED: [(&str, &[&str]); 4] = [
     ("model", &[]),
     (
         "data",
@@ -22,6 +22,7 @@ const FIXED: [(&str, &[&str]); 3] = [
             "shuffle",
         ],
     ),
+    ("optim", &["optimizer", "adafactor_beta1", "groups", "ema_decay", "ema_warmup"]),
     ("run", &["batch_size", "gradient_accumulation_steps", "parallel_micro_batches", "seed"]),
 ];
 

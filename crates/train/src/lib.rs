@@ -9,10 +9,12 @@
 //! - [`RunConfig`]: the TOML file of a run
 //! - [`train`]: the loop: evaluate, save, stop, step, log
 //! - [`Batch`], [`Trainable`], [`accumulate_gradients`]: one forward and backward pass
-//! - [`Optimizer`], [`learning_rate`]: AdamW with groups and the schedules
-//! - checkpoints are model directories plus `optimizer.safetensors` and `state.json`
+//! - [`Optimizer`], [`learning_rate`]: AdamW and Adafactor, settings of groups of parameters, and the schedules
+//! - [`find_learning_rate`]: a sweep over rates before the run
+//! - checkpoints are model directories plus `optimizer.safetensors`, `state.json` and perhaps averaged weights
 #![forbid(unsafe_code)]
 
+mod average;
 mod backward;
 mod batch;
 mod checkpoint;
@@ -20,6 +22,8 @@ mod checksums;
 mod config;
 mod dataset;
 mod error;
+mod finder;
+mod frozen;
 mod gradients;
 mod guard;
 pub mod memory;
@@ -28,16 +32,19 @@ mod optimizer;
 mod replicas;
 mod schedule;
 mod setup;
+mod tensors;
 mod trainer;
+mod update;
 mod validation;
 mod workers;
 
 pub use backward::{KEPT_BYTES, Pass, Trainable, accumulate_gradients};
 pub use batch::Batch;
-pub use config::{DataConfig, ModelConfig, OptimConfig, RunConfig, RunOptions};
+pub use config::{DataConfig, ModelConfig, RunConfig, RunOptions};
 pub use error::{Error, Result};
+pub use finder::{Suggestion, Sweep, SweepPoint, find_learning_rate};
 pub use gradients::Gradients;
-pub use optimizer::Optimizer;
-pub use schedule::{Schedule, learning_rate};
+pub use optimizer::{GroupConfig, OptimConfig, Optimizer, OptimizerName};
+pub use schedule::{Schedule, SchedulerOptions, learning_rate};
 pub use trainer::{Context, Event, Outcome, train};
 pub use validation::validation_loss;

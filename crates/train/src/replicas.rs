@@ -3,7 +3,7 @@
 
 use epitome_distributed::ProcessGroup;
 use epitome_kernels::{self as kernels, Loss};
-use epitome_model::{GradientSums, Parameters};
+use epitome_model::Parameters;
 
 use crate::workers::{Workers, shares};
 use crate::{Batch, Gradients, Pass, Result, Trainable, accumulate_gradients};

@@ -4,15 +4,18 @@ use std::f64::consts::PI;
 
 use serde::{Deserialize, Serialize};
 
+use crate::OptimConfig;
+use crate::optimizer::{RelativeStep, within};
+
 /// The shape of the learning rate over a run, after a linear warm-up from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// Down to 0 at the last step.
     Linear,
-    /// Half a cosine down to 0 at the last step.
+    /// Half a cosine down to 0 at the last step, or `num_cycles` whole ones.
     Cosine,
-    /// `(1 - progress)^power`, down to `lr_end`.
+    /// `(1 - progress)^power`, down to `lr_end` at the last step.
     Polynomial,
     /// No decay and no warm-up.
     Constant,
@@ -22,45 +25,105 @@ pub enum Schedule {
     InverseSqrt,
 }
 
-/// Power of [`Schedule::Polynomial`], Longformer's (appendix B of the paper).
-const POLYNOMIAL_POWER: i32 = 3;
-/// Final rate of [`Schedule::Polynomial`] as in `transformers`.
-const POLYNOMIAL_END: f64 = 1e-7;
+/// Details of some schedules, with the names of `transformers`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulerOptions {
+    /// Of the polynomial; 3 by default, as Longformer was trained (appendix B of the paper; `transformers` has 1).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub power: Option<f64>,
+    /// The polynomial's rate at the last step; 1e-7 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lr_end: Option<f64>,
+    /// Waves of the cosine; 0.5 by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub num_cycles: Option<f64>,
+    /// Steps after which the inverse square root begins to fall; the warm-up by default, 10,000 without one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timescale: Option<usize>,
+}
 
-/// The learning rate of an update. `step` counts from 0, as in `transformers`: with a warm-up the first update has rate 0.
-/// `peak` is the rate at the end of the warm-up of `warmup_steps`; `total` is the number of updates of the run.
-pub fn learning_rate(schedule: Schedule, peak: f64, step: usize, warmup_steps: usize, total: usize) -> f64 {
-    if schedule == Schedule::Constant {
-        return peak;
+impl SchedulerOptions {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == Self::default()
     }
-    if step < warmup_steps {
-        return peak * step as f64 / warmup_steps as f64;
+
+    fn power(&self) -> f64 {
+        self.power.unwrap_or(3.0)
     }
-    let decay_steps = total.saturating_sub(warmup_steps).max(1) as f64;
+
+    fn lr_end(&self) -> f64 {
+        self.lr_end.unwrap_or(1e-7)
+    }
+
+    /// Checks values, and that there is none which the schedule does not know.
+    pub(crate) fn validate(&self, schedule: Schedule, learning_rate: f64) -> Result<(), String> {
+        for (key, value, knows) in [
+            ("power", self.power, Schedule::Polynomial),
+            ("lr_end", self.lr_end, Schedule::Polynomial),
+            ("num_cycles", self.num_cycles, Schedule::Cosine),
+            ("timescale", self.timescale.map(|steps| steps as f64), Schedule::InverseSqrt),
+        ] {
+            let Some(value) = value else { continue };
+            let key = format!("lr_scheduler_kwargs.{key}");
+            if schedule != knows {
+                return Err(format!("optim.{key} belongs to the schedule {knows:?}, not to {schedule:?}"));
+            }
+            let least = if key.ends_with("lr_end") { 0.0 } else { f64::MIN_POSITIVE };
+            within(&key, value, least..f64::INFINITY)?;
+        }
+        if schedule == Schedule::Polynomial && learning_rate <= self.lr_end() {
+            let end = self.lr_end();
+            return Err(format!(
+                "optim.learning_rate is {learning_rate}, not above optim.lr_scheduler_kwargs.lr_end, which is {end}"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The learning rate of an update of a run of `total` updates. `step` counts from 0, as in `transformers`: with a warm-up the
+/// first update has rate 0. Where Adafactor sets the rate, it is that of a parameter which every update had a gradient for.
+pub fn learning_rate(optim: &OptimConfig, step: usize, total: usize) -> f64 {
+    match RelativeStep::of(optim) {
+        Some(relative) => relative.learning_rate(step + 1),
+        None => optim.learning_rate * factor(optim, step, total),
+    }
+}
+
+/// What the schedule multiplies the learning rate with.
+fn factor(optim: &OptimConfig, step: usize, total: usize) -> f64 {
+    let OptimConfig { lr_scheduler_type: schedule, warmup_steps, lr_scheduler_kwargs: options, .. } = optim;
+    if *schedule == Schedule::Constant {
+        return 1.0;
+    }
+    if step < *warmup_steps {
+        return step as f64 / *warmup_steps as f64;
+    }
+    let decay_steps = total.saturating_sub(*warmup_steps).max(1) as f64;
     let progress = ((step - warmup_steps) as f64 / decay_steps).min(1.0);
     match schedule {
-        Schedule::Linear => peak * (1.0 - progress),
-        Schedule::Cosine => peak * 0.5 * (1.0 + (PI * progress).cos()),
+        Schedule::Linear => 1.0 - progress,
+        Schedule::Cosine => 0.5 * (1.0 + (PI * options.num_cycles.unwrap_or(0.5) * 2.0 * progress).cos()),
         Schedule::Polynomial => {
-            let end = POLYNOMIAL_END.min(peak);
-            (peak - end) * (1.0 - progress).powi(POLYNOMIAL_POWER) + end
+            let end = options.lr_end() / optim.learning_rate;
+            (1.0 - end) * (1.0 - progress).powf(options.power()) + end
         }
-        Schedule::Constant | Schedule::ConstantWithWarmup => peak,
+        Schedule::Constant | Schedule::ConstantWithWarmup => 1.0,
         Schedule::InverseSqrt => {
-            // transformers decays from 10,000 steps when there is no warm-up.
-            let timescale = if warmup_steps > 0 { warmup_steps } else { 10_000 };
-            let shift = timescale - warmup_steps;
-            peak / (((step + shift) as f64) / timescale as f64).sqrt()
+            let timescale = options.timescale.unwrap_or(if *warmup_steps > 0 { *warmup_steps } else { 10_000 });
+            (((step - warmup_steps) + timescale) as f64 / timescale as f64).sqrt().recip()
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{Schedule, learning_rate};
+    use super::*;
 
-    fn rates(schedule: Schedule, warmup: usize, total: usize) -> Vec<f64> {
-        (0..=total).map(|step| learning_rate(schedule, 1.0, step, warmup, total)).collect()
+    fn rates(lr_scheduler_type: Schedule, warmup_steps: usize, total: usize) -> Vec<f64> {
+        let optim = OptimConfig { learning_rate: 1.0, lr_scheduler_type, warmup_steps, ..OptimConfig::default() };
+        (0..=total).map(|step| learning_rate(&optim, step, total)).collect()
     }
 
     #[test]
@@ -92,7 +155,7 @@ mod tests {
 
     #[test]
     fn inverse_square_root_halves_at_four_times_the_warm_up() {
-        assert_eq!(learning_rate(Schedule::InverseSqrt, 1.0, 10, 10, 100), 1.0);
-        assert_eq!(learning_rate(Schedule::InverseSqrt, 1.0, 40, 10, 100), 0.5);
+        let rates = rates(Schedule::InverseSqrt, 10, 100);
+        assert_eq!((rates[10], rates[40]), (1.0, 0.5));
     }
 }

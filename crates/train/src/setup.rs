@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use epitome_data::Tokenizer;
 use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
 
+use crate::average::Average;
 use crate::checkpoint::{self, Companions, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
@@ -16,6 +17,7 @@ pub(crate) struct Setup {
     pub(crate) model: Config,
     pub(crate) trainable: Trainable,
     pub(crate) optimizer: Optimizer,
+    pub(crate) average: Option<Average>,
     pub(crate) state: TrainState,
     pub(crate) companions: Companions,
     pub(crate) training: Dataset,
@@ -25,14 +27,19 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// Loads or initialises everything, from the newest intact checkpoint in `output` if there is one.
-    pub(crate) fn new(config: &RunConfig, output: &Path) -> Result<Self> {
+    pub(crate) fn resume(config: &RunConfig, output: &Path) -> Result<Self> {
         fs::create_dir_all(output).map_err(Error::io(output))?;
         let (checkpoint, damaged) = checkpoint::newest_intact(output)?;
-        let model = match &checkpoint {
+        Ok(Self { damaged, ..Self::new(config, checkpoint.as_deref())? })
+    }
+
+    /// Loads or initialises everything.
+    pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>) -> Result<Self> {
+        let model = match checkpoint {
             Some(checkpoint) => Config::load(checkpoint)?,
             None => model_config(config)?,
         };
-        let weights = match (&checkpoint, &config.model.path) {
+        let weights = match (checkpoint, &config.model.path) {
             (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
             (None, Some(path)) => Weights::load(path, &model)?,
             (None, None) => {
@@ -40,22 +47,31 @@ impl Setup {
             }
         };
         let parameters = Parameters::new(weights);
-        let (state, optimizer) = match &checkpoint {
-            Some(checkpoint) => checkpoint::load(checkpoint, &parameters)?,
-            None => Default::default(),
+        let mut optimizer = Optimizer::new(&config.optim, &parameters)?;
+        let state = match checkpoint {
+            Some(checkpoint) => checkpoint::load(checkpoint, &parameters, &mut optimizer)?,
+            None => TrainState::default(),
         };
+        let trainable = Trainable::new(&model, parameters)?.train_only(|name| optimizer.is_trained(name));
+        let average = Average::new(&config.optim, (&model, &trainable), |name| optimizer.is_trained(name), checkpoint)?;
         let tokenizer = load_tokenizer(&config.model)?;
         let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
         Ok(Self {
-            trainable: Trainable::new(&model, parameters)?,
+            trainable,
             optimizer,
+            average,
             state,
             companions: Companions { config: model.clone(), files: companion_files(config) },
             training,
             validation,
             model,
-            damaged,
+            damaged: Vec::new(),
         })
+    }
+
+    /// What is validated and becomes the final model: the average of the weights, if there is one.
+    pub(crate) fn evaluated(&self) -> &Trainable {
+        self.average.as_ref().map_or(&self.trainable, Average::trainable)
     }
 
     /// What the user should know before the first step.

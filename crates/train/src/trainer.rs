@@ -5,19 +5,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use epitome_distributed::ProcessGroup;
-use epitome_kernels::{DropoutKey, Loss};
-use epitome_model::Dropouts;
+use epitome_kernels::Loss;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::Validation;
+use crate::checkpoint::{Contents, Validation};
 use crate::guard;
 use crate::metrics::MetricsLog;
 use crate::setup::Setup;
+use crate::update::{self, Update};
 use crate::workers::Workers;
-use crate::{
-    Batch, Error, Gradients, KEPT_BYTES, Pass, Result, RunConfig, checkpoint, learning_rate, replicas, validation_loss,
-};
+use crate::{Error, Result, RunConfig, checkpoint, learning_rate, validation_loss};
 
 /// What happens during a run, for whoever shows it.
 #[derive(Debug)]
@@ -109,7 +107,7 @@ pub fn train(config: &RunConfig, context: Context<'_>, on_event: &mut dyn FnMut(
     let Context { output, resume, group, .. } = context;
     guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
-    let setup = Setup::new(config, output)?;
+    let setup = Setup::resume(config, output)?;
     for notice in setup.notices() {
         on_event(Event::Notice(notice));
     }
@@ -146,7 +144,7 @@ struct Run<'a> {
     on_event: &'a mut dyn FnMut(Event),
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn run(mut self) -> Result<Outcome> {
         let total_steps = self.setup.training.total_steps(&self.config.run);
         if self.setup.state.step > total_steps {
@@ -165,7 +163,7 @@ impl Run<'_> {
         }
         let output = self.context.output;
         if self.context.group.is_root() {
-            checkpoint::save_model(output, self.setup.trainable.parameters(), &self.setup.companions)?;
+            checkpoint::save_model(output, self.setup.evaluated().parameters(), &self.setup.companions)?;
             (self.on_event)(Event::Saved(output));
         }
         let validation_loss = self.setup.state.validation.map(|validation| validation.loss);
@@ -203,40 +201,25 @@ impl Run<'_> {
     }
 
     /// What ends the work on an update or a validation half-way.
-    fn interrupted(&self) -> Option<&AtomicBool> {
+    fn interrupted(&self) -> Option<&'a AtomicBool> {
         (self.context.group.world_size() == 1).then_some(self.context.interrupted)
     }
 
     /// One optimizer update over its micro-batches.
     fn update(&mut self, total_steps: usize) -> Result<()> {
         let started = Instant::now();
-        let micro_batches = self.setup.training.step(self.setup.state.step);
-        let training = &self.setup.training;
-        let epoch = self.setup.state.step / training.steps_per_epoch();
-        let batch = |indices: &Vec<usize>| -> Result<Batch> {
-            let drawn: Vec<_> = indices.iter().map(|&index| training.draw(index, epoch)).collect();
-            Ok(Batch::new(drawn.iter().map(AsRef::as_ref), &self.setup.model)?)
-        };
-        let batches = micro_batches.iter().map(batch).collect::<Result<Vec<_>>>()?;
-        let examples = training.examples();
-        let ids = || micro_batches.iter().flatten().map(|&index| examples[index].id.clone()).collect::<Vec<_>>();
-        // Semantics C4: the loss is the mean over the target tokens of the whole step.
-        let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
-        let (gradients, loss) = self.gradients(&batches, target_tokens)?;
-        let step = self.setup.state.step + 1;
-        let mean = loss.loss / target_tokens as f64;
-        let norm = gradients.norm()?;
-        for (what, value) in [("loss", mean), ("norm of the gradients", norm)] {
-            if !value.is_finite() {
-                return Err(Error::NotFinite { step, what, value, ids: ids() });
-            }
+        let interrupted = self.interrupted();
+        let Update { gradients, norm, loss, source_tokens, target_tokens } =
+            update::compute(&mut self.setup, self.config, &self.workers, (self.context.group, interrupted))?;
+        let (step, mean) = (self.setup.state.step + 1, loss.loss / target_tokens as f64);
+        let rate = learning_rate(&self.config.optim, step - 1, total_steps);
+        let Setup { optimizer, average, trainable, state, .. } = &mut self.setup;
+        optimizer.step(trainable.parameters(), &gradients, norm, rate)?;
+        if let Some(average) = average {
+            average.update(trainable.parameters(), step)?;
         }
-        let rate = self.learning_rate(total_steps);
-        let Setup { optimizer, trainable, state, .. } = &mut self.setup;
-        optimizer.step(trainable.parameters(), &gradients, norm, &self.config.optim, rate)?;
         state.step = step;
         let seconds = started.elapsed().as_secs_f64();
-        let source_tokens: usize = batches.iter().map(|batch| batch.documents.ids().len()).sum();
         state.interval.add(loss, target_tokens, source_tokens, seconds);
         let tokens_per_second = (source_tokens + target_tokens) as f64 / seconds;
         (self.on_event)(Event::Step { step, loss: mean, tokens_per_second });
@@ -244,31 +227,6 @@ impl Run<'_> {
             self.log(rate, norm)?;
         }
         Ok(())
-    }
-
-    /// Gradients of the mean loss over all `target_tokens` of the batches, and the losses summed.
-    fn gradients(&self, batches: &[Batch], target_tokens: usize) -> Result<(Gradients, Loss)> {
-        let Setup { model, trainable, state, .. } = &self.setup;
-        let (config, interrupted) = (self.config, self.interrupted());
-        let (step, kept_bytes) = (state.step as u64, KEPT_BYTES / self.workers.count());
-        let pass = |index: usize| {
-            let key = DropoutKey::new(config.run.seed).fold(step).fold(index as u64);
-            Pass {
-                dropouts: Some(Dropouts::new(model, key)),
-                label_smoothing: config.optim.label_smoothing_factor,
-                scale: 1.0 / target_tokens as f64,
-                gradient_checkpointing: config.run.gradient_checkpointing,
-                kept_bytes,
-                interrupted,
-            }
-        };
-        replicas::gradients(self.context.group, &self.workers, trainable, batches, &pass)
-    }
-
-    fn learning_rate(&self, total_steps: usize) -> f64 {
-        let optim = &self.config.optim;
-        let step = self.setup.state.step;
-        learning_rate(optim.lr_scheduler_type, optim.learning_rate, step, optim.warmup_steps, total_steps)
     }
 
     /// Writes the means since the last line.
@@ -297,7 +255,7 @@ impl Run<'_> {
             return Ok(());
         }
         let batch_size = self.config.run.batch_size;
-        let led = self.setup.trainable.led();
+        let led = self.setup.evaluated().led();
         let loss = validation_loss(led, examples, batch_size, self.context.group, self.interrupted())?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
@@ -316,13 +274,14 @@ impl Run<'_> {
 
     /// Writes a checkpoint unless this state has one.
     fn save_checkpoint(&mut self) -> Result<()> {
-        let Setup { trainable, optimizer, state, companions, .. } = &self.setup;
+        let Setup { trainable, optimizer, average, state, companions, .. } = &self.setup;
         if state.step == self.saved_step || !self.context.group.is_root() {
             return Ok(());
         }
         let limit = self.config.run.save_total_limit;
-        let path =
-            checkpoint::save(self.context.output, state, (trainable.parameters(), optimizer), companions, limit)?;
+        let (parameters, average) = (trainable.parameters(), average.as_ref());
+        let contents = Contents { state, parameters, optimizer, average, companions };
+        let path = checkpoint::save(self.context.output, contents, limit)?;
         self.saved_step = state.step;
         (self.on_event)(Event::Saved(&path));
         Ok(())

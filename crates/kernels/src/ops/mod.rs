@@ -100,6 +100,11 @@ fn refuse_shared(op: &str, target: &Tensor, inputs: &[&Tensor]) -> Result<()> {
 /// When they are not contiguous f32 values on the CPU.
 pub fn update<R>(target: &Tensor, body: impl Fn(&mut [f32]) -> R) -> Result<R> {
     let update = Update { body, result: OnceCell::new() };
+    target.inplace_op1(&update)?;
+    match update.result.into_inner() {
+        Some(result) => Ok(result),
+        None => bail!("an update of shape {:?} did not run", target.dims()),
+    }
 }
 
 struct Update<F, R> {

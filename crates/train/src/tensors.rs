@@ -1,0 +1,23 @@
+//! Named tensors in files.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::{Error, Result};
+
+/// Writes a safetensors file.
+pub(crate) fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<()> {
+    Ok(epitome_model::replace_file(path, |temporary| {
+        candle_core::safetensors::save(tensors, temporary)
+            .map_err(|error| epitome_model::Error::WeightFile { path: path.to_owned(), message: error.to_string() })
+    })?)
+}
+
+/// The tensors of a safetensors file of a checkpoint.
+pub(crate) fn load_tensors(path: &Path) -> Result<BTreeMap<String, Tensor>> {
+    let complain = |error: candle_core::Error| Error::Checkpoint { path: path.to_owned(), message: error.to_string() };
+    let tensors = candle_core::safetensors::load(path, &Device::Cpu).map_err(complain)?;
+    Ok(tensors.into_iter().collect())
+}

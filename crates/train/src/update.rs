@@ -1,0 +1,67 @@
+//! The gradients of one update over its micro-batches.
+
+use std::sync::atomic::AtomicBool;
+
+use epitome_distributed::ProcessGroup;
+use epitome_kernels::{DropoutKey, Loss};
+use epitome_model::Dropouts;
+
+use crate::setup::Setup;
+use crate::workers::Workers;
+use crate::{Batch, Error, Gradients, KEPT_BYTES, Pass, Result, RunConfig, replicas};
+
+/// What the batches of an update give.
+pub(crate) struct Update {
+    /// Gradients of the mean loss over the target tokens (semantics C4).
+    pub(crate) gradients: Gradients,
+    /// Their L2 norm.
+    pub(crate) norm: f64,
+    /// Summed over the target tokens.
+    pub(crate) loss: Loss,
+    pub(crate) source_tokens: usize,
+    pub(crate) target_tokens: usize,
+}
+
+/// Runs the batches of the update after those that `setup.state` counts, shared by the processes of `group`.
+///
+/// # Errors
+/// When the loss or the norm is not a number, or the work is interrupted.
+pub(crate) fn compute(
+    setup: &mut Setup,
+    config: &RunConfig,
+    workers: &Workers,
+    (group, interrupted): (&ProcessGroup, Option<&AtomicBool>),
+) -> Result<Update> {
+    let step = setup.state.step;
+    let micro_batches = setup.training.step(step);
+    let training = &setup.training;
+    let epoch = step / training.steps_per_epoch();
+    let batch = |indices: &Vec<usize>| -> Result<Batch> {
+        let drawn: Vec<_> = indices.iter().map(|&index| training.draw(index, epoch)).collect();
+        Ok(Batch::new(drawn.iter().map(AsRef::as_ref), &setup.model)?)
+    };
+    let batches = micro_batches.iter().map(batch).collect::<Result<Vec<_>>>()?;
+    let source_tokens = batches.iter().map(|batch| batch.documents.ids().len()).sum();
+    let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
+    let pass = |index: usize| {
+        let key = DropoutKey::new(config.run.seed).fold(step as u64).fold(index as u64);
+        Pass {
+            dropouts: Some(Dropouts::new(&setup.model, key)),
+            label_smoothing: config.optim.label_smoothing_factor,
+            scale: 1.0 / target_tokens as f64,
+            gradient_checkpointing: config.run.gradient_checkpointing,
+            kept_bytes: KEPT_BYTES / workers.count(),
+            interrupted,
+        }
+    };
+    let (gradients, loss) = replicas::gradients(group, workers, &setup.trainable, &batches, &pass)?;
+    let norm = gradients.norm()?;
+    for (what, value) in [("loss", loss.loss / target_tokens as f64), ("norm of the gradients", norm)] {
+        if !value.is_finite() {
+            let examples = training.examples();
+            let ids = micro_batches.iter().flatten().map(|&index| examples[index].id.clone()).collect();
+            return Err(Error::NotFinite { step: step + 1, what, value, ids });
+        }
+    }
+    Ok(Update { gradients, norm, loss, source_tokens, target_tokens })
+}
