@@ -102,3 +102,45 @@ fn recomputation_gives_identical_gradients() {
         }
     }
 }
+
+/// What is frozen has no gradient, and everything else has the same bits, wherever the backward pass ends.
+#[test]
+fn frozen_parameters_change_no_other_gradient() {
+    let embeddings = ["led.shared", "led.encoder.embed", "led.encoder.layernorm"];
+    let decoder = ["led.decoder.embed", "led.decoder.layernorm", "led.decoder.layers.0."];
+    let frozen: [&[&str]; 7] = [
+        &["led.shared"],
+        &embeddings,
+        &[embeddings[0], "led.encoder."],
+        &[embeddings, ["led.encoder.layers.0."; 3]].concat(),
+        &[embeddings, decoder].concat(),
+        &[&["led.encoder.", "led.shared"][..], &decoder].concat(),
+        &["led.decoder."],
+    ];
+    let is_bias = |name: &str| name.ends_with(".bias");
+    for case in cases::<Expected>("gradients") {
+        let (config, all) = trainable(&case);
+        let batch = batch(&case, &config);
+        let run = |trainable: &Trainable, gradient_checkpointing| {
+            let mut gradients = Gradients::default();
+            let dropouts = Some(Dropouts::new(&Config { dropout: 0.3, ..config.clone() }, DropoutKey::new(5)));
+            let pass = Pass { dropouts, gradient_checkpointing, ..pass(0.1, batch.target_tokens()) };
+            let loss = accumulate_gradients(trainable, &batch, pass, &mut gradients).unwrap().loss;
+            let all: Vec<_> = gradients.iter().map(|(name, gradient)| (name.to_owned(), flat(gradient))).collect();
+            (loss, all)
+        };
+        let (loss, all) = run(&all, true);
+        let check = |is_trained: &dyn Fn(&str) -> bool, what: &str| {
+            let expected: Vec<_> = all.iter().filter(|(name, _)| is_trained(name)).cloned().collect();
+            let part = trainable(&case).1.train_only(is_trained);
+            for gradient_checkpointing in [false, true] {
+                assert!(run(&part, gradient_checkpointing) == (loss, expected.clone()), "{}: {what}", case.name);
+            }
+        };
+        for frozen in frozen {
+            check(&|name| !frozen.iter().any(|prefix| name.starts_with(prefix)), &frozen.join(", "));
+        }
+        check(&is_bias, "all but biases");
+        check(&|name| !is_bias(name), "biases");
+    }
+}

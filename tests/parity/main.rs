@@ -6,5 +6,6 @@ mod forward;
 mod generate;
 mod gradients;
 mod models;
+mod optimization;
 mod overfit;
 mod training;

@@ -1,6 +1,6 @@
 """Makes the fixtures in ../fixtures from `transformers`; README.md describes them.
 
-    python make_fixtures.py [forward] [gradients] [training] [generate] [models]      (all of them when none is named)
+    python make_fixtures.py [forward] [gradients] [training] [optimization] [generate] [models]      (all of them when none is named)
 
 Written for and run with Python 3.11, torch 2.15.0, transformers 4.57.6, numpy and safetensors.
 """
@@ -9,7 +9,7 @@ import argparse
 import importlib
 import pathlib
 
-PARTS = ["forward", "gradients", "training", "generate", "models"]
+PARTS = ["forward", "gradients", "training", "optimization", "generate", "models"]
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -14,7 +14,7 @@ use signal_hook::flag;
 
 use crate::failure::{usage, warn};
 use crate::output::print;
-use crate::progress;
+use crate::{find_learning_rate, progress};
 
 /// Options of `epitome train`.
 #[derive(Clone, Debug, Args)]
@@ -31,10 +31,15 @@ pub(crate) struct Arguments {
     /// Continue from the newest checkpoint in the output directory
     #[arg(long)]
     resume: bool,
+    #[command(flatten)]
+    finder: find_learning_rate::Arguments,
 }
 
 pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let config = RunConfig::load(&arguments.config, &arguments.settings)?;
+    if arguments.finder.find_learning_rate {
+        return find_learning_rate::run(&config, &arguments.finder, arguments.output.as_deref(), group);
+    }
     let Some(output) = arguments.output.as_ref().or(config.run.output.as_ref()) else {
         return usage("no output directory: give --output, or run.output in the file");
     };
@@ -71,8 +76,8 @@ fn catch_signals(interrupted: &Arc<AtomicBool>) {
 }
 
 /// A bar with the loss and the speed; on anything but a terminal only the lines that matter.
-struct Display {
-    bar: ProgressBar,
+pub(crate) struct Display {
+    pub(crate) bar: ProgressBar,
 }
 
 impl Default for Display {
@@ -82,7 +87,7 @@ impl Default for Display {
 }
 
 impl Display {
-    fn show(&mut self, event: &Event) {
+    pub(crate) fn show(&mut self, event: &Event) {
         match event {
             Event::Notice(notice) => self.bar.suspend(|| warn(notice)),
             Event::Started { parameters, records, step, total_steps } => {

@@ -38,9 +38,6 @@ pub struct SchedulerOptions {
     /// Waves of the cosine; 0.5 by default.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub num_cycles: Option<f64>,
-    /// Steps after which the inverse square root begins to fall; the warm-up by default, 10,000 without one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub timescale: Option<usize>,
 }
 
 impl SchedulerOptions {
@@ -62,7 +59,6 @@ impl SchedulerOptions {
             ("power", self.power, Schedule::Polynomial),
             ("lr_end", self.lr_end, Schedule::Polynomial),
             ("num_cycles", self.num_cycles, Schedule::Cosine),
-            ("timescale", self.timescale.map(|steps| steps as f64), Schedule::InverseSqrt),
         ] {
             let Some(value) = value else { continue };
             let key = format!("lr_scheduler_kwargs.{key}");
@@ -111,8 +107,9 @@ fn factor(optim: &OptimConfig, step: usize, total: usize) -> f64 {
         }
         Schedule::Constant | Schedule::ConstantWithWarmup => 1.0,
         Schedule::InverseSqrt => {
-            let timescale = options.timescale.unwrap_or(if *warmup_steps > 0 { *warmup_steps } else { 10_000 });
-            (((step - warmup_steps) + timescale) as f64 / timescale as f64).sqrt().recip()
+            // transformers decays from 10,000 steps when there is no warm-up.
+            let timescale = if *warmup_steps > 0 { *warmup_steps } else { 10_000 };
+            ((step - warmup_steps + timescale) as f64 / timescale as f64).sqrt().recip()
         }
     }
 }
