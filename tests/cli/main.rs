@@ -9,6 +9,7 @@ mod memory;
 mod models;
 #[cfg(feature = "mpi")]
 mod mpi;
+mod optimization;
 mod protection;
 mod resume;
 mod score;

@@ -55,18 +55,16 @@ impl SchedulerOptions {
 
     /// Checks values, and that there is none which the schedule does not know.
     pub(crate) fn validate(&self, schedule: Schedule, learning_rate: f64) -> Result<(), String> {
-        for (key, value, knows) in [
-            ("power", self.power, Schedule::Polynomial),
-            ("lr_end", self.lr_end, Schedule::Polynomial),
-            ("num_cycles", self.num_cycles, Schedule::Cosine),
+        for (key, value, known, least) in [
+            ("power", self.power, (Schedule::Polynomial, "polynomial"), f64::MIN_POSITIVE),
+            ("lr_end", self.lr_end, (Schedule::Polynomial, "polynomial"), 0.0),
+            ("num_cycles", self.num_cycles, (Schedule::Cosine, "cosine"), f64::MIN_POSITIVE),
         ] {
             let Some(value) = value else { continue };
-            let key = format!("lr_scheduler_kwargs.{key}");
-            if schedule != knows {
-                return Err(format!("optim.{key} belongs to the schedule {knows:?}, not to {schedule:?}"));
+            if schedule != known.0 {
+                return Err(format!("optim.lr_scheduler_kwargs.{key} needs optim.lr_scheduler_type = \"{}\"", known.1));
             }
-            let least = if key.ends_with("lr_end") { 0.0 } else { f64::MIN_POSITIVE };
-            within(&key, value, least..f64::INFINITY)?;
+            within(&format!("lr_scheduler_kwargs.{key}"), value, least..f64::INFINITY)?;
         }
         if schedule == Schedule::Polynomial && learning_rate <= self.lr_end() {
             let end = self.lr_end();
