@@ -62,12 +62,19 @@ dispatch! {
 fn sum_squares_body<const FMA: bool>(gradient: &[f32], scale: f32, row_sums: &mut [f32], column_sums: &mut [f32]) {
     for (row, row_sum) in gradient.chunks_exact(column_sums.len()).zip(row_sums) {
         let mut lanes = [0.0; LANES];
-        for (row, sums) in row.chunks(LANES).zip(column_sums.chunks_mut(LANES)) {
-            for ((g, sum), lane) in row.iter().zip(sums).zip(&mut lanes) {
-                let g = scale * g;
-                *sum += g * g;
-                *lane += g * g;
+        let add = |g: &f32, sum: &mut f32, lane: &mut f32| {
+            let square = (scale * g) * (scale * g);
+            *sum += square;
+            *lane += square;
+        };
+        let ((groups, rest), (sums, rest_sums)) = (row.as_chunks::<LANES>(), column_sums.as_chunks_mut::<LANES>());
+        for (group, sums) in groups.iter().zip(sums) {
+            for lane in 0..LANES {
+                add(&group[lane], &mut sums[lane], &mut lanes[lane]);
             }
+        }
+        for ((g, sum), lane) in rest.iter().zip(rest_sums).zip(&mut lanes) {
+            add(g, sum, lane);
         }
         *row_sum = lanes.iter().sum();
     }
@@ -127,11 +134,15 @@ dispatch! {
 fn sum_update_squares_body<const FMA: bool>(gradient: &[f32], rows: &[f32], columns: &[f32], sum: &mut f64) {
     for (gradient, row) in gradient.chunks_exact(columns.len()).zip(rows) {
         let mut lanes = [0.0f32; LANES];
-        for (gradient, columns) in gradient.chunks(LANES).zip(columns.chunks(LANES)) {
-            for ((g, column), lane) in gradient.iter().zip(columns).zip(&mut lanes) {
-                let update = column * g;
-                *lane += update * update;
+        let add = |g: &f32, column: &f32, lane: &mut f32| *lane += (column * g) * (column * g);
+        let ((groups, rest), (factors, rest_factors)) = (gradient.as_chunks::<LANES>(), columns.as_chunks::<LANES>());
+        for (group, factors) in groups.iter().zip(factors) {
+            for lane in 0..LANES {
+                add(&group[lane], &factors[lane], &mut lanes[lane]);
             }
+        }
+        for ((g, column), lane) in rest.iter().zip(rest_factors).zip(&mut lanes) {
+            add(g, column, lane);
         }
         *sum += f64::from(*row) * f64::from(*row) * lanes.iter().map(|lane| f64::from(*lane)).sum::<f64>();
     }
