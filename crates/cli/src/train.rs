@@ -91,7 +91,7 @@ impl Display {
         match event {
             Event::Notice(notice) => self.bar.suspend(|| warn(notice)),
             Event::Started { parameters, records, step, total_steps } => {
-                eprintln!("{parameters} parameters, {records} records, steps {} to {total_steps}", step + 1);
+                eprintln!("{parameters} parameters to train, {records} records, steps {} to {total_steps}", step + 1);
                 self.bar = progress::bar(Some(*total_steps as u64), "steps");
                 self.bar.set_position(*step as u64);
                 self.bar.reset_eta();

@@ -86,7 +86,7 @@ pub fn find_learning_rate(
     let mut setup = Setup::new(&config, None)?;
     setup.notices().for_each(|notice| on_event(Event::Notice(notice)));
     on_event(Event::Started {
-        parameters: setup.trainable.parameters().iter().map(|(_, parameter)| parameter.elem_count()).sum(),
+        parameters: setup.trained_parameters(),
         records: setup.training.examples().len(),
         step: 0,
         total_steps: sweep.steps,

@@ -13,7 +13,7 @@ use crate::optimizer::{RelativeStep, within};
 pub enum Schedule {
     /// Down to 0 at the last step.
     Linear,
-    /// Half a cosine down to 0 at the last step, or `num_cycles` whole ones.
+    /// Half a cosine down to 0 at the last step, or `num_cycles` whole waves.
     Cosine,
     /// `(1 - progress)^power`, down to `lr_end` at the last step.
     Polynomial,

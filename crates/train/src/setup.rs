@@ -69,6 +69,15 @@ impl Setup {
         })
     }
 
+    /// How many numbers are trained.
+    pub(crate) fn trained_parameters(&self) -> usize {
+        let parameters = self.trainable.parameters().iter();
+        parameters
+            .filter(|(name, _)| self.optimizer.is_trained(name))
+            .map(|(_, parameter)| parameter.elem_count())
+            .sum()
+    }
+
     /// What is validated and becomes the final model: the average of the weights, if there is one.
     pub(crate) fn evaluated(&self) -> &Trainable {
         self.average.as_ref().map_or(&self.trainable, Average::trainable)

@@ -152,7 +152,7 @@ impl<'a> Run<'a> {
             return Err(Error::Checkpoint { path: self.context.output.to_owned(), message });
         }
         (self.on_event)(Event::Started {
-            parameters: self.setup.trainable.parameters().iter().map(|(_, variable)| variable.elem_count()).sum(),
+            parameters: self.setup.trained_parameters(),
             records: self.setup.training.examples().len(),
             step: self.setup.state.step,
             total_steps,
