@@ -5,11 +5,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
-use epitome_model::{Config, Parameters, SavedDtype};
+use epitome_model::{Config, Parameters, SavedDtype, Weights};
 use serde::{Deserialize, Serialize};
 
+use crate::best::BestSoFar;
 use crate::checksums;
-use crate::trainer::Interval;
+use crate::monitor::Interval;
 use crate::{Error, Optimizer, Result};
 
 const PREFIX: &str = "checkpoint-";
@@ -27,6 +28,8 @@ pub(crate) struct TrainState {
     pub(crate) interval: Interval,
     /// The last validation.
     pub(crate) validation: Option<Validation>,
+    /// What all validations have shown.
+    pub(crate) best_so_far: BestSoFar,
 }
 
 /// A validation loss, in nats per target token, and the updates made before it.
@@ -61,7 +64,8 @@ pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: 
     Ok(companions.config.save(directory)?)
 }
 
-/// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all).
+/// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all). The
+/// best one stays, and this one; more than `limit` are left only where it is 1 and these are two.
 pub(crate) fn save(
     run: &Path,
     state: &TrainState,
@@ -82,13 +86,19 @@ pub(crate) fn save(
     fs::rename(&temporary, &directory).map_err(Error::io(&directory))?;
     epitome_model::sync_directory(run)?;
     if limit > 0 {
-        let mut steps = list(run)?;
-        steps.truncate(steps.len().saturating_sub(limit));
-        for old in steps {
+        let best = state.best_so_far.best.map(|best| best.step);
+        for old in superfluous(&list(run)?, limit, best) {
             remove(&run.join(format!("{PREFIX}{old}")))?;
         }
     }
     Ok(directory)
+}
+
+/// Which of the checkpoints after `steps`, ascending, to delete so that `limit` are left, among them the newest and the best.
+fn superfluous(steps: &[usize], limit: usize, best: Option<usize>) -> Vec<usize> {
+    let excess = steps.len().saturating_sub(limit);
+    let may_go = |step: &usize| Some(*step) != best && Some(step) != steps.last();
+    steps.iter().copied().filter(may_go).take(excess).collect()
 }
 
 fn fill(
@@ -139,6 +149,18 @@ pub(crate) fn newest_intact(run: &Path) -> Result<(Option<PathBuf>, Vec<String>)
             Err(Error::Checkpoint { path: run.to_owned(), message: message.into() })
         }
     }
+}
+
+/// Whether there is a checkpoint after `step`.
+pub(crate) fn exists(run: &Path, step: usize) -> bool {
+    run.join(format!("{PREFIX}{step}")).is_dir()
+}
+
+/// The parameters of the checkpoint after `step`, whose files must be as they were written.
+pub(crate) fn parameters(run: &Path, step: usize, model: &Config) -> Result<Parameters> {
+    let directory = run.join(format!("{PREFIX}{step}"));
+    checksums::verify(&directory)?;
+    Ok(Parameters::new(Weights::load(&directory, model)?))
 }
 
 /// The state and optimizer of a checkpoint.
@@ -195,4 +217,20 @@ fn remove(directory: &Path) -> Result<()> {
 
 fn same_file(left: &Path, right: &Path) -> bool {
     matches!((left.canonicalize(), right.canonicalize()), (Ok(left), Ok(right)) if left == right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::superfluous;
+
+    #[test]
+    fn the_newest_and_the_best_checkpoints_stay() {
+        assert_eq!(superfluous(&[2, 4, 6], 2, None), [2]);
+        assert_eq!(superfluous(&[2, 4, 6], 2, Some(2)), [4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, Some(2)), [4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, Some(6)), [2, 4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, Some(3)), [2, 4]);
+        assert!(superfluous(&[2], 1, Some(2)).is_empty());
+        assert!(superfluous(&[2, 4], 3, None).is_empty());
+    }
 }

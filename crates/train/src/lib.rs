@@ -4,10 +4,12 @@
 //! allowed for it, the costly outputs; the backward pass of a layer computes the rest again, so that memory grows with one
 //! layer and not with all.
 //!
-//! The crate knows nothing about beam search or ROUGE.
+//! The crate knows nothing about beam search or ROUGE: who starts a run may give it a function ([`ScoreSummaries`]) that does.
 //!
 //! - [`RunConfig`]: the TOML file of a run
 //! - [`train`]: the loop: evaluate, save, stop, step, log
+//! - [`Metric`], [`Best`]: which checkpoint is the best, and when to stop without a better one
+//! - `metrics.jsonl`, TensorBoard's event files and `curves.svg` show a run ([`draw_learning_rates`] other curves)
 //! - [`Batch`], [`Trainable`], [`accumulate_gradients`]: one forward and backward pass
 //! - [`Optimizer`], [`learning_rate`]: AdamW with groups and the schedules
 //! - checkpoints are model directories plus `optimizer.safetensors` and `state.json`
@@ -15,6 +17,7 @@
 
 mod backward;
 mod batch;
+mod best;
 mod checkpoint;
 mod checksums;
 mod config;
@@ -22,8 +25,9 @@ mod dataset;
 mod error;
 mod gradients;
 mod guard;
+mod interface;
 pub mod memory;
-mod metrics;
+mod monitor;
 mod optimizer;
 mod replicas;
 mod schedule;
@@ -34,10 +38,13 @@ mod workers;
 
 pub use backward::{KEPT_BYTES, Pass, Trainable, accumulate_gradients};
 pub use batch::Batch;
+pub use best::{Best, Metric};
 pub use config::{DataConfig, ModelConfig, OptimConfig, RunConfig, RunOptions};
 pub use error::{Error, Result};
 pub use gradients::Gradients;
+pub use interface::{Context, Event, Outcome};
+pub use monitor::draw_learning_rates;
 pub use optimizer::Optimizer;
 pub use schedule::{Schedule, learning_rate};
-pub use trainer::{Context, Event, Outcome, train};
-pub use validation::validation_loss;
+pub use trainer::train;
+pub use validation::{ScoreSummaries, validation_loss};
