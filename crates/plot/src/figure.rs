@@ -28,7 +28,7 @@ text { font-family: system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif; 
 text { fill: #ddd; }
 .paper { fill: #1b1b1d; }
 .grid { stroke: #38383b; }
-.frame { stroke: #8a8a8a; }
+.thin { opacity: .6; }
 }
 ";
 

@@ -2,7 +2,8 @@
 
 use crate::Scale;
 
-const MOST_BARS: f64 = 32.0;
+/// More would be as narrow as a few whole numbers, of which some hold one more than their neighbours.
+const MOST_BARS: f64 = 20.0;
 
 /// Values of at least `low` and less than `high`, of which there are `count`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,7 +16,7 @@ pub struct Bar {
     pub count: usize,
 }
 
-/// Counts whole numbers in up to 32 bars between the least and the greatest: of equal width, or of equal ratio where `scale`
+/// Counts whole numbers in up to 20 bars between the least and the greatest: of equal width, or of equal ratio where `scale`
 /// is logarithmic, and then zeros are left out. Edges are whole numbers.
 pub fn histogram(values: &[usize], scale: Scale) -> Vec<Bar> {
     let is_log = scale == Scale::Log;
@@ -47,7 +48,7 @@ mod tests {
             for values in [vec![7], vec![1, 2], vec![1, 1, 16_384], (1..1000).collect(), vec![5; 9]] {
                 let bars = histogram(&values, scale);
                 assert_eq!(bars.iter().map(|bar| bar.count).sum::<usize>(), values.len(), "{values:?}");
-                assert!(bars.len() <= 32 && bars.iter().all(|bar| bar.low < bar.high));
+                assert!(bars.len() <= 20 && bars.iter().all(|bar| bar.low < bar.high));
                 assert!(bars.windows(2).all(|pair| pair[0].high == pair[1].low));
             }
         }

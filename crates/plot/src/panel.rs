@@ -35,7 +35,7 @@ pub struct Panel {
 /// Something drawn in one colour.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Mark {
-    /// Its entry in the legend.
+    /// Its entry in the legend; none if empty.
     pub name: String,
     /// Which colour: 0 blue, 1 orange, 2 green, 3 purple, 4 grey; then from the beginning.
     pub color: usize,
@@ -149,7 +149,7 @@ impl Panel {
     fn legend(&self, out: &mut String) {
         const SAMPLE: f64 = 18.0;
         let (mut x, y) = (LEFT, 32.0);
-        for mark in &self.marks {
+        for mark in self.marks.iter().filter(|mark| !mark.name.is_empty()) {
             let (color, end) = (mark.color % COLORS, x + SAMPLE);
             let sample = |class: &str| format!("<path class=\"{class} c{color}\" d=\"M{x:.1} {y}H{end:.1}\"/>");
             match &mark.shape {

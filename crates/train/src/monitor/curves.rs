@@ -38,13 +38,8 @@ impl Curves {
     /// Draws the run whose `metrics.jsonl` is `metrics`.
     pub(super) fn draw(&self, metrics: &str, best: Option<&Best>) -> Result<()> {
         let history = History::new(metrics);
-        let best = best.map(|best| Mark {
-            name: format!("best {}", best.metric),
-            color: GREY,
-            shape: Shape::Rule(best.step as f64),
-        });
         let panels = [
-            loss_panel(&history, best.clone()),
+            Some(loss_panel(&history, best)),
             rouge_panel(&history, best),
             line_panel(&history, "Learning rate", "", "learning_rate"),
             line_panel(&history, "Resident memory", "GiB", "host_memory_gib"),
@@ -107,7 +102,7 @@ fn steps() -> Axis {
     Axis::new("step", Scale::Whole)
 }
 
-fn loss_panel(history: &History, best: Option<Mark>) -> Option<Panel> {
+fn loss_panel(history: &History, best: Option<&Best>) -> Panel {
     let (training, validation) = (history.points("loss"), history.points("validation_loss"));
     let mut marks = vec![
         mark("training", BLUE, Shape::ThinLine(training.clone())),
@@ -116,12 +111,12 @@ fn loss_panel(history: &History, best: Option<Mark>) -> Option<Panel> {
     if !validation.is_empty() {
         marks.push(mark("validation", ORANGE, Shape::Dots(validation)));
     }
-    marks.extend(best);
-    Some(Panel { title: "Loss".into(), x: steps(), y: Axis::new("nats per target token", Scale::Linear), marks })
+    marks.extend(best.map(|best| mark(format!("best {}", best.metric), GREY, Shape::Rule(best.step as f64))));
+    Panel { title: "Loss".into(), x: steps(), y: Axis::new("nats per target token", Scale::Linear), marks }
 }
 
 /// The scores of summaries, if any were written.
-fn rouge_panel(history: &History, best: Option<Mark>) -> Option<Panel> {
+fn rouge_panel(history: &History, best: Option<&Best>) -> Option<Panel> {
     let metrics = ["rouge1", "rouge2", "rougeL", "rougeLsum"].into_iter().enumerate();
     let mut marks: Vec<Mark> = metrics
         .map(|(color, name)| mark(name, color, Shape::Dots(history.points(&format!("validation_{name}")))))
@@ -130,7 +125,7 @@ fn rouge_panel(history: &History, best: Option<Mark>) -> Option<Panel> {
     if marks.is_empty() {
         return None;
     }
-    marks.extend(best);
+    marks.extend(best.map(|best| mark("best", GREY, Shape::Rule(best.step as f64))));
     let y = Axis::new("F1", Scale::Linear);
     Some(Panel { title: "ROUGE of validation summaries".into(), x: steps(), y, marks })
 }
@@ -142,7 +137,7 @@ fn line_panel(history: &History, title: &str, unit: &str, name: &str) -> Option<
         return None;
     }
     let y = Axis::new(unit, Scale::Linear).from_zero();
-    Some(Panel { title: title.into(), x: steps(), y, marks: vec![mark(name, BLUE, Shape::Line(points))] })
+    Some(Panel { title: title.into(), x: steps(), y, marks: vec![mark("", BLUE, Shape::Line(points))] })
 }
 
 fn lengths_panel(sources: Vec<usize>, targets: Vec<usize>) -> Panel {
