@@ -7,6 +7,7 @@ mod evaluate;
 mod fixture;
 mod memory;
 mod models;
+mod monitoring;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod optimization;

@@ -29,7 +29,7 @@ fn outcome(folder: &Folder, output: &str) -> (Vec<Value>, Vec<u8>) {
     let mut metrics = json_lines(&folder.read(&format!("{output}/metrics.jsonl")));
     for line in &mut metrics {
         let line = line.as_object_mut().unwrap();
-        line.retain(|key, _| !["seconds", "tokens_per_second"].contains(&key.as_str()));
+        line.retain(|key, _| !["seconds", "tokens_per_second", "host_memory_gib"].contains(&key.as_str()));
     }
     (metrics, fs::read(folder.path(&format!("{output}/model.safetensors"))).unwrap())
 }
@@ -59,28 +59,46 @@ fn ended_before(mut child: Child, delay: Duration) -> bool {
     }
 }
 
-#[test]
-fn runs_killed_at_random_end_as_one_that_was_not() {
-    let folder = Folder::new();
-    let config = config(&folder, 60);
-    finish(train(&config, &folder.path("whole"), &[])).succeeds();
-    let expected = outcome(&folder, "whole");
+/// Runs `config` to its end again and again, each time killing it at random and resuming, until so many kills are made.
+/// Every run must end as `expected`.
+fn kill_at_random(folder: &Folder, config: &str, kills_to_make: usize, expected: &(Vec<Value>, Vec<u8>)) {
     let (mut kills, mut runs, mut random) = (0, 0, 1u64);
-    while kills < 30 {
+    while kills < kills_to_make {
         let name = format!("killed-{runs}");
         runs += 1;
         loop {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let delay = Duration::from_millis(10 + (random >> 33) % 250);
-            let mut resumed = train(&config, &folder.path(&name), &["--resume"]);
+            let mut resumed = train(config, &folder.path(&name), &["--resume"]);
             if ended_before(resumed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), delay) {
                 break;
             }
             kills += 1;
         }
-        assert_same(&outcome(&folder, &name), &expected);
+        assert_same(&outcome(folder, &name), expected);
     }
     println!("{kills} kills in {runs} runs");
+}
+
+#[test]
+fn runs_killed_at_random_end_as_one_that_was_not() {
+    let folder = Folder::new();
+    let config = config(&folder, 60);
+    finish(train(&config, &folder.path("whole"), &[])).succeeds();
+    kill_at_random(&folder, &config, 30, &outcome(&folder, "whole"));
+}
+
+#[test]
+fn runs_killed_at_random_stop_early_at_the_same_step_with_the_same_best_model() {
+    let folder = Folder::new();
+    let config = config(&folder, 200);
+    let steering = "predict_with_generate = true\nmetric_for_best_model = \"rouge1\"\nearly_stopping_patience = 3\n\
+                    load_best_model_at_end = true\ngeneration_max_new_tokens = 8\nmax_generated_records = 4\n\
+                    save_total_limit = 1\n";
+    fs::write(&config, fs::read_to_string(&config).unwrap() + steering).unwrap();
+    let whole = finish(train(&config, &folder.path("whole"), &[])).succeeds();
+    assert!(whole.stderr.contains("stopped early"), "{}", whole.stderr);
+    kill_at_random(&folder, &config, 10, &outcome(&folder, "whole"));
 }
 
 #[cfg(unix)]

@@ -173,5 +173,6 @@ pub(crate) fn train(
     on_event: &mut dyn FnMut(Event),
 ) -> epitome_train::Result<Outcome> {
     let (group, interrupted) = (ProcessGroup::single(), AtomicBool::new(false));
-    epitome_train::train(config, Context { output, resume, group: &group, interrupted: &interrupted }, on_event)
+    let context = Context { output, resume, group: &group, interrupted: &interrupted };
+    epitome_train::train(config, context, on_event, None)
 }

@@ -1,6 +1,5 @@
 //! `epitome bench`: one JSON line, of the same form and for the same token ids as the reference's benchmark.
 
-use std::fs;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -88,7 +87,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         threads: rayon::current_num_threads(),
         seconds: rounded(seconds, 4),
         tokens_per_second: rounded(f64::from(tokens) / seconds, 1),
-        peak_gib: peak_gib().map(|peak| rounded(peak, 2)),
+        peak_gib: epitome_kernels::peak_memory_gib().map(|peak| rounded(peak, 2)),
     };
     print(&serde_json::to_string(&measurement)?)
 }
@@ -195,14 +194,6 @@ fn best(repeat: u32, mut work: impl FnMut() -> Result<()>) -> Result<f64> {
 fn rounded(value: f64, digits: i32) -> f64 {
     let factor = 10f64.powi(digits);
     (value * factor).round() / factor
-}
-
-/// The most memory this process has held, where the system says.
-fn peak_gib() -> Option<f64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(kib / f64::from(1 << 20))
 }
 
 #[cfg(test)]

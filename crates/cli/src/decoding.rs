@@ -22,6 +22,22 @@ const DEFAULT_BATCH_SIZE: usize = 16;
 /// ... and have no more than this many tokens, which bounds the memory.
 const DEFAULT_BATCH_TOKENS: usize = 16_384;
 
+/// Consecutive documents that decode together without `--batch-size`.
+pub(crate) fn batches(sources: &[Source]) -> impl Iterator<Item = &[Source]> {
+    let mut rest = sources;
+    std::iter::from_fn(move || {
+        let mut tokens = 0;
+        let fits = |source: &&Source| {
+            tokens += source.input_ids.len();
+            tokens <= DEFAULT_BATCH_TOKENS
+        };
+        let count = rest.iter().take(DEFAULT_BATCH_SIZE).take_while(fits).count().max(1);
+        let (batch, after) = rest.split_at_checked(count)?;
+        rest = after;
+        Some(batch)
+    })
+}
+
 /// Options of every command that writes summaries.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DecodingOptions {

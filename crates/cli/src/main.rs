@@ -19,6 +19,7 @@ mod progress;
 mod records;
 mod score;
 mod shared;
+mod summaries;
 mod threads;
 mod tiling;
 mod tokenizer;

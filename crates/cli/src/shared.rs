@@ -4,6 +4,8 @@ use anyhow::Result;
 use epitome_data::Source;
 use epitome_decode::{Progress, Summarizer, Summary};
 use epitome_distributed::ProcessGroup;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// Summaries of documents, of which every process makes its part. A document that fails in another process is tried again
 /// here, so that its error is found where it can be handled.
@@ -51,12 +53,29 @@ pub(crate) fn serve(group: &ProcessGroup, load: impl FnOnce() -> Result<Summariz
     }
 }
 
+/// What the first process concludes from what all of them have, for every process.
+pub(crate) fn conclude<T: Serialize + DeserializeOwned, C: Serialize + DeserializeOwned>(
+    group: &ProcessGroup,
+    own: &T,
+    conclusion: impl FnOnce(Vec<T>) -> Result<C>,
+) -> Result<C> {
+    let mut message = match group.gather(&json(own)) {
+        Some(all) => {
+            let all = all.iter().map(|bytes| serde_json::from_slice(bytes)).collect::<Result<_, _>>()?;
+            json(&conclusion(all)?)
+        }
+        None => Vec::new(),
+    };
+    group.broadcast(&mut message);
+    Ok(serde_json::from_slice(&message)?)
+}
+
 /// The documents that fall to a process.
-fn part<'s>(sources: &'s [Source], group: &ProcessGroup, rank: usize) -> &'s [Source] {
+pub(crate) fn part<'s>(sources: &'s [Source], group: &ProcessGroup, rank: usize) -> &'s [Source] {
     let bound = |rank: usize| sources.len() * rank / group.world_size();
     &sources[bound(rank)..bound(rank + 1)]
 }
 
-fn json(value: &impl serde::Serialize) -> Vec<u8> {
+fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("plain data")
 }

@@ -7,13 +7,14 @@ use std::sync::atomic::AtomicBool;
 use anyhow::Result;
 use clap::Args;
 use epitome_distributed::ProcessGroup;
-use epitome_train::{Context, Event, RunConfig};
+use epitome_train::{Best, Context, Event, Outcome, RunConfig, ScoreSummaries, Trainable};
 use indicatif::ProgressBar;
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::flag;
 
 use crate::failure::{usage, warn};
 use crate::output::print;
+use crate::summaries::ValidationSummaries;
 use crate::{find_learning_rate, progress};
 
 /// Options of `epitome train`.
@@ -46,7 +47,13 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let mut display = Display::default();
     let interrupted = Arc::new(AtomicBool::new(false));
     let context = Context { output, resume: arguments.resume, group, interrupted: &interrupted };
-    let outcome = epitome_train::train(&config, context, &mut |event| {
+    let summaries = ValidationSummaries::new(&config)?;
+    let mut score = summaries.map(|summaries| {
+        let shared = (group, &*interrupted);
+        move |trainable: &Trainable, on_event: &mut dyn FnMut(Event)| summaries.score(trainable, shared, on_event)
+    });
+    let score = score.as_mut().map(|score| score as &mut ScoreSummaries);
+    let mut on_event = |event: Event| {
         // Before the first step there is nothing to save, and the signals end the program as usual.
         if matches!(event, Event::Started { .. }) {
             catch_signals(&interrupted);
@@ -54,14 +61,18 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         if group.is_root() {
             display.show(&event);
         }
-    });
+    };
+    let outcome = epitome_train::train(&config, context, &mut on_event, score);
     display.bar.finish_and_clear();
-    let outcome = outcome?;
+    let Outcome { directory, steps, validation_loss, best } = outcome?;
     if !group.is_root() {
         return Ok(());
     }
-    let validation = outcome.validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}"));
-    print(&format!("{} steps{validation}: {}", outcome.steps, outcome.directory.display()))
+    let validation = match best {
+        Some(Best { metric, value, step }) => format!(", best validation {metric} {value:.4} after step {step}"),
+        None => validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}")),
+    };
+    print(&format!("{steps} steps{validation}: {}", directory.display()))
 }
 
 /// Lets the first interrupt or request to end stop the run at a good place, and the second at once.
@@ -100,8 +111,16 @@ impl Display {
                 self.bar.set_position(*step as u64);
                 self.bar.set_message(format!("loss {loss:.4}, {tokens_per_second:.0} tokens/s"));
             }
-            Event::Validation { step, loss } => {
-                self.bar.suspend(|| eprintln!("step {step}: validation loss {loss:.4}"));
+            Event::Summarizing { done, total } => {
+                self.bar.set_message(format!("{done} of {total} validation summaries"));
+            }
+            Event::Validation { step, metrics, is_best } => {
+                let metrics: Vec<String> = metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
+                let best = if *is_best { ", the best so far" } else { "" };
+                self.bar.suspend(|| eprintln!("step {step}: validation {}{best}", metrics.join(", ")));
+            }
+            Event::StoppedEarly(Best { metric, value, step }) => {
+                self.bar.suspend(|| eprintln!("stopped early: no better {metric} than {value:.4} after step {step}"));
             }
             Event::Saved(path) => self.bar.suspend(|| eprintln!("saved {}", path.display())),
         }

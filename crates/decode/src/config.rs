@@ -1,5 +1,8 @@
 //! The options of a search, complete and free of contradictions.
 
+use std::path::Path;
+
+use epitome_model::Config;
 use serde::Serialize;
 
 use crate::options::{EarlyStopping, GenerationOptions, TokenIds};
@@ -158,6 +161,20 @@ impl GenerationConfig {
             num_return_sequences: num_return_sequences(&layers, num_beams)?,
         };
         Ok((config, warnings))
+    }
+
+    /// The same for a model: the weakest layer are the generation fields of its `config.json`, with LED's defaults where the
+    /// file at `path`, which is only named in messages, is silent.
+    ///
+    /// # Errors
+    /// As [`GenerationConfig::resolve`] and [`GenerationConfig::check_vocabulary`].
+    pub fn for_model(layers: &[&GenerationOptions], model: &Config, path: &Path) -> Result<(Self, Vec<String>)> {
+        let text = serde_json::to_string(model).expect("a config has only string keys");
+        let of_model = GenerationOptions::from_json(&text, path)?;
+        let layers: Vec<&GenerationOptions> = layers.iter().copied().chain([&of_model]).collect();
+        let (generation, warnings) = Self::resolve(&layers, model.max_decoder_position_embeddings)?;
+        generation.check_vocabulary(model.vocab_size)?;
+        Ok((generation, warnings))
     }
 
     /// The most tokens that a summary may have, the decoder start token not counted.

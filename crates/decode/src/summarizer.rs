@@ -74,6 +74,11 @@ impl Summary {
 }
 
 impl Summarizer {
+    /// A summarizer with a network that is in memory, in f32, such as one in training.
+    pub fn new(led: Led, tokenizer: Option<Tokenizer>, generation: GenerationConfig) -> Self {
+        Self { led, precision: Precision::F32, tokenizer, generation, warnings: Vec::new() }
+    }
+
     /// Loads a model directory. Generation settings come from `options`, then `generation_config.json`, then
     /// `config.json`, then the defaults (see [`GenerationConfig::resolve`]). A directory without a tokenizer serves
     /// tokenized records only. `precision` is that of the linear layers' weights.
@@ -84,8 +89,8 @@ impl Summarizer {
         let config = Config::load(directory)?;
         let path = directory.join("generation_config.json");
         let saved = if path.exists() { GenerationOptions::read(&path)? } else { GenerationOptions::default() };
-        let layers = [options, &saved, &model_options(&config, &directory.join("config.json"))?];
-        let (generation, warnings) = resolve(&layers, &config)?;
+        let layers = [options, &saved];
+        let (generation, warnings) = GenerationConfig::for_model(&layers, &config, &directory.join("config.json"))?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
         let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision)?;
         Ok(Self { led, precision, tokenizer, generation, warnings })
@@ -115,7 +120,7 @@ impl Summarizer {
             }
             None => GenerationOptions::default(),
         };
-        let (generation, warnings) = resolve(&[options, &saved, &model_options(&config, &path)?], &config)?;
+        let (generation, warnings) = GenerationConfig::for_model(&[options, &saved], &config, &path)?;
         let tokenizer = Tokenizer::from_bytes(required("tokenizer.json")?, &origin.join("tokenizer.json"))?;
         let bytes = required("model.safetensors")?;
         let weights = WeightFiles::from_bytes(bytes, &origin.join("model.safetensors"), &config)?;
@@ -256,16 +261,4 @@ impl Summarizer {
 pub(crate) fn pack<'s>(sources: impl IntoIterator<Item = &'s Source>) -> Result<Documents> {
     let parts = sources.into_iter().map(|source| (source.input_ids.as_slice(), source.global_positions.as_slice()));
     Ok(Documents::new(parts)?)
-}
-
-/// The generation fields of `config.json`, with LED's defaults where the file is silent.
-fn model_options(config: &Config, path: &Path) -> Result<GenerationOptions> {
-    let text = serde_json::to_string(config).expect("a config has only string keys");
-    GenerationOptions::from_json(&text, path)
-}
-
-fn resolve(layers: &[&GenerationOptions], config: &Config) -> Result<(GenerationConfig, Vec<String>)> {
-    let (generation, warnings) = GenerationConfig::resolve(layers, config.max_decoder_position_embeddings)?;
-    generation.check_vocabulary(config.vocab_size)?;
-    Ok((generation, warnings))
 }

@@ -1,5 +1,7 @@
 //! A report as one HTML page that needs nothing else.
 
+use epitome_plot::escaped;
+
 use crate::Report;
 use crate::cells::{self, Cells};
 
@@ -36,18 +38,4 @@ fn table(cells: &Cells) -> String {
     let rows: String = cells.rows.iter().map(|cells| row(cells, "td")).collect();
     let header = row(&cells.header, "th");
     format!("<div class=\"wide\"><table>\n<thead>\n{header}</thead>\n<tbody>\n{rows}</tbody>\n</table></div>\n")
-}
-
-fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            other => out.push(other),
-        }
-    }
-    out
 }

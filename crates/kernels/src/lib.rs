@@ -10,7 +10,7 @@
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
 //! | `precision` | what the products of inference are made of |
-//! | `process` | settings of the process: memory that is freed stays at hand, candle's own threads are off |
+//! | `process` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds |
 //!
 //! | differentiable in candle's graph |
 //! |---|
@@ -61,7 +61,7 @@ pub use ops::past::{KeyValueRows, cached_attention};
 pub use ops::rows::{accumulate_rows, embed, gather_rows, write_rows};
 pub use ops::update;
 pub use precision::Precision;
-pub use process::prepare_process;
+pub use process::{peak_memory_gib, prepare_process, resident_memory_gib};
 pub use random::{Dropout, DropoutKey};
 pub use segments::Segments;
 pub use visibility::{Attention, Visibility};

@@ -1,4 +1,4 @@
-//! Settings of the whole process that decide how fast everything else is.
+//! The whole process: settings that decide how fast everything else is, and its memory.
 
 /// To be called once, first thing in `main`.
 ///
@@ -12,6 +12,23 @@ pub fn prepare_process() {
         // SAFETY: no other thread can read or write the environment now.
         unsafe { std::env::set_var(CANDLE_THREADS, "1") };
     }
+}
+
+/// The memory that this process holds now, in GiB, where the system says (Linux).
+pub fn resident_memory_gib() -> Option<f64> {
+    memory_gib("VmRSS:")
+}
+
+/// The most memory that this process has held, in GiB, where the system says (Linux).
+pub fn peak_memory_gib() -> Option<f64> {
+    memory_gib("VmHWM:")
+}
+
+fn memory_gib(field: &str) -> Option<f64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kib: f64 = value.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kib / f64::from(1 << 20))
 }
 
 fn has_one_thread() -> bool {
@@ -34,5 +51,20 @@ fn keep_freed_memory() {
             libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX);
             libc::mallopt(libc::M_TOP_PAD, TOP_PAD);
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::{peak_memory_gib, resident_memory_gib};
+
+    #[test]
+    fn memory_grows_with_what_is_held() {
+        let before = resident_memory_gib().unwrap();
+        let held = vec![1u8; 64 << 20];
+        let after = resident_memory_gib().unwrap();
+        assert!(held.iter().map(|&byte| usize::from(byte)).sum::<usize>() == held.len());
+        assert!(after - before > 0.05, "{before} to {after}");
+        assert!(peak_memory_gib().unwrap() > 0.0625);
     }
 }

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use epitome_model::{Config, Parameters, SavedDtype};
+use epitome_model::{Config, Parameters, SavedDtype, Weights};
 use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
+use crate::best::BestSoFar;
 use crate::checksums;
-use crate::trainer::Interval;
+use crate::monitor::Interval;
+use crate::tensors::load_tensors;
 use crate::{Error, Optimizer, Result};
 
 const PREFIX: &str = "checkpoint-";
@@ -31,6 +33,8 @@ pub(crate) struct TrainState {
     pub(crate) interval: Interval,
     /// The last validation.
     pub(crate) validation: Option<Validation>,
+    /// What all validations have shown.
+    pub(crate) best_so_far: BestSoFar,
 }
 
 /// A validation loss, in nats per target token, and the updates made before it.
@@ -75,7 +79,8 @@ pub(crate) struct Contents<'a> {
     pub(crate) companions: &'a Companions,
 }
 
-/// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all).
+/// Writes `checkpoint-N` under `run` whole or not at all, then deletes the oldest ones beyond `limit` (0 keeps all). The
+/// best one stays, and this one; more than `limit` are left only where it is 1 and these are two.
 pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<PathBuf> {
     let step = contents.state.step;
     let directory = run.join(format!("{PREFIX}{step}"));
@@ -90,13 +95,19 @@ pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<P
     fs::rename(&temporary, &directory).map_err(Error::io(&directory))?;
     epitome_model::sync_directory(run)?;
     if limit > 0 {
-        let mut steps = list(run)?;
-        steps.truncate(steps.len().saturating_sub(limit));
-        for old in steps {
+        let best = contents.state.best_so_far.best.map(|best| best.step);
+        for old in superfluous(&list(run)?, limit, best) {
             remove(&run.join(format!("{PREFIX}{old}")))?;
         }
     }
     Ok(directory)
+}
+
+/// Which of the checkpoints after `steps`, ascending, to delete so that `limit` are left, among them the newest and the best.
+fn superfluous(steps: &[usize], limit: usize, best: Option<usize>) -> Vec<usize> {
+    let excess = steps.len().saturating_sub(limit);
+    let may_go = |step: &usize| Some(*step) != best && Some(step) != steps.last();
+    steps.iter().copied().filter(may_go).take(excess).collect()
 }
 
 fn fill(directory: &Path, contents: Contents<'_>) -> Result<()> {
@@ -148,6 +159,23 @@ pub(crate) fn newest_intact(run: &Path) -> Result<(Option<PathBuf>, Vec<String>)
     }
 }
 
+/// Whether there is a checkpoint after `step`.
+pub(crate) fn exists(run: &Path, step: usize) -> bool {
+    run.join(format!("{PREFIX}{step}")).is_dir()
+}
+
+/// What was evaluated after `step`: the parameters of its checkpoint, whose files must be as they were written, with those
+/// in place that were averaged.
+pub(crate) fn evaluated(run: &Path, step: usize, model: &Config, is_averaged: bool) -> Result<Parameters> {
+    let directory = run.join(format!("{PREFIX}{step}"));
+    checksums::verify(&directory)?;
+    let parameters = Parameters::new(Weights::load(&directory, model)?);
+    if !is_averaged {
+        return Ok(parameters);
+    }
+    Ok(parameters.with(&load_tensors(&directory.join(AVERAGE))?.into_iter().collect()))
+}
+
 /// The state of a checkpoint, with which `optimizer` continues.
 pub(crate) fn load(directory: &Path, parameters: &Parameters, optimizer: &mut Optimizer) -> Result<TrainState> {
     let path = directory.join("state.json");
@@ -180,4 +208,20 @@ fn remove(directory: &Path) -> Result<()> {
 
 fn same_file(left: &Path, right: &Path) -> bool {
     matches!((left.canonicalize(), right.canonicalize()), (Ok(left), Ok(right)) if left == right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::superfluous;
+
+    #[test]
+    fn the_newest_and_the_best_checkpoints_stay() {
+        assert_eq!(superfluous(&[2, 4, 6], 2, None), [2]);
+        assert_eq!(superfluous(&[2, 4, 6], 2, Some(2)), [4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, Some(2)), [4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, Some(6)), [2, 4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, Some(3)), [2, 4]);
+        assert!(superfluous(&[2], 1, Some(2)).is_empty());
+        assert!(superfluous(&[2, 4], 3, None).is_empty());
+    }
 }

@@ -9,7 +9,7 @@ use epitome_model::{Config, PositionEmbeddings};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use crate::{Error, OptimConfig, Result};
+use crate::{Error, Metric, OptimConfig, Result};
 
 /// A whole run, one field per TOML table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,8 +104,30 @@ pub struct RunOptions {
     pub eval_steps: usize,
     /// Updates between checkpoints; 0 means none before the end.
     pub save_steps: usize,
-    /// How many checkpoints to keep; 0 means all.
+    /// How many checkpoints to keep, the best one among them; 0 means all.
     pub save_total_limit: usize,
+    /// What decides which validation is the best: `loss`, or with `predict_with_generate` a score of summaries.
+    pub metric_for_best_model: Metric,
+    /// The run stops after so many validations in a row without a better one; unset means never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<usize>,
+    /// How much better a validation must be to count for `early_stopping_patience`.
+    pub early_stopping_threshold: f64,
+    /// The final model is that of the best validation instead of the last step.
+    pub load_best_model_at_end: bool,
+    /// Validations also write summaries and score them.
+    pub predict_with_generate: bool,
+    /// Longest summary of a validation in tokens; unset means as the model's generation settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation_max_new_tokens: Option<usize>,
+    /// Beams of these summaries; unset means as the model's generation settings say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generation_num_beams: Option<usize>,
+    /// Only so many validation records are summarized, the first ones.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_generated_records: Option<usize>,
+    /// Write TensorBoard's event files, in `tensorboard/`.
+    pub tensorboard: bool,
     /// Compute layers again in the backward pass instead of keeping their insides; costly outputs are kept up to 256 MiB.
     pub gradient_checkpointing: bool,
     /// `f32`.
@@ -130,6 +152,15 @@ impl Default for RunOptions {
             eval_steps: 0,
             save_steps: 500,
             save_total_limit: 2,
+            metric_for_best_model: Metric::Loss,
+            early_stopping_patience: None,
+            early_stopping_threshold: 0.0,
+            load_best_model_at_end: false,
+            predict_with_generate: false,
+            generation_max_new_tokens: None,
+            generation_num_beams: None,
+            max_generated_records: None,
+            tensorboard: true,
             gradient_checkpointing: true,
             precision: "f32".into(),
             device: "cpu".into(),
@@ -195,6 +226,12 @@ impl RunConfig {
         if self.run.eval_steps > 0 && self.data.validation.is_empty() {
             return complain("run.eval_steps asks for validations, but data.validation names no file".into());
         }
+        if self.run.predict_with_generate && self.data.validation.is_empty() {
+            return complain(
+                "run.predict_with_generate summarizes validation records, but data.validation names no file".into(),
+            );
+        }
+        self.run.validate_selection().or_else(complain)?;
         for (name, value, supported) in
             [("run.precision", &self.run.precision, "f32"), ("run.device", &self.run.device, "cpu")]
         {

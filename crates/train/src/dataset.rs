@@ -128,6 +128,11 @@ impl Dataset {
         &self.examples
     }
 
+    /// How many tokens the sources and the targets of all examples have.
+    pub(crate) fn lengths(&self) -> (Vec<usize>, Vec<usize>) {
+        self.examples.iter().map(|example| (example.input_ids.len(), example.labels.len())).unzip()
+    }
+
     pub(crate) fn notices(&self) -> impl Iterator<Item = &str> {
         self.notices.iter().map(String::as_str)
     }

@@ -54,6 +54,9 @@ pub enum Error {
     /// The threads of the workers could not be started.
     #[error("cannot start the threads of run.parallel_micro_batches: {0}")]
     Threads(String),
+    /// The summaries of a validation could not be written or scored.
+    #[error("summaries of the validation records: {0}")]
+    Summaries(Box<dyn std::error::Error + Send + Sync>),
     /// The work was asked to stop in the middle.
     #[error("interrupted")]
     Interrupted,

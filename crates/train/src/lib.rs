@@ -4,10 +4,12 @@
 //! allowed for it, the costly outputs; the backward pass of a layer computes the rest again, so that memory grows with one
 //! layer and not with all.
 //!
-//! The crate knows nothing about beam search or ROUGE.
+//! The crate knows nothing about beam search or ROUGE: who starts a run may give it a function ([`ScoreSummaries`]) that does.
 //!
 //! - [`RunConfig`]: the TOML file of a run
 //! - [`train`]: the loop: evaluate, save, stop, step, log
+//! - [`Metric`], [`Best`]: which checkpoint is the best, and when to stop without a better one
+//! - `metrics.jsonl`, TensorBoard's event files and `curves.svg` show a run ([`draw_learning_rates`] other curves)
 //! - [`Batch`], [`Trainable`], [`accumulate_gradients`]: one forward and backward pass
 //! - [`Optimizer`], [`learning_rate`]: AdamW and Adafactor, settings of groups of parameters, and the schedules
 //! - [`find_learning_rate`]: a sweep over rates before the run
@@ -17,6 +19,7 @@
 mod average;
 mod backward;
 mod batch;
+mod best;
 mod checkpoint;
 mod checksums;
 mod config;
@@ -26,8 +29,9 @@ mod finder;
 mod frozen;
 mod gradients;
 mod guard;
+mod interface;
 pub mod memory;
-mod metrics;
+mod monitor;
 mod optimizer;
 mod replicas;
 mod schedule;
@@ -40,11 +44,14 @@ mod workers;
 
 pub use backward::{KEPT_BYTES, Pass, Trainable, accumulate_gradients};
 pub use batch::Batch;
+pub use best::{Best, Metric};
 pub use config::{DataConfig, ModelConfig, RunConfig, RunOptions};
 pub use error::{Error, Result};
 pub use finder::{Suggestion, Sweep, SweepPoint, find_learning_rate};
 pub use gradients::Gradients;
+pub use interface::{Context, Event, Outcome};
+pub use monitor::draw_learning_rates;
 pub use optimizer::{GroupConfig, OptimConfig, Optimizer, OptimizerName};
 pub use schedule::{Schedule, SchedulerOptions, learning_rate};
-pub use trainer::{Context, Event, Outcome, train};
-pub use validation::validation_loss;
+pub use trainer::train;
+pub use validation::{ScoreSummaries, validation_loss};

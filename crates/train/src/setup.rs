@@ -7,6 +7,7 @@ use epitome_data::Tokenizer;
 use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
 
 use crate::average::Average;
+use crate::best::BestSoFar;
 use crate::checkpoint::{self, Companions, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
@@ -22,22 +23,27 @@ pub(crate) struct Setup {
     pub(crate) companions: Companions,
     pub(crate) training: Dataset,
     pub(crate) validation: Dataset,
-    damaged: Vec<String>,
+    /// About the checkpoints.
+    notices: Vec<String>,
 }
 
 impl Setup {
     /// Loads or initialises everything, from the newest intact checkpoint in `output` if there is one.
     pub(crate) fn resume(config: &RunConfig, output: &Path) -> Result<Self> {
         fs::create_dir_all(output).map_err(Error::io(output))?;
-        let (checkpoint, damaged) = checkpoint::newest_intact(output)?;
-        Ok(Self { damaged, ..Self::new(config, checkpoint.as_deref())? })
+        let (checkpoint, mut notices) = checkpoint::newest_intact(output)?;
+        let mut setup = Self::new(config, checkpoint.as_deref())?;
+        if config.run.load_best_model_at_end {
+            notices.extend(forget_lost_best(&mut setup.state, output));
+        }
+        Ok(Self { notices, ..setup })
     }
 
     /// Loads or initialises everything.
     pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>) -> Result<Self> {
         let model = match checkpoint {
             Some(checkpoint) => Config::load(checkpoint)?,
-            None => model_config(config)?,
+            None => config.model.resolve()?,
         };
         let weights = match (checkpoint, &config.model.path) {
             (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
@@ -54,18 +60,18 @@ impl Setup {
         };
         let trainable = Trainable::new(&model, parameters)?.train_only(|name| optimizer.is_trained(name));
         let average = Average::new(&config.optim, (&model, &trainable), |name| optimizer.is_trained(name), checkpoint)?;
-        let tokenizer = load_tokenizer(&config.model)?;
+        let tokenizer = config.model.load_tokenizer()?;
         let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
         Ok(Self {
             trainable,
             optimizer,
             average,
             state,
-            companions: Companions { config: model.clone(), files: companion_files(config) },
+            companions: Companions { config: model.clone(), files: config.model.companion_files() },
             training,
             validation,
             model,
-            damaged: Vec::new(),
+            notices: Vec::new(),
         })
     }
 
@@ -85,37 +91,52 @@ impl Setup {
 
     /// What the user should know before the first step.
     pub(crate) fn notices(&self) -> impl Iterator<Item = &str> {
-        let damaged = self.damaged.iter().map(String::as_str);
-        damaged.chain(self.training.notices()).chain(self.validation.notices())
+        let notices = self.notices.iter().map(String::as_str);
+        notices.chain(self.training.notices()).chain(self.validation.notices())
     }
 }
 
-/// `config.json` of `model.path`, or LED's defaults, overridden by the fields of the `model` table.
-fn model_config(config: &RunConfig) -> Result<Config> {
-    let base = match &config.model.path {
-        Some(path) => Config::load(path)?,
-        None => Config::default(),
-    };
-    let mut merged = serde_json::to_value(base).expect("a config is a JSON object");
-    for (name, value) in &config.model.fields {
-        merged[name] = serde_json::to_value(value).expect("a TOML value is a JSON value");
+/// Lets the best validation so far no longer count if there is no checkpoint of it to be the final model, and says so.
+fn forget_lost_best(state: &mut TrainState, output: &Path) -> Option<String> {
+    let lost = state.best_so_far.best.filter(|best| !checkpoint::exists(output, best.step))?;
+    state.best_so_far = BestSoFar::default();
+    Some(format!("the best validation so far, after step {}, left no checkpoint: only later ones count", lost.step))
+}
+
+impl ModelConfig {
+    /// `config.json` of `path`, or LED's defaults, overridden by the fields given here.
+    ///
+    /// # Errors
+    /// When the file cannot be read or a field has the wrong type.
+    pub fn resolve(&self) -> Result<Config> {
+        let base = match &self.path {
+            Some(path) => Config::load(path)?,
+            None => Config::default(),
+        };
+        let mut merged = serde_json::to_value(base).expect("a config is a JSON object");
+        for (name, value) in &self.fields {
+            merged[name] = serde_json::to_value(value).expect("a TOML value is a JSON value");
+        }
+        Ok(Config::from_json(&merged.to_string(), Path::new("the [model] table"))?)
     }
-    Ok(Config::from_json(&merged.to_string(), Path::new("the [model] table"))?)
-}
 
-/// The tokenizer that is named, or that of the model if it has one.
-fn load_tokenizer(model: &ModelConfig) -> Result<Option<Tokenizer>> {
-    let beside = model.path.as_ref().filter(|path| Tokenizer::exists(path));
-    Ok(model.tokenizer.as_ref().or(beside).map(Tokenizer::load).transpose()?)
-}
+    /// The tokenizer that is named, or that of the model if it has one.
+    ///
+    /// # Errors
+    /// When its files are missing or wrong.
+    pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
+        let beside = self.path.as_ref().filter(|path| Tokenizer::exists(path));
+        Ok(self.tokenizer.as_ref().or(beside).map(Tokenizer::load).transpose()?)
+    }
 
-/// Tokenizer files, and the generation settings of the model that is fine-tuned.
-fn companion_files(config: &RunConfig) -> Vec<PathBuf> {
-    let directories = [config.model.tokenizer.as_ref(), config.model.path.as_ref()];
-    COMPANION_FILES
-        .iter()
-        .filter_map(|file| {
-            directories.iter().flatten().map(|directory| directory.join(file)).find(|path| path.exists())
-        })
-        .collect()
+    /// Tokenizer files, and the generation settings of the model that is fine-tuned.
+    pub fn companion_files(&self) -> Vec<PathBuf> {
+        let directories = [self.tokenizer.as_ref(), self.path.as_ref()];
+        COMPANION_FILES
+            .iter()
+            .filter_map(|file| {
+                directories.iter().flatten().map(|directory| directory.join(file)).find(|path| path.exists())
+            })
+            .collect()
+    }
 }

@@ -1,110 +1,39 @@
 //! The training loop: step, log, evaluate, save.
 
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use epitome_distributed::ProcessGroup;
-use epitome_kernels::Loss;
-use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Contents, Validation};
+use crate::checkpoint::{Contents, TrainState, Validation};
 use crate::guard;
-use crate::metrics::MetricsLog;
+use crate::monitor::Monitor;
 use crate::setup::Setup;
 use crate::update::{self, Update};
 use crate::workers::Workers;
-use crate::{Error, Result, RunConfig, checkpoint, learning_rate, validation_loss};
+use crate::{
+    Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, validation_loss,
+};
 
-/// What happens during a run, for whoever shows it.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// Something the user should know, such as how many tokens the length limits cut.
-    Notice(&'a str),
-    /// The run is about to make its first update.
-    Started {
-        /// Trainable numbers.
-        parameters: usize,
-        /// Training records.
-        records: usize,
-        /// Updates already made.
-        step: usize,
-        /// Updates of the whole run.
-        total_steps: usize,
-    },
-    /// One update is done.
-    Step {
-        /// Updates made.
-        step: usize,
-        /// Loss of this update per target token, smoothing included.
-        loss: f64,
-        /// Source and target tokens per second since the last event of this kind.
-        tokens_per_second: f64,
-    },
-    /// The validation loss was measured.
-    Validation {
-        /// Updates made.
-        step: usize,
-        /// Nats per target token.
-        loss: f64,
-    },
-    /// A checkpoint or the final model was written.
-    Saved(&'a Path),
-}
-
-/// What a finished run leaves.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Outcome {
-    /// The directory of the final model.
-    pub directory: PathBuf,
-    /// Updates of the whole run.
-    pub steps: usize,
-    /// The validation loss at the end, if there is validation data.
-    pub validation_loss: Option<f64>,
-}
-
-/// Sums since the last line of the metrics; part of a checkpoint, so that a resumed run logs the same numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub(crate) struct Interval {
-    loss: f64,
-    nll: f64,
-    target_tokens: usize,
-    source_tokens: usize,
-    seconds: f64,
-}
-
-impl Interval {
-    fn add(&mut self, loss: Loss, target_tokens: usize, source_tokens: usize, seconds: f64) {
-        self.loss += loss.loss;
-        self.nll += loss.nll;
-        self.target_tokens += target_tokens;
-        self.source_tokens += source_tokens;
-        self.seconds += seconds;
-    }
-}
-
-/// Where a run takes place.
-#[derive(Clone, Copy)]
-pub struct Context<'a> {
-    /// Directory of `config.toml`, `metrics.jsonl`, `checkpoint-N/` and at the end of the model itself.
-    pub output: &'a Path,
-    /// Continue the newest intact checkpoint there.
-    pub resume: bool,
-    /// The processes that share every update; the first one writes.
-    pub group: &'a ProcessGroup,
-    /// When this becomes true the run saves a checkpoint and ends.
-    pub interrupted: &'a AtomicBool,
-}
-
-/// Runs `config`.
+/// Runs `config`. `run.predict_with_generate` needs `score_summaries`.
 ///
 /// # Errors
 /// When anything in the configuration, the data or the output directory is wrong, the loss is not a number, or the run
 /// was interrupted; what has been saved stays.
-pub fn train(config: &RunConfig, context: Context<'_>, on_event: &mut dyn FnMut(Event)) -> Result<Outcome> {
+pub fn train(
+    config: &RunConfig,
+    context: Context<'_>,
+    on_event: &mut dyn FnMut(Event),
+    score_summaries: Option<&mut ScoreSummaries>,
+) -> Result<Outcome> {
     let Context { output, resume, group, .. } = context;
+    let score_summaries = match (score_summaries, config.run.predict_with_generate) {
+        (Some(score_summaries), true) => Some(score_summaries as &mut ScoreSummaries),
+        (None, true) => return Err(Error::config("run.predict_with_generate", "nothing is there to write summaries")),
+        (_, false) => None,
+    };
     guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
     let setup = Setup::resume(config, output)?;
@@ -116,20 +45,20 @@ pub fn train(config: &RunConfig, context: Context<'_>, on_event: &mut dyn FnMut(
     }
     // Nobody writes before everybody has looked.
     group.barrier();
-    let metrics = if group.is_root() { Some(begin(config, output, setup.state.step)?) } else { None };
+    let monitor = if group.is_root() { Some(begin(config, output, &setup)?) } else { None };
     let workers = Workers::new(config.run.parallel_micro_batches)?;
     let saved_step = setup.state.step;
-    Run { config, context, setup, saved_step, metrics, workers, on_event }.run()
+    Run { config, context, setup, saved_step, monitor, workers, on_event, score_summaries }.run()
 }
 
-/// Writes the configuration and opens the metrics of a run that continues after `step`.
-fn begin(config: &RunConfig, output: &Path, step: usize) -> Result<MetricsLog> {
+/// Writes the configuration and opens what the run is watched by.
+fn begin(config: &RunConfig, output: &Path, setup: &Setup) -> Result<Monitor> {
     let path = output.join("config.toml");
     let text = config.to_toml();
     epitome_model::replace_file(&path, |temporary| {
         std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
     })?;
-    MetricsLog::open(output, step)
+    Monitor::open(config, output, &setup.state, &setup.training)
 }
 
 struct Run<'a> {
@@ -139,9 +68,10 @@ struct Run<'a> {
     /// Updates made when the state was last saved or loaded.
     saved_step: usize,
     /// Of the process that writes.
-    metrics: Option<MetricsLog>,
+    monitor: Option<Monitor>,
     workers: Workers,
     on_event: &'a mut dyn FnMut(Event),
+    score_summaries: Option<&'a mut ScoreSummaries<'a>>,
 }
 
 impl<'a> Run<'a> {
@@ -161,28 +91,37 @@ impl<'a> Run<'a> {
             Err(Error::Interrupted) => return self.stop(),
             outcome => outcome?,
         }
-        let output = self.context.output;
+        let best = self.setup.state.best_so_far.best.filter(|_| self.config.run.load_best_model_at_end);
         if self.context.group.is_root() {
-            checkpoint::save_model(output, self.setup.evaluated().parameters(), &self.setup.companions)?;
-            (self.on_event)(Event::Saved(output));
+            self.save_final_model(best.map(|best| best.step))?;
         }
-        let validation_loss = self.setup.state.validation.map(|validation| validation.loss);
-        Ok(Outcome { directory: output.to_owned(), steps: total_steps, validation_loss })
+        let TrainState { step: steps, validation, .. } = self.setup.state;
+        let validation_loss = validation.map(|validation| validation.loss);
+        Ok(Outcome { directory: self.context.output.to_owned(), steps, validation_loss, best })
     }
 
-    /// Updates up to `total_steps`, with what is due after each; what an interrupted run left undone comes first.
+    /// Updates up to `total_steps` or the end of patience, with what is due after each; what an interrupted run left undone
+    /// comes first.
     fn steps(&mut self, total_steps: usize) -> Result<()> {
+        let run = &self.config.run;
         loop {
             let step = self.setup.state.step;
-            let last = step == total_steps;
+            let complete = step == total_steps;
             let validated = self.setup.state.validation.is_some_and(|validation| validation.step == step);
-            if !validated && step > 0 && (last || is_due(step, self.config.run.eval_steps)) {
-                self.validate()?;
-            }
-            if is_due(step, self.config.run.save_steps) || (last && self.config.run.save_steps > 0) {
+            let validates = !validated && step > 0 && (complete || is_due(step, run.eval_steps));
+            let is_best = validates && self.validate()?;
+            let last = complete || self.setup.state.best_so_far.stops(run);
+            let saves = is_due(step, run.save_steps) || (last && run.save_steps > 0) || (is_best && run.saves_best());
+            if saves {
                 self.save_checkpoint()?;
             }
+            if validates || saves || last {
+                self.draw()?;
+            }
             if last {
+                if let (false, Some(best)) = (complete, &self.setup.state.best_so_far.best) {
+                    (self.on_event)(Event::StoppedEarly(best));
+                }
                 return Ok(());
             }
             // Processes must agree; a single one need not wait for the end of an update.
@@ -196,6 +135,7 @@ impl<'a> Run<'a> {
     /// Ends an interrupted run. Updates are made whole or not at all, so the state is that after the last one.
     fn stop(mut self) -> Result<Outcome> {
         self.save_checkpoint()?;
+        self.draw()?;
         self.context.group.barrier();
         Err(Error::Stopped { step: self.setup.state.step, output: self.context.output.to_owned() })
     }
@@ -231,28 +171,17 @@ impl<'a> Run<'a> {
 
     /// Writes the means since the last line.
     fn log(&mut self, learning_rate: f64, grad_norm: f64) -> Result<()> {
-        let interval = std::mem::take(&mut self.setup.state.interval);
         let step = self.setup.state.step;
-        let targets = interval.target_tokens as f64;
-        let tokens = interval.source_tokens + interval.target_tokens;
-        self.record(&json!({
-            "step": step,
-            "epoch": step as f64 / self.setup.training.steps_per_epoch() as f64,
-            "loss": interval.loss / targets,
-            "nll": interval.nll / targets,
-            "learning_rate": learning_rate,
-            "grad_norm": grad_norm,
-            "source_tokens": interval.source_tokens,
-            "target_tokens": interval.target_tokens,
-            "seconds": interval.seconds,
-            "tokens_per_second": tokens as f64 / interval.seconds,
-        }))
+        let epoch = step as f64 / self.setup.training.steps_per_epoch() as f64;
+        let interval = std::mem::take(&mut self.setup.state.interval);
+        self.record(&interval.line(step, epoch, (learning_rate, grad_norm)))
     }
 
-    fn validate(&mut self) -> Result<()> {
+    /// Measures the validation loss and the scores of summaries; returns whether no validation was better before.
+    fn validate(&mut self) -> Result<bool> {
         let examples = self.setup.validation.examples();
         if examples.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let batch_size = self.config.run.batch_size;
         let led = self.setup.evaluated().led();
@@ -262,14 +191,39 @@ impl<'a> Run<'a> {
             let ids = vec!["of the validation data".into()];
             return Err(Error::NotFinite { step, what: "validation loss", value: loss, ids });
         }
-        self.record(&json!({ "step": step, "validation_loss": loss }))?;
-        (self.on_event)(Event::Validation { step, loss });
+        let mut metrics = BTreeMap::from([("loss".to_owned(), loss)]);
+        if let Some(score_summaries) = &mut self.score_summaries {
+            metrics.extend(score_summaries(self.setup.evaluated(), self.on_event)?);
+        }
+        let mut line = json!({ "step": step });
+        metrics.iter().for_each(|(name, value)| line[format!("validation_{name}")] = Value::from(*value));
+        self.record(&line)?;
+        let is_best = self.setup.state.best_so_far.update(&self.config.run, step, &metrics);
         self.setup.state.validation = Some(Validation { step, loss });
-        Ok(())
+        (self.on_event)(Event::Validation { step, metrics: &metrics, is_best });
+        Ok(is_best)
     }
 
     fn record(&mut self, line: &Value) -> Result<()> {
-        self.metrics.as_mut().map_or(Ok(()), |metrics| metrics.append(line))
+        self.monitor.as_mut().map_or(Ok(()), |monitor| monitor.append(line))
+    }
+
+    fn draw(&self) -> Result<()> {
+        self.monitor.as_ref().map_or(Ok(()), |monitor| monitor.draw(self.setup.state.best_so_far.best.as_ref()))
+    }
+
+    /// Writes the model after step `best`, or the present one, as the result of the run.
+    fn save_final_model(&mut self, best: Option<usize>) -> Result<()> {
+        let (output, Setup { model, average, companions, .. }) = (self.context.output, &self.setup);
+        match best {
+            Some(step) => {
+                let parameters = checkpoint::evaluated(output, step, model, average.is_some())?;
+                checkpoint::save_model(output, &parameters, companions)?;
+            }
+            None => checkpoint::save_model(output, self.setup.evaluated().parameters(), companions)?,
+        }
+        (self.on_event)(Event::Saved(output));
+        Ok(())
     }
 
     /// Writes a checkpoint unless this state has one.

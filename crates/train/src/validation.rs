@@ -1,5 +1,6 @@
-//! Validation loss.
+//! Validation: the loss, and who scores summaries.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use epitome_data::Example;
@@ -8,7 +9,11 @@ use epitome_kernels::{self as kernels, Loss};
 use epitome_model::Led;
 
 use crate::replicas::all_reduce_loss;
-use crate::{Batch, Error, Result};
+use crate::{Batch, Error, Event, Result, Trainable};
+
+/// Writes summaries with a model in training and scores them: returns metrics by name, such as `rouge1`, and tells how far it
+/// is ([`Event::Summarizing`]). Only this knows of decoding and scores.
+pub type ScoreSummaries<'a> = dyn FnMut(&Trainable, &mut dyn FnMut(Event)) -> Result<BTreeMap<String, f64>> + 'a;
 
 /// Mean negative log-likelihood per target token over `examples`, in nats, without smoothing or dropout. `batch_size`
 /// records run together; the batches are shared between the processes of `group`, which all get the result.
