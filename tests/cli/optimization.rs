@@ -112,6 +112,20 @@ fn the_final_model_is_the_average_of_the_checkpoints() {
 }
 
 #[test]
+fn the_best_model_is_the_average_that_was_the_best() {
+    let recipe = Recipe::new("ema_decay = 0.5");
+    // A rate at which nothing gets better after the first update.
+    let settings = ["run.eval_steps=1", "run.load_best_model_at_end=true", "optim.learning_rate=1.0"];
+    recipe.train("run", &[&["--set"][..], &settings].concat()).succeeds();
+    let losses = recipe.losses("run", "validation_loss");
+    let best = losses.iter().min_by(|one, other| one.1.total_cmp(&other.1)).unwrap().0;
+    assert!(best < 4, "{losses:?}");
+    let (last, average) = (recipe.tensors("run/model.safetensors"), format!("run/checkpoint-{best}/ema.safetensors"));
+    assert!(recipe.tensors(&average).iter().all(|(name, average)| last[name] == *average));
+    assert!(recipe.tensors("run/checkpoint-4/ema.safetensors").iter().any(|(name, average)| last[name] != *average));
+}
+
+#[test]
 fn frozen_parameters_stay_and_keep_no_moments() {
     let frozen = "weight_decay = 0.5\ngroups = [{ pattern = \"encoder.*\", frozen = true }, { pattern = \"shared*\", frozen = true }]";
     let recipe = Recipe::new(frozen);
