@@ -8,6 +8,9 @@ use std::sync::OnceLock;
 
 use epitome_data::{Tokenizer, TrainerOptions};
 use epitome_model::{AttentionWindow, Config, PositionEmbeddings, SavedDtype, Weights};
+use parquet::data_type::{ByteArray, ByteArrayType};
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -59,7 +62,7 @@ pub(crate) fn json_lines(text: &str) -> Vec<Value> {
 /// The program with arguments.
 pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_epitome"));
-    command.args(arguments).env_remove("EPITOME_MODEL").stdin(Stdio::null());
+    command.args(arguments).env_remove("EPITOME_MODEL").env("EPITOME_CACHE", cache()).stdin(Stdio::null());
     command
 }
 
@@ -94,6 +97,12 @@ pub(crate) fn run_with_stdin(arguments: &[&str], input: &str) -> Run {
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
     }
+}
+
+/// The token cache of all tests that ask for no other.
+pub(crate) fn cache() -> &'static Path {
+    static CACHE: OnceLock<TempDir> = OnceLock::new();
+    CACHE.get_or_init(|| tempfile::tempdir().unwrap()).path()
 }
 
 /// The directory of a model that all tests share and none changes.
@@ -157,6 +166,25 @@ impl Folder {
 
     pub(crate) fn read(&self, name: &str) -> String {
         fs::read_to_string(self.0.path().join(name)).unwrap()
+    }
+
+    /// A Parquet file of texts; every column has as many.
+    pub(crate) fn parquet(&self, name: &str, columns: &[(&str, Vec<&str>)]) -> String {
+        let fields: String = columns.iter().map(|(name, _)| format!("required binary {name} (UTF8);")).collect();
+        let schema = parse_message_type(&format!("message records {{ {fields} }}")).unwrap();
+        let path = self.path(name);
+        let file = fs::File::create(&path).unwrap();
+        let mut writer = SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+        let mut rows = writer.next_row_group().unwrap();
+        for (_, texts) in columns {
+            let mut column = rows.next_column().unwrap().unwrap();
+            let values: Vec<ByteArray> = texts.iter().map(|&text| ByteArray::from(text)).collect();
+            column.typed::<ByteArrayType>().write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+        }
+        rows.close().unwrap();
+        writer.close().unwrap();
+        path
     }
 
     /// Records `r0`, `r1`, ... with different documents and summaries.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Folder, Run, command, finish, json_lines, model, run, send_signal};
+use crate::fixture::{Folder, Run, cache, command, finish, json_lines, model, run, send_signal};
 
 /// The program in `processes` processes.
 fn mpirun(processes: usize, arguments: &[&str]) -> Command {
@@ -14,7 +14,11 @@ fn mpirun(processes: usize, arguments: &[&str]) -> Command {
     let mut mpirun = Command::new("mpirun");
     mpirun.args(["-np", &processes.to_string(), "--oversubscribe", "--bind-to", "none"]);
     // Continuous integration often runs as root.
-    mpirun.env("OMPI_ALLOW_RUN_AS_ROOT", "1").env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1").env_remove("EPITOME_MODEL");
+    mpirun
+        .env("OMPI_ALLOW_RUN_AS_ROOT", "1")
+        .env("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")
+        .env_remove("EPITOME_MODEL")
+        .env("EPITOME_CACHE", cache());
     mpirun.arg(program.get_program()).args(program.get_args()).stdin(Stdio::null());
     mpirun
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fixture::{Folder, command, finish, json_lines, model, run, send_signal};
+use crate::fixture::{Folder, cache, command, finish, json_lines, model, run, send_signal};
 
 /// A run with dropout, validations and checkpoints.
 fn config(folder: &Folder, steps: usize) -> String {
@@ -189,7 +189,12 @@ fn a_full_disk_costs_no_checkpoint() {
     let constant = ["--set", "optim.lr_scheduler_type=constant", "--resume"];
     let resumed = train(&config, &output, &constant);
     let mut limited = Command::new("sh");
-    limited.args(["-c", &script, "sh"]).arg(resumed.get_program()).args(resumed.get_args()).stdin(Stdio::null());
+    limited
+        .args(["-c", &script, "sh"])
+        .arg(resumed.get_program())
+        .args(resumed.get_args())
+        .env("EPITOME_CACHE", cache())
+        .stdin(Stdio::null());
     finish(limited).fails_naming(&["model.safetensors"]);
     let left: Vec<_> = fs::read_dir(&output).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".partial")), "{left:?}");

@@ -47,7 +47,7 @@ impl Pair {
     pub(crate) fn example(&self) -> Example {
         Example {
             id: "fixture".into(),
-            location: Location { file: "fixture".into(), line: 1 },
+            location: Location::line("fixture", 1),
             input_ids: self.input_ids.clone(),
             leading_tokens: 0,
             global_positions: self.global_positions.clone(),

@@ -46,7 +46,7 @@ fn thirty_two_real_pairs_are_returned() {
     let options = TrainerOptions::new(600);
     Tokenizer::train(texts, &options).unwrap().save(directory.path()).unwrap();
     let recipe = directory.path().join("recipe.toml");
-    let data = format!("[data]\ntrain = '{}'\n", records.display());
+    let data = format!("[data]\ntrain = '{}'\ncache_dir = '{}'\n", records.display(), directory.path().display());
     fs::write(&recipe, format!("{RECIPE}\n{data}")).unwrap();
     let tokenizer = format!("model.tokenizer='{}'", directory.path().display());
     let config = RunConfig::load(&recipe, &[tokenizer]).unwrap();

@@ -53,7 +53,7 @@ fn prepare(case: &Case<Training>, directory: &Path, more: &[String]) -> RunConfi
     fs::write(&records, lines.join("\n")).unwrap();
     let recipe = json!({
         "model": {"path": model},
-        "data": {"train": records, "shuffle": false},
+        "data": {"train": records, "shuffle": false, "cache_dir": directory.join("cache")},
         "optim": case.rest.optim,
         "run": case.rest.run,
     });

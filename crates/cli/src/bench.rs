@@ -141,7 +141,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
     let trainable = Trainable::new(&config, Parameters::new(Weights::load(directory, &config)?))?;
     let example = Example {
         id: "benchmark".into(),
-        location: epitome_data::Location { file: "benchmark".into(), line: 1 },
+        location: epitome_data::Location::line("benchmark", 1),
         input_ids: ids(arguments.tokens, config.vocab_size)?,
         leading_tokens: 0,
         global_positions: vec![0],

@@ -23,7 +23,7 @@ pub(crate) struct Arguments {
     /// Text files, or - for standard input; gzip and zstd are unpacked
     #[arg(value_name = "FILE", conflicts_with = "input")]
     files: Vec<PathBuf>,
-    /// Records to summarize: JSON Lines, plain, gzip or zstd, or - for standard input
+    /// Records to summarize: JSON Lines (plain, gzip or zstd) or Parquet, or - for standard input
     #[arg(long, value_name = "RECORDS")]
     input: Option<PathBuf>,
     /// File to write instead of standard output
@@ -94,11 +94,12 @@ fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> 
     if arguments.resume && format == Format::Text {
         return usage("--resume needs --format json: text does not say which records it holds");
     }
-    let mut records = Records::open(input, arguments.decoding.skip_bad_records)?;
+    let names = arguments.decoding.fields.names()?;
+    let mut records = Records::open(input, names.clone(), arguments.decoding.skip_bad_records)?;
     let model = arguments.decoding.model.files();
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.decoding.load()?;
-    let bar = progress::bar(progress::count_records(input), "records");
+    let bar = progress::bar(progress::count_records(input, names), "records");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone());
     let output = match (&arguments.output, arguments.resume) {
         (Some(path), true) => Output::resume(path, |done| {

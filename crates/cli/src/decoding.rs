@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 
 use crate::device::DeviceOptions;
 use crate::failure::warn;
+use crate::fields::FieldOption;
 use crate::generation::GenerationArguments;
 use crate::model::ModelOption;
 use crate::records::Records;
@@ -54,6 +55,8 @@ pub(crate) struct DecodingOptions {
     /// Count and list bad records instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_bad_records: bool,
+    #[command(flatten)]
+    pub(crate) fields: FieldOption,
     #[command(flatten)]
     generation: GenerationArguments,
 }

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use epitome_data::{Content, Location, Record, read_document};
+use epitome_data::{Content, FieldNames, Location, Record, RecordReader};
 use epitome_distributed::ProcessGroup;
 use epitome_eval::{Options, Prediction, Reference, SentenceSplit};
-use serde::Deserialize;
 
 use crate::decode::OutputRecord;
 use crate::decoding::DecodingOptions;
@@ -33,7 +32,7 @@ pub(crate) struct Arguments {
     /// JSON Lines with `id` and `summary`, such as `epitome decode` writes
     #[arg(long, value_name = "FILE", requires = "references", conflicts_with = "data", conflicts_with_all = DECODING)]
     predictions: Option<PathBuf>,
-    /// JSON Lines with `id` and `summary` or `references`
+    /// Records with `id` and `summary` or `references`
     #[arg(long, value_name = "FILE", requires = "predictions", conflicts_with = "data")]
     references: Option<PathBuf>,
     /// Records to decode with the model and to evaluate against
@@ -68,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let (predictions, references) = match (&arguments.predictions, &arguments.references, &arguments.data) {
         (Some(predictions), Some(references), None) => {
             check_reports(arguments, &[predictions, references])?;
-            (read_predictions(predictions)?, read_references(references)?)
+            (read_predictions(predictions)?, read_references(references, arguments.decoding.fields.names()?)?)
         }
         (None, None, Some(data)) => decode(arguments, group, data)?,
         _ => return usage("give --predictions with --references, or --data with --model"),
@@ -111,7 +110,7 @@ fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -> Result<(V
     }
     let mut output = predicted.map(|path| Output::create(Some(&path))).transpose()?;
     let (mut predictions, mut references) = (Vec::new(), Vec::new());
-    let bar = progress::bar(progress::count_records(data), "records");
+    let bar = progress::bar(progress::count_records(data, arguments.decoding.fields.names()?), "records");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar);
     let outcome = decoding.run(&mut records, &mut |record, summary| {
         if let Some(output) = &mut output {
@@ -135,7 +134,7 @@ fn check_reports(arguments: &Arguments, inputs: &[impl AsRef<Path>]) -> Result<(
 /// The records of `--data`, of which each must have a reference and an id of its own.
 fn evaluable(arguments: &Arguments, data: &Path) -> Result<Records> {
     let mut seen: HashMap<String, Location> = HashMap::new();
-    let records = Records::open(data, arguments.decoding.skip_bad_records)?;
+    let records = Records::open(data, arguments.decoding.fields.names()?, arguments.decoding.skip_bad_records)?;
     Ok(records.checked_by(move |record| {
         let Record { id, location, .. } = record;
         if record.targets().is_empty() {
@@ -152,56 +151,25 @@ fn evaluable(arguments: &Arguments, data: &Path) -> Result<Records> {
 fn reference(record: Record) -> Reference {
     let references = record.targets().to_vec();
     let document = match record.content {
-        Content::Text { documents, .. } => Some(documents.join("\n")),
-        Content::Tokens { .. } => None,
+        Content::Text { documents, .. } if !documents.is_empty() => Some(documents.join("\n")),
+        _ => None,
     };
     Reference { id: record.id, references, document }
 }
 
-/// What a line of predictions or references may say; other fields are passed over.
-#[derive(Deserialize)]
-struct Line {
-    id: Option<serde_json::Value>,
-    summary: Option<String>,
-    references: Option<Vec<String>>,
-    document: Option<String>,
-    documents: Option<Vec<String>>,
-}
-
 fn read_predictions(path: &Path) -> Result<Vec<Prediction>> {
-    read_lines(path, |id, line| match line.summary {
-        Some(summary) => Ok(Prediction { id, summary }),
-        None => bail!("no `summary`"),
-    })
-}
-
-fn read_references(path: &Path) -> Result<Vec<Reference>> {
-    read_lines(path, |id, line| {
-        let references = match line.references {
-            Some(references) if !references.is_empty() => references,
-            _ => line.summary.into_iter().collect(),
-        };
-        let document = line.document.or_else(|| line.documents.map(|documents| documents.join("\n")));
-        Ok(Reference { id, references, document })
-    })
-}
-
-/// Reads JSON Lines of which a line need not have a document. A line without an id has its number for one, as records do.
-fn read_lines<T>(path: &Path, convert: impl Fn(String, Line) -> Result<T>) -> Result<Vec<T>> {
-    let text = read_document(path)?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let convert = |(index, line): (usize, &str)| {
-        let number = index + 1;
-        let line: Line = serde_json::from_str(line)?;
-        let id = match &line.id {
-            None => number.to_string(),
-            Some(serde_json::Value::String(id)) => id.clone(),
-            Some(serde_json::Value::Number(id)) => id.to_string(),
-            Some(_) => bail!("`id` must be a string or a number"),
-        };
-        convert(id, line)
+    let convert = |record: Record| match record.summary {
+        Some(summary) => Ok(Prediction { id: record.id, summary }),
+        None => bail!("{}: no `summary`", record.location),
     };
-    lines
-        .map(|(index, line)| convert((index, line)).with_context(|| format!("{}:{}", path.display(), index + 1)))
-        .collect()
+    summaries(path)?.map(|record| convert(record?)).collect()
+}
+
+fn read_references(path: &Path, names: FieldNames) -> Result<Vec<Reference>> {
+    summaries(path)?.with_field_names(names).map(|record| Ok(reference(record?))).collect()
+}
+
+/// Records of which not all need have a document.
+fn summaries(path: &Path) -> Result<RecordReader> {
+    Ok(RecordReader::open(path)?.with_documents_optional())
 }

@@ -10,6 +10,7 @@ mod decoding;
 mod device;
 mod evaluate;
 mod failure;
+mod fields;
 mod find_learning_rate;
 mod generation;
 mod inspect;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::time::Duration;
 
-use epitome_data::RecordReader;
+use epitome_data::{FieldNames, RecordReader};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar over `length` items of the kind `unit`, or a count without an end when the number is unknown.
@@ -22,10 +22,10 @@ pub(crate) fn bar(length: Option<u64>, unit: &str) -> ProgressBar {
 }
 
 /// How many records a file holds, counted only where a bar will be drawn and the file can be read twice.
-pub(crate) fn count_records(path: &Path) -> Option<u64> {
+pub(crate) fn count_records(path: &Path, names: FieldNames) -> Option<u64> {
     if !io::stderr().is_terminal() || !path.is_file() {
         return None;
     }
-    let reader = RecordReader::open(path).ok()?.skipping_bad_records(true);
+    let reader = RecordReader::open(path).ok()?.with_field_names(names).skipping_bad_records(true);
     Some(reader.map_while(Result::ok).count() as u64)
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result};
-use epitome_data::{Record, RecordReader};
+use epitome_data::{FieldNames, Record, RecordReader};
 
 use crate::failure::warn;
 
@@ -34,12 +34,12 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// The records of a file or a pattern, none of which is opened yet.
+    /// The records of a file or a pattern, none of which is opened yet, with fields of these names.
     ///
     /// # Errors
     /// A missing file or a pattern without a match.
-    pub(crate) fn open(input: &Path, skip: bool) -> Result<Self> {
-        let reader = RecordReader::open_all([input])?;
+    pub(crate) fn open(input: &Path, names: FieldNames, skip: bool) -> Result<Self> {
+        let reader = RecordReader::open_all([input])?.with_field_names(names);
         let files = reader.files().map(Path::to_owned).collect();
         Ok(Self { source: Box::new(reader), files, check: Box::new(|_| Ok(())), skip, skipped: Vec::new() })
     }

@@ -11,6 +11,7 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 
 use crate::device::DeviceOptions;
+use crate::fields::FieldOption;
 use crate::model::ModelOption;
 use crate::output::{Output, check_paths};
 use crate::progress;
@@ -35,6 +36,8 @@ pub(crate) struct Arguments {
     #[arg(long)]
     skip_bad_records: bool,
     #[command(flatten)]
+    fields: FieldOption,
+    #[command(flatten)]
     device: DeviceOptions,
 }
 
@@ -50,12 +53,13 @@ struct Score {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     arguments.device.check()?;
-    let mut records = Records::open(&arguments.input, arguments.skip_bad_records)?;
+    let names = arguments.fields.names()?;
+    let mut records = Records::open(&arguments.input, names.clone(), arguments.skip_bad_records)?;
     let model = arguments.model.files();
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.model.load(&GenerationOptions::default(), arguments.device.precision())?;
     let output = Output::create(arguments.output.as_deref())?;
-    let bar = progress::bar(progress::count_records(&arguments.input), "records");
+    let bar = progress::bar(progress::count_records(&arguments.input, names), "records");
     let mut scoring = Scoring { summarizer, output, bar, tiling: TilingNotice::default(), totals: Totals::default() };
     let outcome = scoring.run(&mut records, arguments.batch_size as usize);
     scoring.bar.finish_and_clear();

@@ -47,7 +47,8 @@ impl ValidationSummaries {
         let mut summaries = Self { sources, references, empty, tokenizer, generation };
         let limits = [config.run.max_generated_records, config.data.max_validation_records];
         let most = limits.into_iter().flatten().min().unwrap_or(usize::MAX);
-        for record in RecordReader::open_all(&config.data.validation)?.take(most) {
+        let records = RecordReader::open_all(&config.data.validation)?.with_field_names(config.data.fields.clone());
+        for record in records.take(most) {
             summaries.push(&record?, config.data.max_source_length)?;
         }
         Ok(Some(summaries))

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use epitome_data::{RecordReader, Tokenizer, TrainerOptions};
 
 use crate::failure::warn;
+use crate::fields::FieldOption;
 use crate::output::print;
 use crate::progress;
 
@@ -43,11 +44,15 @@ struct TrainArguments {
     /// Count and list bad records instead of stopping at the first
     #[arg(long)]
     skip_bad_records: bool,
+    #[command(flatten)]
+    fields: FieldOption,
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Command::Train(arguments) = &arguments.command;
-    let mut reader = RecordReader::open_all(&arguments.input)?.skipping_bad_records(arguments.skip_bad_records);
+    let names = arguments.fields.names()?;
+    let reader = RecordReader::open_all(&arguments.input)?.with_field_names(names);
+    let mut reader = reader.skipping_bad_records(arguments.skip_bad_records);
     let bar = progress::bar(None, "records");
     let texts = reader.by_ref().inspect(|_| bar.inc(1)).flat_map(|record| match record {
         Ok(record) => record.into_texts().into_iter().map(Ok).collect(),

@@ -101,6 +101,7 @@ impl Display {
     pub(crate) fn show(&mut self, event: &Event) {
         match event {
             Event::Notice(notice) => self.bar.suspend(|| warn(notice)),
+            Event::Dataset(origin) => self.bar.suspend(|| eprintln!("{origin}")),
             Event::Started { parameters, records, step, total_steps } => {
                 eprintln!("{parameters} parameters to train, {records} records, steps {} to {total_steps}", step + 1);
                 self.bar = progress::bar(Some(*total_steps as u64), "steps");

@@ -7,22 +7,48 @@ use std::sync::Arc;
 /// The result of everything in this crate that can fail.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// A line of a file of records, shown as `file:line`.
+/// A line of JSON Lines, shown as `file:line`, or a row of Parquet, shown as `file: row N`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
     /// The file as it was named by the user; `<stdin>` for standard input.
     pub file: Arc<str>,
-    /// The line, counted from 1.
-    pub line: usize,
+    /// The line or row, counted from 1.
+    pub number: usize,
+    /// What is counted.
+    pub unit: Unit,
+}
+
+/// What the records of a file are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Lines of JSON.
+    Line,
+    /// Rows of Parquet.
+    Row,
+}
+
+impl Location {
+    /// A line, counted from 1.
+    pub fn line(file: impl Into<Arc<str>>, number: usize) -> Self {
+        Self { file: file.into(), number, unit: Unit::Line }
+    }
+
+    /// A row, counted from 1.
+    pub fn row(file: impl Into<Arc<str>>, number: usize) -> Self {
+        Self { file: file.into(), number, unit: Unit::Row }
+    }
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.file, self.line)
+        match self.unit {
+            Unit::Line => write!(f, "{}:{}", self.file, self.number),
+            Unit::Row => write!(f, "{}: row {}", self.file, self.number),
+        }
     }
 }
 
-/// Why one line is not a record. A reader can go on after it.
+/// Why a line or row is not a record. A reader can go on after it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RecordProblem {
@@ -46,9 +72,25 @@ pub enum RecordProblem {
         /// The offset of the first wrong byte, counted from 0.
         byte: usize,
     },
-    /// Neither text nor token ids.
-    #[error("no `document`, `documents` or `input_ids`")]
-    NoDocument,
+    /// A text of a Parquet row that is not UTF-8.
+    #[error("`{field}` is not valid UTF-8 at byte {byte}")]
+    InvalidText {
+        /// The column.
+        field: String,
+        /// The offset of the first wrong byte, counted from 0.
+        byte: usize,
+    },
+    /// Neither text nor token ids; holds the names of the fields that would have been either.
+    #[error("no {0}; if it has another name, give that with `data.fields` or --field")]
+    NoDocument(String),
+    /// A field that was given another name, which the record does not have.
+    #[error("no `{name}`, which `{field}` is to be read from")]
+    NoField {
+        /// The field.
+        field: String,
+        /// The name it was given.
+        name: String,
+    },
     /// Both `document` and `documents`.
     #[error("both `document` and `documents`; keep exactly one of them")]
     TwoDocuments,
@@ -109,6 +151,33 @@ pub enum Error {
         problem: String,
         /// Decompressed bytes that could be read.
         read: u64,
+    },
+    /// A Parquet file that cannot be understood.
+    #[error("{path}: the Parquet data is damaged or of a kind that cannot be read: {message}")]
+    Parquet {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        message: String,
+    },
+    /// Parquet where the bytes come one after the other.
+    #[error(
+        "{0}: Parquet can be read from a file only, not from standard input or a pipe: its table of contents is at the end"
+    )]
+    ParquetStream(String),
+    /// A file that changed between being identified and being read.
+    #[error("{0} changed while it was being read: start again")]
+    Changed(String),
+    /// More tokens or records than a store of examples can hold.
+    #[error("{0}: more tokens than a record, or more records than a data set, can have: 4294967295")]
+    TooLarge(Location),
+    /// A store of examples that is not what was written.
+    #[error("{path}: the stored tokens are damaged: {message}")]
+    Store {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        message: String,
     },
     /// A pattern that matches no file.
     #[error("no file matches `{0}`")]

@@ -1,6 +1,7 @@
 //! [`Example`]: tokenized training pairs, made in parallel from a stream of records.
 
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Location, Result};
 use crate::record::{Content, Record};
@@ -9,6 +10,8 @@ use crate::tokenizer::Tokenizer;
 
 /// Records held as text at a time while a stream is tokenized.
 const CHUNK_RECORDS: usize = 256;
+/// A label that the loss ignores.
+const IGNORED: i64 = -100;
 
 /// One training pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub struct Example {
 }
 
 /// Limits in tokens, special tokens included; `None` means no limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// For sources.
     pub max_source_length: Option<usize>,
@@ -37,7 +40,7 @@ pub struct Limits {
 }
 
 /// Whether every record must have a target.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub enum Targets {
     /// A record without one is an error.
     #[default]
@@ -48,11 +51,9 @@ pub enum Targets {
     Ignored,
 }
 
-/// Examples, with what the limits took from them and how many of them teach little.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Examples {
-    /// In the order of the records.
-    pub examples: Vec<Example>,
+/// What there is to know of examples as a whole: what the limits took, how many teach little, and the extremes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
     /// Examples whose source was cut.
     pub truncated_sources: usize,
     /// Examples whose target was cut.
@@ -63,6 +64,29 @@ pub struct Examples {
     pub empty_sources: usize,
     /// Examples whose summary is empty or only white space, so that they teach the model to write nothing.
     pub empty_targets: usize,
+    /// Examples whose record gave ids, not text.
+    pub from_ids: usize,
+    /// Examples without any labels.
+    pub unlabelled: usize,
+    /// Examples with labels, none of which counts.
+    pub ignored: usize,
+    /// Tokens of the longest source.
+    pub longest_source: usize,
+    /// Tokens of the longest target.
+    pub longest_target: usize,
+    /// The largest id of all sources.
+    pub largest_id: u32,
+    /// The largest label.
+    pub largest_label: i64,
+}
+
+/// Examples in memory. Of a large set, an [`ExampleStore`](crate::ExampleStore) holds them in a file instead.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Examples {
+    /// In the order of the records.
+    pub examples: Vec<Example>,
+    /// All of them together.
+    pub statistics: Statistics,
 }
 
 /// Tokenizes records in parallel, in order; only a few hundred are held as text at a time.
@@ -77,12 +101,31 @@ pub fn read_examples(
     limits: Limits,
     targets: Targets,
 ) -> Result<Examples> {
-    let mut examples = Examples::default();
+    let mut examples = Vec::new();
+    let statistics = stream_examples(records, tokenizer, limits, targets, |example| {
+        examples.push(example);
+        Ok(())
+    })?;
+    Ok(Examples { examples, statistics })
+}
+
+/// As [`read_examples`], handing out the examples one after the other.
+///
+/// # Errors
+/// Also the first error of `emit`.
+pub(crate) fn stream_examples(
+    records: impl IntoIterator<Item = Result<Record>>,
+    tokenizer: Option<&Tokenizer>,
+    limits: Limits,
+    targets: Targets,
+    mut emit: impl FnMut(Example) -> Result<()>,
+) -> Result<Statistics> {
+    let mut statistics = Statistics::default();
     let mut records = records.into_iter();
     loop {
         let chunk = records.by_ref().take(CHUNK_RECORDS).collect::<Result<Vec<Record>>>()?;
         if chunk.is_empty() {
-            return Ok(examples);
+            return Ok(statistics);
         }
         // Collected with their errors: rayon's collecting into one result gives any of them, not the first.
         let pairs: Vec<Result<(Record, Source, Target)>> = chunk
@@ -101,22 +144,30 @@ pub fn read_examples(
             .collect();
         for pair in pairs {
             let (record, source, target) = pair?;
-            examples.push(record, source, target);
+            statistics.add(&record, &source, &target);
+            let Source { input_ids, leading_tokens, global_positions, .. } = source;
+            let Record { id, location, .. } = record;
+            let labels = target.labels;
+            emit(Example { id, location, input_ids, leading_tokens, global_positions, labels })?;
         }
     }
 }
 
-impl Examples {
-    fn push(&mut self, record: Record, source: Source, target: Target) {
+impl Statistics {
+    fn add(&mut self, record: &Record, source: &Source, target: &Target) {
         self.truncated_sources += usize::from(source.truncated_tokens > 0);
         self.truncated_targets += usize::from(target.truncated_tokens > 0);
         self.truncated_tokens += source.truncated_tokens + target.truncated_tokens;
         self.empty_sources += usize::from(record.is_empty());
-        self.empty_targets += usize::from(has_blank_summary(&record));
-        let Source { input_ids, leading_tokens, global_positions, .. } = source;
-        let Record { id, location, .. } = record;
-        let labels = target.labels;
-        self.examples.push(Example { id, location, input_ids, leading_tokens, global_positions, labels });
+        self.empty_targets += usize::from(has_blank_summary(record));
+        self.from_ids += usize::from(record.is_tokenized());
+        let counts = target.labels.iter().any(|&label| label != IGNORED);
+        self.unlabelled += usize::from(target.labels.is_empty());
+        self.ignored += usize::from(!counts && !target.labels.is_empty());
+        self.longest_source = self.longest_source.max(source.input_ids.len());
+        self.longest_target = self.longest_target.max(target.labels.len());
+        self.largest_id = source.input_ids.iter().copied().fold(self.largest_id, u32::max);
+        self.largest_label = target.labels.iter().copied().fold(self.largest_label, i64::max);
     }
 }
 

@@ -10,6 +10,8 @@ use flate2::bufread::MultiGzDecoder;
 use crate::error::{Error, Result};
 
 const BUFFER: usize = 1 << 17;
+/// Bytes that are looked at to tell what a stream is.
+const LOOK: usize = 4;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 /// Skippable zstd frames begin with 0x184D2A50 to 0x184D2A5F, little-endian; only the first byte varies.
@@ -53,8 +55,8 @@ impl Input {
     pub(crate) fn from_reader(mut raw: impl Read + Send + 'static, name: Arc<str>) -> Result<Self> {
         let error = |error| Error::io("read", &*name, error);
         // A pipe may hand out fewer bytes than asked for, so the magic number is collected by hand.
-        let mut start = Vec::with_capacity(4);
-        raw.by_ref().take(4).read_to_end(&mut start).map_err(error)?;
+        let mut start = Vec::with_capacity(LOOK);
+        raw.by_ref().take(LOOK as u64).read_to_end(&mut start).map_err(error)?;
         let compression = detect(&start);
         let raw = BufReader::with_capacity(BUFFER, Cursor::new(start).chain(raw));
         let bytes: Box<dyn BufRead + Send> = match compression {
@@ -72,6 +74,12 @@ impl Input {
     /// The name for messages: the path, or `<stdin>`.
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// Whether the bytes are not compressed and begin with `magic`, which is as long as what was looked at to find out.
+    pub(crate) fn starts_with(&mut self, magic: [u8; LOOK]) -> bool {
+        // What cannot be read now cannot be read later either, and is an error then.
+        self.compression == Compression::None && self.bytes.fill_buf().is_ok_and(|start| start.starts_with(&magic))
     }
 
     /// Appends the next line with its line feed, if it has one, to `line`; returns how many bytes, 0 at the end.

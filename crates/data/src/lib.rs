@@ -5,37 +5,43 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | [`record`] | [`Record`]: one line of a JSON Lines file, checked |
-//! | [`reader`] | [`RecordReader`]: records as a stream from plain, gzip or zstd files and standard input |
+//! | [`record`] | [`Record`]: one line of JSON Lines or row of Parquet, checked |
+//! | [`reader`] | [`RecordReader`]: records as a stream from JSON Lines (plain, gzip or zstd), Parquet and standard input |
+//! | [`fields`] | [`FieldNames`]: what the fields of a record are called in a file |
 //! | [`document`] | [`read_document`]: a whole plain-text file |
 //! | [`tokenizer`] | [`Tokenizer`]: byte-level BPE as LED and BART use it: load, train, save, encode, decode |
 //! | [`source`](mod@source) | [`Source`] and [`Target`]: a record as the encoder and the loss see it |
 //! | [`examples`] | [`Example`]: tokenized training pairs, made in parallel from a stream |
+//! | [`store`] | [`ExampleStore`]: examples in a file, made once and found again by a [`TokenCache`] |
 //! | [`objectives`] | [`Objectives`]: what an example teaches: its summary, or a task made from its document |
 //! | [`batches`] | [`BatchPlan`]: which examples form which step of which epoch |
 //!
 //! Nothing is cut unless a limit was given, and then the number of tokens cut is part of the result.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 pub mod batches;
 pub mod document;
 mod error;
 pub mod examples;
+pub mod fields;
 mod input;
 pub mod objectives;
 mod random;
 pub mod reader;
 pub mod record;
 pub mod source;
+pub mod store;
 pub mod tokenizer;
 
-pub use batches::{Batch, BatchPlan, Batches};
+pub use batches::{BatchPlan, BatchSize, EpochBatches};
 pub use document::read_document;
-pub use error::{Error, Location, RecordProblem, Result};
-pub use examples::{Example, Examples, Limits, Targets, read_examples};
+pub use error::{Error, Location, RecordProblem, Result, Unit};
+pub use examples::{Example, Examples, Limits, Statistics, Targets, read_examples};
+pub use fields::FieldNames;
 pub use objectives::{Denoising, GapSentences, Mixture, Objectives};
 pub use reader::RecordReader;
 pub use record::{Content, Record};
 pub use source::{Source, Target};
+pub use store::{Cached, ExampleSource, ExampleStore, Origin, TokenCache};
 pub use tokenizer::{SpecialTokens, Tokenizer, TrainerOptions};

@@ -1,11 +1,11 @@
-//! [`Record`]: one line of a JSON Lines file, checked field by field.
+//! [`Record`]: one line or row of a file of records, checked field by field.
 
 use serde_json::{Map, Value};
 
 use crate::error::{Location, RecordProblem};
+use crate::fields::{FieldNames, Fields, kind};
 
 type Outcome<T> = std::result::Result<T, RecordProblem>;
-type Fields = Map<String, Value>;
 
 /// What a record gives to the encoder.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,7 +34,7 @@ pub enum Content {
 /// one, whatever text it may also carry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The `id` of the record (a number is written out), or the line number counted from 1.
+    /// The `id` of the record (a number is written out), or the number of its line or row, counted from 1.
     pub id: String,
     /// What the encoder reads.
     pub content: Content,
@@ -46,29 +46,43 @@ pub struct Record {
     pub location: Location,
 }
 
+/// What is expected of the records of a file.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Form {
+    pub(crate) names: FieldNames,
+    /// Whether there may be neither text nor token ids.
+    pub(crate) documents_optional: bool,
+}
+
 impl Record {
     /// A record of one text that does not come from a file of records, such as a document file named `id`.
     pub fn from_text(id: impl Into<String>, document: impl Into<String>) -> Self {
         let id = id.into();
-        let location = Location { file: id.as_str().into(), line: 1 };
+        let location = Location::line(id.as_str(), 1);
         let content = Content::Text { documents: vec![document.into()], query: None };
         Self { id, content, summary: None, references: Vec::new(), location }
     }
 
-    /// Reads one line (without its line end) of a file of records.
+    /// Reads one line (without its line end) of a file of records, whose fields have their own names.
     ///
     /// # Errors
     /// The [`RecordProblem`] of the line: not JSON, a missing field, a value of a wrong type or out of range.
     pub fn from_json(line: &str, location: Location) -> Outcome<Self> {
-        let mut fields = parse_object(line)?;
-        let id = take_id(&mut fields)?.unwrap_or_else(|| location.line.to_string());
-        let summary = take_string(&mut fields, "summary")?;
-        let references = take_strings(&mut fields, "references")?.unwrap_or_default();
-        let content = match take_list(&mut fields, "input_ids", TOKEN_ID, token_id)? {
+        Self::from_fields(parse_object(line)?, location, &Form::default())
+    }
+
+    /// Checks the fields of a record.
+    pub(crate) fn from_fields(values: Map<String, Value>, location: Location, form: &Form) -> Outcome<Self> {
+        let mut fields = Fields::new(values, &form.names)?;
+        let id = fields.take_id()?.unwrap_or_else(|| location.number.to_string());
+        let summary = fields.take_string("summary")?;
+        let references = fields.take_strings("references")?.unwrap_or_default();
+        let content = match fields.take_list("input_ids", TOKEN_ID, token_id)? {
             Some(input_ids) => tokens(input_ids, &mut fields)?,
-            None => {
-                Content::Text { documents: take_documents(&mut fields)?, query: take_string(&mut fields, "query")? }
-            }
+            None => Content::Text {
+                documents: take_documents(&mut fields, form.documents_optional)?,
+                query: fields.take_string("query")?,
+            },
         };
         Ok(Self { id, content, summary, references, location })
     }
@@ -103,7 +117,8 @@ impl Record {
     }
 }
 
-fn parse_object(line: &str) -> Outcome<Fields> {
+/// The object that a line of JSON is.
+pub(crate) fn parse_object(line: &str) -> Outcome<Map<String, Value>> {
     match serde_json::from_str(line) {
         Ok(Value::Object(fields)) => Ok(fields),
         Ok(other) => Err(RecordProblem::NotAnObject { found: kind(&other) }),
@@ -116,13 +131,13 @@ fn parse_object(line: &str) -> Outcome<Fields> {
     }
 }
 
-fn tokens(input_ids: Vec<u32>, fields: &mut Fields) -> Outcome<Content> {
+fn tokens(input_ids: Vec<u32>, fields: &mut Fields<'_>) -> Outcome<Content> {
     if input_ids.is_empty() {
         return Err(RecordProblem::NoTokens);
     }
-    let labels = take_list(fields, "labels", "a token id or -100", label)?;
+    let labels = fields.take_list("labels", "a token id or -100", label)?;
     let mut global_positions =
-        take_list(fields, "global_positions", "a whole number from 0", position)?.unwrap_or_else(|| vec![0]);
+        fields.take_list("global_positions", "a whole number from 0", position)?.unwrap_or_else(|| vec![0]);
     global_positions.sort_unstable();
     global_positions.dedup();
     match global_positions.last() {
@@ -133,47 +148,16 @@ fn tokens(input_ids: Vec<u32>, fields: &mut Fields) -> Outcome<Content> {
     }
 }
 
-fn take_documents(fields: &mut Fields) -> Outcome<Vec<String>> {
-    let document = take_string(fields, "document")?;
-    let documents = take_strings(fields, "documents")?;
+fn take_documents(fields: &mut Fields<'_>, optional: bool) -> Outcome<Vec<String>> {
+    let document = fields.take_string("document")?;
+    let documents = fields.take_strings("documents")?;
     match (document, documents) {
         (Some(_), Some(_)) => Err(RecordProblem::TwoDocuments),
         (Some(document), None) => Ok(vec![document]),
         (None, Some(documents)) => Ok(documents),
-        (None, None) => Err(RecordProblem::NoDocument),
+        (None, None) if optional => Ok(Vec::new()),
+        (None, None) => Err(RecordProblem::NoDocument(fields.list(&["document", "documents", "input_ids"]))),
     }
-}
-
-/// Takes a field out of the record; `null` is as good as absent.
-fn take(fields: &mut Fields, field: &str) -> Option<Value> {
-    fields.get_mut(field).map(Value::take).filter(|value| !value.is_null())
-}
-
-fn take_id(fields: &mut Fields) -> Outcome<Option<String>> {
-    match take(fields, "id") {
-        None => Ok(None),
-        Some(Value::String(id)) => Ok(Some(id)),
-        Some(Value::Number(id)) => Ok(Some(id.to_string())),
-        Some(other) => Err(wrong_type("id", "a string or a number", &other)),
-    }
-}
-
-fn take_string(fields: &mut Fields, field: &str) -> Outcome<Option<String>> {
-    match take(fields, field) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(other) => Err(wrong_type(field, "a string", &other)),
-    }
-}
-
-fn take_strings(fields: &mut Fields, field: &str) -> Outcome<Option<Vec<String>>> {
-    take_list(fields, field, "a string", |value| match value.take() {
-        Value::String(text) => Some(text),
-        other => {
-            *value = other;
-            None
-        }
-    })
 }
 
 const TOKEN_ID: &str = "a token id (a whole number from 0 to 4294967295)";
@@ -188,41 +172,4 @@ fn label(value: &mut Value) -> Option<i64> {
 
 fn position(value: &mut Value) -> Option<usize> {
     value.as_u64().and_then(|position| usize::try_from(position).ok())
-}
-
-/// Takes a list whose every element `convert` accepts; an element it refuses is named with its index.
-fn take_list<T>(
-    fields: &mut Fields,
-    field: &str,
-    expected: &'static str,
-    convert: impl Fn(&mut Value) -> Option<T>,
-) -> Outcome<Option<Vec<T>>> {
-    let mut elements = match take(fields, field) {
-        None => return Ok(None),
-        Some(Value::Array(elements)) => elements,
-        Some(other) => return Err(wrong_type(field, "a list", &other)),
-    };
-    let converted = elements.iter_mut().enumerate().map(|(index, element)| {
-        convert(element).ok_or_else(|| wrong_type(&format!("{field}[{index}]"), expected, element))
-    });
-    converted.collect::<Outcome<Vec<T>>>().map(Some)
-}
-
-fn wrong_type(field: &str, expected: &'static str, found: &Value) -> RecordProblem {
-    let found = match found {
-        Value::Number(number) => number.to_string(),
-        other => kind(other).to_owned(),
-    };
-    RecordProblem::WrongType { field: field.to_owned(), expected, found }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
-    }
 }

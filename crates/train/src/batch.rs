@@ -71,3 +71,28 @@ impl Batch {
 fn complain(example: &Example, message: String) -> Result<()> {
     Err(Error::Input(format!("{}: record {}: {message}", example.location, example.id)))
 }
+
+#[cfg(test)]
+mod tests {
+    use epitome_data::Location;
+
+    use super::*;
+
+    #[test]
+    fn rows_are_tokens_and_nothing_else() {
+        let config = Config { vocab_size: 50, ..Config::default() };
+        let lengths = [(1, 1), (900, 3), (7, 60), (2, 1)];
+        let example = |(source, target): (usize, usize)| Example {
+            id: "a".into(),
+            location: Location::line("in.jsonl", 1),
+            input_ids: vec![5; source],
+            leading_tokens: 1,
+            global_positions: vec![0],
+            labels: vec![6; target],
+        };
+        let examples = lengths.map(example);
+        let batch = Batch::new(&examples, &config).unwrap();
+        assert_eq!(batch.documents.ids().len(), 910, "no row of padding");
+        assert_eq!((batch.decoder_ids.len(), batch.labels.len()), (65, 65));
+    }
+}

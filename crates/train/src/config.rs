@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use epitome_data::{Denoising, GapSentences, Mixture};
+use epitome_data::{Denoising, FieldNames, GapSentences, Mixture};
 use epitome_model::{Config, PositionEmbeddings};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -54,6 +54,12 @@ pub struct DataConfig {
     /// Files of validation records.
     #[serde(default, deserialize_with = "one_or_many")]
     pub validation: Vec<String>,
+    /// What the fields of a record are called in these files, such as `{ document = "article" }`.
+    #[serde(default, skip_serializing_if = "FieldNames::is_empty")]
+    pub fields: FieldNames,
+    /// Where tokens are kept from run to run; by default `$EPITOME_CACHE`, else `epitome/tokens` under the user's caches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_dir: Option<PathBuf>,
     /// Longest source in tokens; unset means whole documents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_source_length: Option<usize>,
@@ -86,6 +92,9 @@ pub struct DataConfig {
 pub struct RunOptions {
     /// Records that run together.
     pub batch_size: usize,
+    /// Instead of `batch_size`: as many records run together as have no more source and target tokens than this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch_tokens: Option<usize>,
     /// Batches per update.
     pub gradient_accumulation_steps: usize,
     /// Batches of an update that run side by side, each on its share of the threads: faster for small models, and takes the
@@ -143,6 +152,7 @@ impl Default for RunOptions {
     fn default() -> Self {
         Self {
             batch_size: 1,
+            batch_tokens: None,
             gradient_accumulation_steps: 1,
             parallel_micro_batches: 1,
             max_steps: None,
@@ -201,6 +211,7 @@ impl RunConfig {
         self.model.validate(origin)?;
         for (name, value) in [
             ("run.batch_size", self.run.batch_size),
+            ("run.batch_tokens", self.run.batch_tokens.unwrap_or(1)),
             ("run.gradient_accumulation_steps", self.run.gradient_accumulation_steps),
             ("run.parallel_micro_batches", self.run.parallel_micro_batches),
             ("run.max_steps", self.run.max_steps.unwrap_or(1)),
@@ -217,6 +228,9 @@ impl RunConfig {
         }
         self.optim.validate().or_else(complain)?;
         self.data.validate().or_else(complain)?;
+        if self.run.batch_tokens.is_some() && self.run.batch_size != RunOptions::default().batch_size {
+            return complain("run.batch_size and run.batch_tokens exclude each other: leave one of them out".into());
+        }
         if self.run.parallel_micro_batches > self.run.gradient_accumulation_steps {
             return complain(format!(
                 "run.parallel_micro_batches is {}, more than the {} batches of run.gradient_accumulation_steps",

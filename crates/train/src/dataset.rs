@@ -1,122 +1,140 @@
 //! Tokenized records and the order in which training visits them.
 
-use std::borrow::Cow;
-
-use epitome_data::{BatchPlan, Example, Examples, Limits, Objectives, RecordReader, Targets, Tokenizer, read_examples};
+use epitome_data::{
+    BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Limits, Objectives, Statistics, Targets,
+    TokenCache, Tokenizer,
+};
 use epitome_model::Config;
 
 use crate::config::RunOptions;
+use crate::steps::{Place, Steps};
 use crate::{Batch, Error, Result, RunConfig};
 
-/// Examples of one split, checked, with the plan of their batches.
+/// Examples of one split, checked, with the order of their batches.
 pub(crate) struct Dataset {
-    examples: Vec<Example>,
+    examples: ExampleStore,
+    /// How many records there are, and where their tokens are from.
+    origin: String,
     notices: Vec<String>,
     objectives: Objectives,
-    plan: BatchPlan,
-    gradient_accumulation_steps: usize,
-    /// The batches of the epoch asked for last.
-    epoch: Option<(usize, Vec<Vec<usize>>)>,
+    /// Whether the objectives decide what an example teaches; otherwise it is the summary.
+    draws: bool,
+    steps: Steps,
 }
 
-/// Reads and tokenizes the training and validation splits.
-pub(crate) fn load(config: &RunConfig, tokenizer: Option<&Tokenizer>, model: &Config) -> Result<(Dataset, Dataset)> {
+/// Reads and tokenizes the training and validation splits, or finds them tokenized; the latter only where there are any
+/// files of it.
+pub(crate) fn load(
+    config: &RunConfig,
+    tokenizer: Option<&Tokenizer>,
+    model: &Config,
+) -> Result<(Dataset, Option<Dataset>)> {
     let data = &config.data;
     let seed = config.run.seed;
     let objectives = Objectives::new(data.objectives, (data.denoise, data.gap_sentences), tokenizer, seed)?;
-    let read = |split, paths, most| read(split, paths, most, (config, tokenizer, model), &objectives);
-    let training = read("training", &data.train, data.max_train_records)?;
-    if training.examples.is_empty() {
-        return Err(Error::Dataset(format!("{} hold no records", data.train.join(", "))));
+    let read = |split, paths, most| read(split, (paths, most), (config, tokenizer, model), &objectives);
+    let training = read(Split::Training, &data.train, data.max_train_records)?;
+    if data.validation.is_empty() {
+        return Ok((training, None));
     }
-    let mut validation = read("validation", &data.validation, data.max_validation_records)?;
-    if validation.examples.is_empty() && !data.validation.is_empty() {
-        return Err(Error::Dataset(format!("{} hold no records", data.validation.join(", "))));
+    Ok((training, Some(read(Split::Validation, &data.validation, data.max_validation_records)?)))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Split {
+    Training,
+    Validation,
+}
+
+impl std::fmt::Display for Split {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Training => "training",
+            Self::Validation => "validation",
+        })
     }
-    // Summaries are what counts; a run without them validates on what it would draw in its first epoch.
-    if data.objectives.summarize == 0.0 {
-        let drawn = (0..validation.examples.len()).map(|index| validation.draw(index, 0).into_owned()).collect();
-        validation.examples = drawn;
-    }
-    Ok((training, validation))
 }
 
 fn read(
-    split: &str,
-    paths: &[String],
-    most: Option<usize>,
+    split: Split,
+    (paths, max_records): (&[String], Option<usize>),
     (config, tokenizer, model): (&RunConfig, Option<&Tokenizer>, &Config),
     objectives: &Objectives,
 ) -> Result<Dataset> {
-    let limits =
-        Limits { max_source_length: config.data.max_source_length, max_target_length: config.data.max_target_length };
-    let summarizes = config.data.objectives.summarize > 0.0;
-    let targets = match (summarizes, config.data.objectives.is_self_supervised()) {
+    let data = &config.data;
+    let self_supervised = data.objectives.is_self_supervised();
+    let targets = match (data.objectives.summarize > 0.0, self_supervised) {
         (false, _) => Targets::Ignored,
         // Plain text may stand among the training records, but summaries are what is validated.
-        (true, true) if split == "training" => Targets::IfPresent,
+        (true, true) if split == Split::Training => Targets::IfPresent,
         (true, _) => Targets::Required,
     };
-    let read = if paths.is_empty() {
-        Examples::default()
-    } else {
-        let records = RecordReader::open_all(paths)?.take(most.unwrap_or(usize::MAX));
-        read_examples(records, tokenizer, limits, targets)?
-    };
-    let self_supervised = config.data.objectives.is_self_supervised();
-    for example in &read.examples {
+    let limits = Limits { max_source_length: data.max_source_length, max_target_length: data.max_target_length };
+    let source = ExampleSource { paths, fields: &data.fields, max_records, tokenizer, limits, targets };
+    let Cached { examples, origin, warnings } = TokenCache::new(data.cache_dir.as_deref()).examples(&source)?;
+    if examples.is_empty() {
+        return Err(Error::Dataset(format!("{} hold no records", paths.join(", "))));
+    }
+    check(&examples, model, targets, self_supervised)?;
+    let mut notices: Vec<String> = warnings.iter().map(|warning| format!("{split}: {warning}")).collect();
+    notices.extend(what_to_know(split, &examples, objectives.longest_target(), model));
+    let size = config.run.batch_tokens.map_or(BatchSize::Examples(config.run.batch_size), BatchSize::Tokens);
+    let shuffle = data.shuffle && split == Split::Training;
+    let plan = BatchPlan { size, shuffle, seed: config.run.seed };
+    let batches_per_step = if split == Split::Training { config.run.gradient_accumulation_steps } else { 1 };
+    let steps = Steps::new(plan, batches_per_step, examples.len(), tokens(&examples, objectives));
+    // Summaries are what counts; a run without them validates on what it would draw in its first epoch.
+    let draws = split == Split::Training || data.objectives.summarize == 0.0;
+    let origin = format!("{split}: {} records, {origin}", examples.len());
+    Ok(Dataset { examples, origin, notices, objectives: objectives.clone(), draws, steps })
+}
+
+/// Checks every example against the model and the objectives: by what is known of all of them, and one by one only to name
+/// the first that is wrong.
+fn check(examples: &ExampleStore, model: &Config, targets: Targets, self_supervised: bool) -> Result<()> {
+    let Statistics { from_ids, unlabelled, ignored, largest_id, largest_label, .. } = *examples.statistics();
+    let vocabulary = model.vocab_size;
+    let fits = (largest_id as usize) < vocabulary && largest_label < vocabulary as i64;
+    let labelled = ignored == 0 && (unlabelled == 0 || targets != Targets::Required);
+    if fits && labelled && !(self_supervised && from_ids > 0) {
+        return Ok(());
+    }
+    for example in examples.iter() {
+        let example = example?;
         if self_supervised && example.leading_tokens == 0 {
             let (place, id) = (&example.location, &example.id);
             return Err(Error::Dataset(format!(
                 "{place}: record {id}: the objectives `denoise` and `gap_sentences` need text, not token ids"
             )));
         }
-        Batch::check_source(example, model)?;
+        Batch::check_source(&example, model)?;
         if targets == Targets::Required || !example.labels.is_empty() {
-            Batch::check_labels(example, model)?;
+            Batch::check_labels(&example, model)?;
         }
     }
-    Ok(Dataset {
-        notices: notices(split, &read, objectives.longest_target(), model),
-        examples: read.examples,
-        objectives: objectives.clone(),
-        plan: BatchPlan::new(config.run.batch_size, config.data.shuffle, config.run.seed),
-        gradient_accumulation_steps: config.run.gradient_accumulation_steps,
-        epoch: None,
-    })
+    Ok(())
 }
 
 /// What the user should know of a split: nothing is cut or stretched without being said.
-fn notices(split: &str, read: &Examples, longest_drawn: usize, model: &Config) -> Vec<String> {
+fn what_to_know(split: Split, examples: &ExampleStore, longest_drawn: usize, model: &Config) -> Vec<String> {
+    let (known, records) = (examples.statistics(), examples.len());
     let mut notices = Vec::new();
-    if read.truncated_tokens > 0 {
+    if known.truncated_tokens > 0 {
         notices.push(format!(
-            "{split}: the length limits cut {} sources and {} targets of {} records, {} tokens in all",
-            read.truncated_sources,
-            read.truncated_targets,
-            read.examples.len(),
-            read.truncated_tokens
+            "{split}: the length limits cut {} sources and {} targets of {records} records, {} tokens in all",
+            known.truncated_sources, known.truncated_targets, known.truncated_tokens
         ));
     }
-    for (what, count) in [("documents", read.empty_sources), ("summaries", read.empty_targets)] {
+    for (what, count) in [("documents", known.empty_sources), ("summaries", known.empty_targets)] {
         if count > 0 {
-            notices.push(format!("{split}: {count} of {} records have empty {what}", read.examples.len()));
+            notices.push(format!("{split}: {count} of {records} records have empty {what}"));
         }
     }
     for (what, table, longest) in [
-        (
-            "sources",
-            model.max_encoder_position_embeddings,
-            read.examples.iter().map(|example| example.input_ids.len()).max(),
-        ),
-        (
-            "targets",
-            model.max_decoder_position_embeddings,
-            read.examples.iter().map(|example| example.labels.len()).chain([longest_drawn]).max(),
-        ),
+        ("sources", model.max_encoder_position_embeddings, known.longest_source),
+        ("targets", model.max_decoder_position_embeddings, known.longest_target.max(longest_drawn)),
     ] {
-        if longest.is_some_and(|longest| longest > table) {
-            let longest = longest.unwrap_or_default();
+        if longest > table {
             notices.push(format!("{split}: {what} of up to {longest} tokens tile a position table of {table} rows"));
         }
     }
@@ -124,44 +142,64 @@ fn notices(split: &str, read: &Examples, longest_drawn: usize, model: &Config) -
 }
 
 impl Dataset {
-    pub(crate) fn examples(&self) -> &[Example] {
-        &self.examples
+    /// How many examples there are.
+    pub(crate) fn len(&self) -> usize {
+        self.examples.len()
     }
 
     /// How many tokens the sources and the targets of all examples have.
     pub(crate) fn lengths(&self) -> (Vec<usize>, Vec<usize>) {
-        self.examples.iter().map(|example| (example.input_ids.len(), example.labels.len())).unzip()
+        let lengths = |index| (self.examples.source_length(index), self.examples.target_length(index));
+        (0..self.len()).map(lengths).unzip()
+    }
+
+    /// How many records there are, and where their tokens are from.
+    pub(crate) fn origin(&self) -> &str {
+        &self.origin
     }
 
     pub(crate) fn notices(&self) -> impl Iterator<Item = &str> {
         self.notices.iter().map(String::as_str)
     }
 
-    /// What the example at `index` teaches in `epoch`.
-    pub(crate) fn draw(&self, index: usize, epoch: usize) -> Cow<'_, Example> {
-        self.objectives.draw(&self.examples[index], index, epoch as u64)
-    }
-
-    /// Updates in one pass over the examples.
-    pub(crate) fn steps_per_epoch(&self) -> usize {
-        self.plan.steps_per_epoch(self.examples.len()).div_ceil(self.gradient_accumulation_steps)
-    }
-
     /// Updates of the whole run.
     pub(crate) fn total_steps(&self, run: &RunOptions) -> usize {
-        let passes = || (run.num_train_epochs * self.steps_per_epoch() as f64).ceil() as usize;
-        run.max_steps.unwrap_or_else(passes)
+        let tokens = tokens(&self.examples, &self.objectives);
+        run.max_steps.unwrap_or_else(|| self.steps.total(run.num_train_epochs, tokens))
     }
 
-    /// The micro-batches of update `step`, counted from 0 over all epochs, as indices into the examples.
-    pub(crate) fn step(&mut self, step: usize) -> Vec<Vec<usize>> {
-        let (epoch, within) = (step / self.steps_per_epoch(), step % self.steps_per_epoch());
-        if self.epoch.as_ref().is_none_or(|(cached, _)| *cached != epoch) {
-            let lengths: Vec<usize> = self.examples.iter().map(|example| example.input_ids.len()).collect();
-            self.epoch = Some((epoch, self.plan.epoch(&lengths, epoch as u64)));
-        }
-        let (_, batches) = self.epoch.as_ref().expect("the epoch was just planned");
-        let size = self.gradient_accumulation_steps;
-        batches.chunks(size).nth(within).expect("the step lies in its epoch").to_vec()
+    /// The place of update `step`, counted from 0 over all epochs.
+    pub(crate) fn place(&mut self, step: usize) -> Place {
+        self.steps.seek(step, tokens(&self.examples, &self.objectives))
     }
+
+    /// The micro-batches of update `step`, with what each example teaches in that epoch.
+    pub(crate) fn micro_batches(&mut self, step: usize) -> Result<Vec<Vec<Example>>> {
+        let Place { epoch, within, .. } = self.place(step);
+        self.steps.batches(within).map(|batch| self.get(batch, epoch)).collect()
+    }
+
+    /// How many batches the epoch of the last update has; at first, the first epoch.
+    pub(crate) fn batch_count(&self) -> usize {
+        self.steps.epoch().len()
+    }
+
+    /// A batch of that epoch of a dataset that is not drawn anew in each.
+    pub(crate) fn batch(&self, number: usize) -> Result<Vec<Example>> {
+        self.get(self.steps.epoch().batch(number), 0)
+    }
+
+    fn get(&self, indices: &[u32], epoch: usize) -> Result<Vec<Example>> {
+        let example = |&index: &u32| {
+            let index = index as usize;
+            let example = self.examples.get(index)?;
+            Ok(if self.draws { self.objectives.draw(example, index, epoch as u64) } else { example })
+        };
+        indices.iter().map(example).collect()
+    }
+}
+
+/// The most tokens that each example may have.
+fn tokens(examples: &ExampleStore, objectives: &Objectives) -> impl Fn(usize) -> usize {
+    move |index| objectives.most_tokens(examples.source_length(index), examples.target_length(index))
 }

@@ -84,10 +84,10 @@ pub fn find_learning_rate(
     let mut config = config.clone();
     config.optim.ema_decay = None;
     let mut setup = Setup::new(&config, None)?;
-    setup.notices().for_each(|notice| on_event(Event::Notice(notice)));
+    setup.announce(on_event);
     on_event(Event::Started {
         parameters: setup.trained_parameters(),
-        records: setup.training.examples().len(),
+        records: setup.training.len(),
         step: 0,
         total_steps: sweep.steps,
     });

@@ -13,6 +13,7 @@ const FIXED: [(&str, &[&str]); 4] = [
         "data",
         &[
             "train",
+            "fields",
             "max_source_length",
             "max_target_length",
             "max_train_records",
@@ -23,7 +24,7 @@ const FIXED: [(&str, &[&str]); 4] = [
         ],
     ),
     ("optim", &["optimizer", "adafactor_beta1", "groups", "ema_decay", "ema_warmup"]),
-    ("run", &["batch_size", "gradient_accumulation_steps", "parallel_micro_batches", "seed"]),
+    ("run", &["batch_size", "batch_tokens", "gradient_accumulation_steps", "parallel_micro_batches", "seed"]),
 ];
 
 /// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches.

@@ -27,6 +27,8 @@ pub struct Context<'a> {
 pub enum Event<'a> {
     /// Something the user should know, such as how many tokens the length limits cut.
     Notice(&'a str),
+    /// How many records a split has, and where their tokens are from.
+    Dataset(&'a str),
     /// The run is about to make its first update.
     Started {
         /// Trainable numbers.

@@ -11,7 +11,7 @@ use crate::best::BestSoFar;
 use crate::checkpoint::{self, Companions, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Error, Optimizer, Result, RunConfig, Trainable};
+use crate::{Error, Event, Optimizer, Result, RunConfig, Trainable};
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -22,7 +22,7 @@ pub(crate) struct Setup {
     pub(crate) state: TrainState,
     pub(crate) companions: Companions,
     pub(crate) training: Dataset,
-    pub(crate) validation: Dataset,
+    pub(crate) validation: Option<Dataset>,
     /// About the checkpoints.
     notices: Vec<String>,
 }
@@ -89,10 +89,13 @@ impl Setup {
         self.average.as_ref().map_or(&self.trainable, Average::trainable)
     }
 
-    /// What the user should know before the first step.
-    pub(crate) fn notices(&self) -> impl Iterator<Item = &str> {
-        let notices = self.notices.iter().map(String::as_str);
-        notices.chain(self.training.notices()).chain(self.validation.notices())
+    /// Tells what the user should know before the first step.
+    pub(crate) fn announce(&self, on_event: &mut dyn FnMut(Event)) {
+        self.notices.iter().for_each(|notice| on_event(Event::Notice(notice)));
+        for dataset in [&self.training].into_iter().chain(&self.validation) {
+            on_event(Event::Dataset(dataset.origin()));
+            dataset.notices().for_each(|notice| on_event(Event::Notice(notice)));
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use crate::checkpoint::{Contents, TrainState, Validation};
 use crate::guard;
 use crate::monitor::Monitor;
 use crate::setup::Setup;
+use crate::steps::Place;
 use crate::update::{self, Update};
+use crate::validation::validation_loss;
 use crate::workers::Workers;
-use crate::{
-    Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, validation_loss,
-};
+use crate::{Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate};
 
 /// Runs `config`. `run.predict_with_generate` needs `score_summaries`.
 ///
@@ -37,9 +37,7 @@ pub fn train(
     guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
     let setup = Setup::resume(config, output)?;
-    for notice in setup.notices() {
-        on_event(Event::Notice(notice));
-    }
+    setup.announce(on_event);
     if resume && setup.state.step == 0 {
         on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));
     }
@@ -83,7 +81,7 @@ impl<'a> Run<'a> {
         }
         (self.on_event)(Event::Started {
             parameters: self.setup.trained_parameters(),
-            records: self.setup.training.examples().len(),
+            records: self.setup.training.len(),
             step: self.setup.state.step,
             total_steps,
         });
@@ -172,20 +170,17 @@ impl<'a> Run<'a> {
     /// Writes the means since the last line.
     fn log(&mut self, learning_rate: f64, grad_norm: f64) -> Result<()> {
         let step = self.setup.state.step;
-        let epoch = step as f64 / self.setup.training.steps_per_epoch() as f64;
+        let Place { epoch, within, steps } = self.setup.training.place(step - 1);
+        let epoch = (epoch * steps + within + 1) as f64 / steps as f64;
         let interval = std::mem::take(&mut self.setup.state.interval);
         self.record(&interval.line(step, epoch, (learning_rate, grad_norm)))
     }
 
     /// Measures the validation loss and the scores of summaries; returns whether no validation was better before.
     fn validate(&mut self) -> Result<bool> {
-        let examples = self.setup.validation.examples();
-        if examples.is_empty() {
-            return Ok(false);
-        }
-        let batch_size = self.config.run.batch_size;
+        let Some(validation) = &self.setup.validation else { return Ok(false) };
         let led = self.setup.evaluated().led();
-        let loss = validation_loss(led, examples, batch_size, self.context.group, self.interrupted())?;
+        let loss = validation_loss(led, validation, self.context.group, self.interrupted())?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
             let ids = vec!["of the validation data".into()];

@@ -33,14 +33,9 @@ pub(crate) fn compute(
     (group, interrupted): (&ProcessGroup, Option<&AtomicBool>),
 ) -> Result<Update> {
     let step = setup.state.step;
-    let micro_batches = setup.training.step(step);
-    let training = &setup.training;
-    let epoch = step / training.steps_per_epoch();
-    let batch = |indices: &Vec<usize>| -> Result<Batch> {
-        let drawn: Vec<_> = indices.iter().map(|&index| training.draw(index, epoch)).collect();
-        Ok(Batch::new(drawn.iter().map(AsRef::as_ref), &setup.model)?)
-    };
-    let batches = micro_batches.iter().map(batch).collect::<Result<Vec<_>>>()?;
+    let micro_batches = setup.training.micro_batches(step)?;
+    let batches = micro_batches.iter().map(|examples| Batch::new(examples, &setup.model));
+    let batches = batches.collect::<epitome_model::Result<Vec<_>>>()?;
     let source_tokens = batches.iter().map(|batch| batch.documents.ids().len()).sum();
     let target_tokens: usize = batches.iter().map(Batch::target_tokens).sum();
     let pass = |index: usize| {
@@ -58,8 +53,7 @@ pub(crate) fn compute(
     let norm = gradients.norm()?;
     for (what, value) in [("loss", loss.loss / target_tokens as f64), ("norm of the gradients", norm)] {
         if !value.is_finite() {
-            let examples = training.examples();
-            let ids = micro_batches.iter().flatten().map(|&index| examples[index].id.clone()).collect();
+            let ids = micro_batches.iter().flatten().map(|example| example.id.clone()).collect();
             return Err(Error::NotFinite { step: step + 1, what, value, ids });
         }
     }

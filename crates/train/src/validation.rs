@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use epitome_data::Example;
 use epitome_distributed::ProcessGroup;
 use epitome_kernels::{self as kernels, Loss};
 use epitome_model::Led;
 
+use crate::dataset::Dataset;
 use crate::replicas::all_reduce_loss;
 use crate::{Batch, Error, Event, Result, Trainable};
 
@@ -15,24 +15,23 @@ use crate::{Batch, Error, Event, Result, Trainable};
 /// is ([`Event::Summarizing`]). Only this knows of decoding and scores.
 pub type ScoreSummaries<'a> = dyn FnMut(&Trainable, &mut dyn FnMut(Event)) -> Result<BTreeMap<String, f64>> + 'a;
 
-/// Mean negative log-likelihood per target token over `examples`, in nats, without smoothing or dropout. `batch_size`
-/// records run together; the batches are shared between the processes of `group`, which all get the result.
+/// Mean negative log-likelihood per target token over a dataset, in nats, without smoothing or dropout. Its batches are
+/// shared between the processes of `group`, which all get the result.
 ///
 /// # Errors
-/// When an example is not valid, an operation fails, or `interrupted` becomes true.
-pub fn validation_loss(
+/// When an example cannot be read or is not valid, an operation fails, or `interrupted` becomes true.
+pub(crate) fn validation_loss(
     led: &Led,
-    examples: &[Example],
-    batch_size: usize,
+    dataset: &Dataset,
     group: &ProcessGroup,
     interrupted: Option<&AtomicBool>,
 ) -> Result<f64> {
     let mut total = Loss::default();
-    for records in examples.chunks(batch_size).skip(group.rank()).step_by(group.world_size()) {
+    for number in (group.rank()..dataset.batch_count()).step_by(group.world_size()) {
         if interrupted.is_some_and(|interrupted| interrupted.load(Ordering::Relaxed)) {
             return Err(Error::Interrupted);
         }
-        let batch = Batch::new(records, led.config())?;
+        let batch = Batch::new(&dataset.batch(number)?, led.config())?;
         let encoded = led.encode(&batch.documents)?;
         let sources = batch.documents.segments();
         let hidden = led.decoder().forward(&batch.decoder_ids, &batch.targets, &encoded, sources)?;

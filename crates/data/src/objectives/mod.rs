@@ -16,7 +16,6 @@ mod denoise;
 mod gap_sentences;
 mod sentences;
 
-use std::borrow::Cow;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -112,25 +111,31 @@ impl Objectives {
         of(denoise, self.denoising.length).max(of(gap_sentences, self.gap_sentences.max_tokens))
     }
 
+    /// The most tokens, of source and target together, that an example of such lengths may have when it is drawn.
+    pub fn most_tokens(&self, source_length: usize, target_length: usize) -> usize {
+        // What is drawn is a part of the document: with `<s>` and `</s>` no longer than the source.
+        source_length + target_length.max(self.longest_target().min(source_length))
+    }
+
     /// What `example`, the one at `index`, teaches in `epoch`.
-    pub fn draw<'e>(&self, example: &'e Example, index: usize, epoch: u64) -> Cow<'e, Example> {
-        let Some(language) = &self.language else { return Cow::Borrowed(example) };
+    pub fn draw(&self, example: Example, index: usize, epoch: u64) -> Example {
+        let Some(language) = &self.language else { return example };
         let mut random = SplitMix64::new(self.seed ^ STREAM ^ (index as u64).rotate_left(32), epoch);
         let Mixture { denoise, gap_sentences, .. } = self.mixture;
         // Plain text has no summary to draw.
         let summarize = if example.labels.is_empty() { 0.0 } else { self.mixture.summarize };
         let drawn = random.unit() * (summarize + denoise + gap_sentences);
         if drawn < summarize {
-            return Cow::Borrowed(example);
+            return example;
         }
-        let body = Body::new(example, language.special.eos);
-        Cow::Owned(if drawn < summarize + denoise {
+        let body = Body::new(&example, language.special.eos);
+        if drawn < summarize + denoise {
             let (source, target) = self.denoising.draw(&body, language, &mut random);
-            language.example(example, &[language.special.bos], (source, Vec::new()), target)
+            language.example(&example, &[language.special.bos], (source, Vec::new()), target)
         } else {
             let (source, target) = self.gap_sentences.draw(&body, language, &mut random);
-            language.example(example, &example.input_ids[..example.leading_tokens], source, target)
-        })
+            language.example(&example, &example.input_ids[..example.leading_tokens], source, target)
+        }
     }
 }
 

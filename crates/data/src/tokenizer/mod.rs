@@ -161,6 +161,17 @@ impl Tokenizer {
         self.special
     }
 
+    /// A hash of everything that decides the ids of a text.
+    ///
+    /// # Errors
+    /// The tokenizer has parts that cannot be written out.
+    pub(crate) fn fingerprint(&self) -> Result<[u8; 32]> {
+        let json = self.inner.to_string(false).map_err(failed)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(json.as_bytes()).update(format!("{:?}", self.special).as_bytes());
+        Ok(*hasher.finalize().as_bytes())
+    }
+
     /// What the encoder reads of a record: see [`Source`].
     ///
     /// # Errors

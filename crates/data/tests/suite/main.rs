@@ -4,9 +4,12 @@
 
 mod batches;
 mod documents;
+mod fields;
 mod objectives;
+mod parquet_files;
 mod records;
 mod sources;
+mod stores;
 mod support;
 mod tokenizer_files;
 mod tokenizer_parity;

@@ -123,8 +123,10 @@ fn json_errors() {
 
 #[test]
 fn missing_and_contradicting_fields() {
-    assert_eq!(message("{}"), "no `document`, `documents` or `input_ids`");
-    assert_eq!(message(r#"{"document": null}"#), "no `document`, `documents` or `input_ids`");
+    let none =
+        "no `document`, `documents` or `input_ids`; if it has another name, give that with `data.fields` or --field";
+    assert_eq!(message("{}"), none);
+    assert_eq!(message(r#"{"document": null}"#), none);
     assert!(message(r#"{"document": "a", "documents": ["b"]}"#).contains("keep exactly one"));
     assert_eq!(message(r#"{"input_ids": []}"#), "`input_ids` is empty");
 }

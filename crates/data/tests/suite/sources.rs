@@ -182,7 +182,7 @@ fn examples_keep_the_order_and_count_what_was_cut() {
         })
     };
     let all = read_examples(records(1_000), Some(&tokenizer), Limits::default(), Targets::Required).unwrap();
-    assert_eq!((all.examples.len(), all.truncated_tokens), (1_000, 0));
+    assert_eq!((all.examples.len(), all.statistics.truncated_tokens), (1_000, 0));
     for (number, example) in all.examples.iter().enumerate() {
         assert_eq!(example.id, number.to_string());
         let labels: Vec<u32> = example.labels.iter().map(|&label| u32::try_from(label).unwrap()).collect();
@@ -191,12 +191,12 @@ fn examples_keep_the_order_and_count_what_was_cut() {
     let limits = Limits { max_source_length: Some(10), max_target_length: Some(2) };
     let cut = read_examples(records(70), Some(&tokenizer), limits, Targets::Required).unwrap();
     let long = |example: &&epitome_data::Example| example.input_ids.len() > 10;
-    assert_eq!(cut.truncated_sources, all.examples[..70].iter().filter(long).count());
-    assert_eq!(cut.truncated_targets, 70);
+    assert_eq!(cut.statistics.truncated_sources, all.examples[..70].iter().filter(long).count());
+    assert_eq!(cut.statistics.truncated_targets, 70);
     let tokens = |examples: &[epitome_data::Example]| -> usize {
         examples.iter().map(|example| example.input_ids.len() + example.labels.len()).sum()
     };
-    assert_eq!(tokens(&all.examples[..70]) - tokens(&cut.examples), cut.truncated_tokens);
+    assert_eq!(tokens(&all.examples[..70]) - tokens(&cut.examples), cut.statistics.truncated_tokens);
 }
 
 #[test]
@@ -205,7 +205,7 @@ fn examples_count_what_is_empty() {
         let examples =
             read_examples([Ok(record(json))], Some(&small_tokenizer()), Limits::default(), Targets::Required).unwrap();
         assert_eq!(examples.examples.len(), 1, "{json}");
-        (examples.empty_sources, examples.empty_targets)
+        (examples.statistics.empty_sources, examples.statistics.empty_targets)
     };
     assert_eq!(count(r#"{"document": "a", "summary": "b"}"#), (0, 0));
     assert_eq!(count(r#"{"document": "a", "summary": ""}"#), (0, 1));
@@ -219,7 +219,7 @@ fn examples_count_what_is_empty() {
     let records = [r#"{"document": "", "summary": "b"}"#, r#"{"document": "a", "summary": ""}"#].repeat(300);
     let records = records.into_iter().map(|json| Ok(record(json)));
     let examples = read_examples(records, Some(&small_tokenizer()), Limits::default(), Targets::Required).unwrap();
-    assert_eq!((examples.empty_sources, examples.empty_targets), (300, 300));
+    assert_eq!((examples.statistics.empty_sources, examples.statistics.empty_targets), (300, 300));
 }
 
 #[test]
@@ -228,7 +228,7 @@ fn the_first_faulty_record_is_the_one_named() {
     let lines = [whole; 3].into_iter().chain([faulty; 200]);
     for _ in 0..50 {
         let records = lines.clone().enumerate().map(|(index, json)| {
-            let location = epitome_data::Location { file: "pairs.jsonl".into(), line: index + 1 };
+            let location = epitome_data::Location::line("pairs.jsonl", index + 1);
             Ok(Record::from_json(json, location).unwrap())
         });
         let read = read_examples(records, Some(&small_tokenizer()), Limits::default(), Targets::Required);

@@ -141,8 +141,8 @@ fn line_panel(history: &History, title: &str, unit: &str, name: &str) -> Option<
 }
 
 fn lengths_panel(sources: Vec<usize>, targets: Vec<usize>) -> Panel {
-    let all = || sources.iter().chain(&targets).copied().filter(|&length| length > 0);
-    let (shortest, longest) = (all().min().unwrap_or(1), all().max().unwrap_or(1));
+    let all = sources.iter().chain(&targets).copied().filter(|&length| length > 0);
+    let (shortest, longest) = (all.clone().min().unwrap_or(1), all.max().unwrap_or(1));
     let scale = if longest / shortest >= WIDE_RATIO { Scale::Log } else { Scale::Whole };
     let of = |name: &str, color: usize, mut lengths: Vec<usize>| {
         lengths.retain(|&length| length > 0);
@@ -150,7 +150,7 @@ fn lengths_panel(sources: Vec<usize>, targets: Vec<usize>) -> Panel {
         let median = lengths.get(lengths.len() / 2)?;
         Some(mark(format!("{name}, median {median}"), color, Shape::Bars(histogram(&lengths, scale))))
     };
-    let marks = [of("sources", BLUE, sources.clone()), of("targets", ORANGE, targets.clone())];
+    let marks = [of("sources", BLUE, sources), of("targets", ORANGE, targets)];
     Panel {
         title: "Lengths of the training records".into(),
         x: Axis::new("tokens", scale),

@@ -1,33 +1,67 @@
-//! [`RecordReader`]: the records of one or several JSON Lines files, one at a time.
+//! [`RecordReader`]: the records of one or several files, one at a time.
+//!
+//! | module | what it reads |
+//! |---|---|
+//! | `lines` | JSON Lines |
+//! | `parquet` | Parquet files, row by row |
+//! | `column` | one column of a Parquet file |
+
+mod column;
+mod lines;
+mod parquet;
 
 use std::collections::VecDeque;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use crate::error::{Error, Location, RecordProblem, Result};
+use crate::error::{Error, Result};
+use crate::fields::FieldNames;
 use crate::input::Input;
-use crate::record::Record;
+use crate::record::{Form, Record};
 
-const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+use lines::Lines;
+use parquet::Rows;
 
-/// Reads records from JSON Lines files, plain, gzip or zstd (told apart by their first bytes), or standard input.
+/// Reads records from files of JSON Lines, plain, gzip or zstd, and of Parquet (told apart by their first bytes), or JSON
+/// Lines from standard input.
 ///
 /// A byte order mark, CRLF line ends, blank lines and a last line without a line end are all accepted. As an iterator it
-/// yields every record and every bad line (an error for which [`Error::is_bad_record`] holds), and goes on after the
+/// yields every record and every bad one (an error for which [`Error::is_bad_record`] holds), and goes on after the
 /// latter when asked again; after any other error it ends. With [`skipping_bad_records`](Self::skipping_bad_records) bad
-/// lines are put aside instead.
+/// records are put aside instead.
+#[derive(Default)]
 pub struct RecordReader {
     waiting: VecDeque<PathBuf>,
-    current: Option<Lines>,
+    current: Option<Source>,
+    form: Form,
     skip: bool,
     skipped: Vec<Error>,
 }
 
-struct Lines {
-    input: Input,
-    line: usize,
-    buffer: Vec<u8>,
+/// An open file.
+enum Source {
+    Lines(Lines),
+    Rows(Box<Rows>),
+}
+
+impl Source {
+    fn open(path: &Path) -> Result<Self> {
+        let mut input = Input::open(path)?;
+        if !input.starts_with(parquet::MAGIC) {
+            return Ok(Self::Lines(Lines::new(input)));
+        }
+        if !path.is_file() || path == Path::new("-") {
+            return Err(Error::ParquetStream(input.name().to_string()));
+        }
+        Ok(Self::Rows(Box::new(Rows::open(path, input.name().clone())?)))
+    }
+
+    fn next(&mut self, form: &Form) -> Option<Result<Record>> {
+        match self {
+            Self::Lines(lines) => lines.next(form),
+            Self::Rows(rows) => rows.next(form),
+        }
+    }
 }
 
 impl RecordReader {
@@ -36,11 +70,12 @@ impl RecordReader {
     /// # Errors
     /// A file that cannot be opened.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Input::open(path.as_ref()).map(Self::from_input)
+        let current = Some(Source::open(path.as_ref())?);
+        Ok(Self { current, ..Self::default() })
     }
 
     /// Reads several files, one after the other. `*`, `?` and `[...]` in a path that does not itself exist stand for all
-    /// files that match, in alphabetical order. Line numbers start again at 1 in each file.
+    /// files that match, in alphabetical order. Lines and rows are counted from 1 in each file.
     ///
     /// # Errors
     /// A missing file or a pattern without a match, all found before the first record is read.
@@ -49,23 +84,34 @@ impl RecordReader {
         for path in paths {
             waiting.extend(expand(path.as_ref())?);
         }
-        Ok(Self { waiting, current: None, skip: false, skipped: Vec::new() })
+        Ok(Self { waiting, ..Self::default() })
     }
 
-    /// Reads from anything that yields bytes; `name` stands for the file in messages.
+    /// Reads JSON Lines from anything that yields bytes; `name` stands for the file in messages.
     ///
     /// # Errors
-    /// The first bytes cannot be read.
+    /// The first bytes cannot be read, or are those of Parquet.
     pub fn from_reader(bytes: impl Read + Send + 'static, name: &str) -> Result<Self> {
-        Input::from_reader(bytes, name.into()).map(Self::from_input)
+        let mut input = Input::from_reader(bytes, name.into())?;
+        if input.starts_with(parquet::MAGIC) {
+            return Err(Error::ParquetStream(name.to_owned()));
+        }
+        Ok(Self { current: Some(Source::Lines(Lines::new(input))), ..Self::default() })
     }
 
-    fn from_input(input: Input) -> Self {
-        let current = Some(Lines { input, line: 0, buffer: Vec::new() });
-        Self { waiting: VecDeque::new(), current, skip: false, skipped: Vec::new() }
+    /// Reads the fields of every record from where `names` says.
+    pub fn with_field_names(mut self, names: FieldNames) -> Self {
+        self.form.names = names;
+        self
     }
 
-    /// Puts bad lines aside, to be listed by [`skipped`](Self::skipped), instead of yielding them.
+    /// Accepts records without any document, such as the summaries that another program wrote.
+    pub fn with_documents_optional(mut self) -> Self {
+        self.form.documents_optional = true;
+        self
+    }
+
+    /// Puts bad records aside, to be listed by [`skipped`](Self::skipped), instead of yielding them.
     pub fn skipping_bad_records(mut self, skip: bool) -> Self {
         self.skip = skip;
         self
@@ -76,7 +122,7 @@ impl RecordReader {
         self.waiting.iter().map(PathBuf::as_path)
     }
 
-    /// The bad lines put aside so far, in order.
+    /// The bad records put aside so far, in order.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped
     }
@@ -92,10 +138,10 @@ impl Iterator for RecordReader {
 
     fn next(&mut self) -> Option<Result<Record>> {
         loop {
-            let Some(lines) = &mut self.current else {
+            let Some(source) = &mut self.current else {
                 let path = self.waiting.pop_front()?;
-                match Input::open(&path) {
-                    Ok(input) => self.current = Some(Lines { input, line: 0, buffer: Vec::new() }),
+                match Source::open(&path) {
+                    Ok(source) => self.current = Some(source),
                     Err(error) => {
                         self.end();
                         return Some(Err(error));
@@ -103,7 +149,7 @@ impl Iterator for RecordReader {
                 }
                 continue;
             };
-            match lines.next() {
+            match source.next(&self.form) {
                 None => self.current = None,
                 Some(Err(error)) if error.is_bad_record() && self.skip => self.skipped.push(error),
                 Some(Err(error)) => {
@@ -116,34 +162,6 @@ impl Iterator for RecordReader {
             }
         }
     }
-}
-
-impl Lines {
-    fn next(&mut self) -> Option<Result<Record>> {
-        loop {
-            self.buffer.clear();
-            match self.input.read_line(&mut self.buffer) {
-                Ok(0) => return None,
-                Ok(_) => self.line += 1,
-                Err(error) => return Some(Err(error)),
-            }
-            let mut line = self.buffer.as_slice();
-            if self.line == 1 {
-                line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
-            }
-            let line = line.trim_ascii();
-            if !line.is_empty() {
-                let location = Location { file: Arc::clone(self.input.name()), line: self.line };
-                return Some(parse(line, location));
-            }
-        }
-    }
-}
-
-fn parse(line: &[u8], location: Location) -> Result<Record> {
-    let text = std::str::from_utf8(line).map_err(|error| RecordProblem::InvalidUtf8 { byte: error.valid_up_to() });
-    text.and_then(|text| Record::from_json(text, location.clone()))
-        .map_err(|problem| Error::Record { location, problem })
 }
 
 /// The files a path stands for: itself if it exists or has no wildcard, else everything that matches.

@@ -1,0 +1,228 @@
+//! [`TokenCache`]: stores that are found again by what they were made from.
+
+use std::env;
+use std::fmt;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tempfile::NamedTempFile;
+
+use super::ExampleStore;
+use super::format::MAGIC;
+use super::writer::Writer;
+use crate::error::{Error, Result};
+use crate::examples::{Limits, Targets, stream_examples};
+use crate::fields::FieldNames;
+use crate::input::STDIN;
+use crate::reader::RecordReader;
+use crate::tokenizer::Tokenizer;
+
+/// Names the directory of the cache where the user does not.
+const VARIABLE: &str = "EPITOME_CACHE";
+const PARTIAL: &str = ".partial";
+/// When a store that is not finished, and that nobody has written to, is taken for left behind.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Records and everything that decides which examples they become.
+#[derive(Clone, Debug)]
+pub struct ExampleSource<'a> {
+    /// Files or patterns, as for [`RecordReader::open_all`]; none for no examples.
+    pub paths: &'a [String],
+    /// What the fields are called.
+    pub fields: &'a FieldNames,
+    /// Only this many records, the first ones.
+    pub max_records: Option<usize>,
+    /// Needed where records are text.
+    pub tokenizer: Option<&'a Tokenizer>,
+    /// The longest source and target.
+    pub limits: Limits,
+    /// Whether targets are needed.
+    pub targets: Targets,
+}
+
+/// A directory of stores, each named after the content it was made from.
+#[derive(Clone, Debug)]
+pub struct TokenCache {
+    directory: Option<PathBuf>,
+}
+
+impl TokenCache {
+    /// The cache in `directory`; else in `$EPITOME_CACHE`; else in `epitome/tokens` under `$XDG_CACHE_HOME` or `~/.cache`.
+    pub fn new(directory: Option<&Path>) -> Self {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let platform = || {
+            let caches = variable("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+            let caches = caches.or_else(|| Some(env::home_dir()?.join(".cache")));
+            Some(caches?.join("epitome/tokens"))
+        };
+        Self { directory: directory.map(Path::to_owned).or_else(|| variable(VARIABLE)).or_else(platform) }
+    }
+
+    /// The examples of `source`: from the cache if they are there, else tokenized and kept. What comes from standard input or
+    /// a pipe is tokenized and not kept.
+    ///
+    /// # Errors
+    /// As [`read_examples`](crate::read_examples), or a file that cannot be read or written.
+    pub fn examples(&self, source: &ExampleSource<'_>) -> Result<Cached> {
+        let files: Vec<PathBuf> = RecordReader::open_all(source.paths)?.files().map(Path::to_owned).collect();
+        let keeps = files.iter().all(|file| file != Path::new("-") && file.is_file());
+        match &self.directory {
+            Some(directory) if keeps => find_or_make(source, &files, directory),
+            directory => {
+                let examples = make_unnamed(source, &files, directory.as_deref())?;
+                Ok(Cached { examples, origin: Origin::Made, warnings: Vec::new() })
+            }
+        }
+    }
+}
+
+/// Examples as a cache gives them.
+#[derive(Debug)]
+pub struct Cached {
+    /// The examples.
+    pub examples: ExampleStore,
+    /// Where they are from.
+    pub origin: Origin,
+    /// What is wrong with the cache.
+    pub warnings: Vec<String>,
+}
+
+/// Where the tokens of examples are from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// They were in the cache, in this file.
+    Found(PathBuf),
+    /// They were made and are kept in this file.
+    Kept(PathBuf),
+    /// They were made, and vanish with the process.
+    Made,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Found(path) => write!(f, "tokens from {}", path.display()),
+            Self::Kept(path) => write!(f, "tokens made and kept in {}", path.display()),
+            Self::Made => f.write_str("tokens made for this run alone"),
+        }
+    }
+}
+
+fn find_or_make(source: &ExampleSource<'_>, files: &[PathBuf], directory: &Path) -> Result<Cached> {
+    let before = stamps(files)?;
+    let path = directory.join(format!("{}.tokens", source.key(files)?));
+    let mut warnings = Vec::new();
+    match find(&path, files) {
+        Ok(Some(examples)) => return Ok(Cached { examples, origin: Origin::Found(path), warnings }),
+        Ok(None) => (),
+        Err(error) => warnings.push(format!("{error}; they are made again")),
+    }
+    let begun = partial(directory).and_then(|partial| {
+        let new = (partial.reopen()?, tempfile::tempfile_in(directory)?);
+        Ok((partial, new))
+    });
+    let (partial, new) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            warnings.push(format!("tokens cannot be kept in {}: {error}", directory.display()));
+            return Ok(Cached { examples: make_unnamed(source, files, None)?, origin: Origin::Made, warnings });
+        }
+    };
+    let examples = make(source, files, new, &path)?;
+    let now = stamps(files)?;
+    if let Some(changed) = (0..files.len()).find(|&index| now[index] != before[index]) {
+        return Err(Error::Changed(files[changed].display().to_string()));
+    }
+    partial.persist(&path).map_err(|error| Error::io("write", &path, error.error))?;
+    Ok(Cached { examples, origin: Origin::Kept(path), warnings })
+}
+
+/// The store at `path`; nothing if there is none that can be opened.
+fn find(path: &Path, files: &[PathBuf]) -> Result<Option<ExampleStore>> {
+    let Ok(file) = File::open(path) else { return Ok(None) };
+    ExampleStore::open(file, path, names(files)).map(Some)
+}
+
+/// A store that vanishes with the process, in `directory` if that can be written, else where temporary files are.
+fn make_unnamed(source: &ExampleSource<'_>, files: &[PathBuf], directory: Option<&Path>) -> Result<ExampleStore> {
+    let unnamed = || {
+        let within = directory.filter(|directory| fs::create_dir_all(directory).is_ok());
+        within.and_then(|directory| tempfile::tempfile_in(directory).ok()).map_or_else(tempfile::tempfile, Ok)
+    };
+    let pair = unnamed().and_then(|file| Ok((file, unnamed()?)));
+    let place = env::temp_dir();
+    make(source, files, pair.map_err(|error| Error::io("write", &place, error))?, &place)
+}
+
+/// Tokenizes the records into `file`, with another for the time being.
+fn make(
+    source: &ExampleSource<'_>,
+    files: &[PathBuf],
+    (file, index): (File, File),
+    path: &Path,
+) -> Result<ExampleStore> {
+    let names = names(files);
+    let mut writer = Writer::new(path, &file, index, &names)?;
+    let records = RecordReader::open_all(files)?.with_field_names(source.fields.clone());
+    let records = records.take(source.max_records.unwrap_or(usize::MAX));
+    let (tokenizer, limits, targets) = (source.tokenizer, source.limits, source.targets);
+    let statistics = stream_examples(records, tokenizer, limits, targets, |example| writer.push(&example))?;
+    writer.finish(&statistics)?;
+    ExampleStore::open(file, path, names)
+}
+
+/// A new file for a store that is not finished, with its name until it is. Those that ended runs left are removed.
+fn partial(directory: &Path) -> io::Result<NamedTempFile> {
+    fs::create_dir_all(directory)?;
+    for entry in fs::read_dir(directory)?.flatten() {
+        let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
+        let abandoned = matches!(age, Ok(Ok(age)) if age > ABANDONED);
+        if abandoned && entry.file_name().to_string_lossy().ends_with(PARTIAL) {
+            // Another run may be removing it too.
+            let _ = fs::remove_file(entry.path());
+        }
+    }
+    let mut builder = tempfile::Builder::new();
+    builder.suffix(PARTIAL);
+    // Others may share the cache, as far as the umask lets them.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    builder.tempfile_in(directory)
+}
+
+/// The names of files as locations have them.
+fn names(files: &[PathBuf]) -> Vec<Arc<str>> {
+    let name = |file: &PathBuf| if file == Path::new("-") { STDIN.into() } else { file.display().to_string().into() };
+    files.iter().map(name).collect()
+}
+
+/// What changes with a file's content, as far as the system tells.
+fn stamps(files: &[PathBuf]) -> Result<Vec<(u64, Option<SystemTime>)>> {
+    let stamp = |file: &PathBuf| {
+        let metadata = file.metadata().map_err(|error| Error::io("read", file, error))?;
+        Ok((metadata.len(), metadata.modified().ok()))
+    };
+    files.iter().map(stamp).collect()
+}
+
+impl ExampleSource<'_> {
+    /// A name for what comes of the content of `files`, the tokenizer and the options.
+    fn key(&self, files: &[PathBuf]) -> Result<String> {
+        let Self { fields, max_records, limits, targets, .. } = self;
+        let options = serde_json::json!([env!("CARGO_PKG_VERSION"), fields, max_records, limits, targets]).to_string();
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(MAGIC).update(blake3::hash(options.as_bytes()).as_bytes());
+        hasher.update(&self.tokenizer.map_or(Ok([0; 32]), Tokenizer::fingerprint)?);
+        for path in files {
+            let mut content = blake3::Hasher::new();
+            let read = File::open(path).and_then(|file| content.update_reader(file).map(drop));
+            read.map_err(|error| Error::io("read", path, error))?;
+            hasher.update(content.finalize().as_bytes());
+        }
+        // Half of the hash is enough for a name.
+        Ok(hasher.finalize().to_hex()[..32].to_owned())
+    }
+}
