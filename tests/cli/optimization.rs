@@ -192,11 +192,16 @@ fn the_finder_suggests_a_rate_and_leaves_no_model() {
     let found = recipe.train("sweep", &sweep).succeeds();
     assert!(found.stdout.lines().last().unwrap().starts_with("suggested: "), "{}", found.stdout);
     let points = json_lines(&recipe.folder.read("sweep/learning_rates.jsonl"));
+    assert!(recipe.folder.read("sweep/learning_rates.svg").contains("steepest"));
     let numbers = |key: &str| points.iter().map(|point| point[key].as_f64().unwrap()).collect::<Vec<_>>();
     assert!((numbers("learning_rate")[0] - 1e-5).abs() < 1e-12);
     assert!(points.len() <= 60 && numbers("learning_rate").windows(2).all(|pair| pair[0] < pair[1]));
     assert_eq!(numbers("loss")[0], numbers("smoothed")[0]);
-    assert_eq!(fs::read_dir(recipe.folder.path("sweep")).unwrap().count(), 1, "only the rates are written");
+    assert_eq!(
+        fs::read_dir(recipe.folder.path("sweep")).unwrap().count(),
+        2,
+        "only the rates and their picture are written"
+    );
     // Where the sweep was written a run may begin, and it is not its beginning.
     assert!(recipe.train("again", &sweep).succeeds().stdout == found.stdout, "a sweep is not repeatable");
     recipe.train("sweep", &[]).succeeds();

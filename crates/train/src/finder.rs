@@ -6,6 +6,7 @@ use std::path::Path;
 use epitome_distributed::ProcessGroup;
 use serde::Serialize;
 
+use crate::monitor::draw_learning_rates;
 use crate::setup::Setup;
 use crate::update::{self, Update};
 use crate::workers::Workers;
@@ -66,7 +67,8 @@ impl Sweep {
 }
 
 /// Trains on the data, batches and optimizer of `config` with the rates of `sweep`, writes no model, and returns the updates
-/// made: fewer than asked for when the loss grows too far. They are also written to `output/learning_rates.jsonl`.
+/// made: fewer than asked for when the loss grows too far. They are also written to `output/learning_rates.jsonl` and
+/// drawn in `output/learning_rates.svg`.
 ///
 /// # Errors
 /// When anything in the configuration or the data is wrong, or nothing follows a learning rate.
@@ -153,9 +155,10 @@ fn write(output: &Path, points: &[SweepPoint]) -> Result<()> {
     let path = output.join("learning_rates.jsonl");
     let line = |point| serde_json::to_string(point).expect("numbers under string keys") + "\n";
     let text: String = points.iter().map(line).collect();
-    Ok(epitome_model::replace_file(&path, |temporary| {
+    epitome_model::replace_file(&path, |temporary| {
         std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-    })?)
+    })?;
+    draw_learning_rates(&output.join("learning_rates.svg"), points)
 }
 
 impl Suggestion {

@@ -9,7 +9,7 @@
 //! - [`RunConfig`]: the TOML file of a run
 //! - [`train`]: the loop: evaluate, save, stop, step, log
 //! - [`Metric`], [`Best`]: which checkpoint is the best, and when to stop without a better one
-//! - `metrics.jsonl`, TensorBoard's event files and `curves.svg` show a run ([`draw_learning_rates`] other curves)
+//! - `metrics.jsonl`, TensorBoard's event files and `curves.svg` show a run
 //! - [`Batch`], [`Trainable`], [`accumulate_gradients`]: one forward and backward pass
 //! - [`Optimizer`], [`learning_rate`]: AdamW and Adafactor, settings of groups of parameters, and the schedules
 //! - [`find_learning_rate`]: a sweep over rates before the run
@@ -51,7 +51,6 @@ pub use error::{Error, Result};
 pub use finder::{Suggestion, Sweep, SweepPoint, find_learning_rate};
 pub use gradients::Gradients;
 pub use interface::{Context, Event, Outcome};
-pub use monitor::draw_learning_rates;
 pub use optimizer::{GroupConfig, OptimConfig, Optimizer, OptimizerName};
 pub use schedule::{Schedule, SchedulerOptions, learning_rate};
 pub use trainer::train;

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use epitome_plot::{Axis, Figure, Mark, Panel, Scale, Shape, histogram, smoothed};
 use serde_json::{Map, Value};
 
-use crate::Result;
 use crate::best::Best;
+use crate::{Result, Suggestion, SweepPoint};
 
 const BLUE: usize = 0;
 const ORANGE: usize = 1;
@@ -49,17 +49,15 @@ impl Curves {
     }
 }
 
-/// Writes losses against the learning rates they were measured at, in ascending order of the rates, as an SVG file; with a
-/// `suggestion` a rule marks that rate.
-///
-/// # Errors
-/// When the file cannot be written.
-pub fn draw_learning_rates(path: &Path, points: &[(f64, f64)], suggestion: Option<f64>) -> Result<()> {
+/// Writes the losses of a sweep against its learning rates as an SVG file; a rule marks the rate that is suggested.
+pub(crate) fn draw_learning_rates(path: &Path, points: &[SweepPoint]) -> Result<()> {
+    let line = |loss: fn(&SweepPoint) -> f64| points.iter().map(|point| (point.learning_rate, loss(point))).collect();
     let mut marks = vec![
-        mark("loss", BLUE, Shape::ThinLine(points.to_vec())),
-        mark("smoothed", BLUE, Shape::Line(smoothed(points))),
+        mark("loss", BLUE, Shape::ThinLine(line(|point| point.loss))),
+        mark("smoothed", BLUE, Shape::Line(line(|point| point.smoothed))),
     ];
-    marks.extend(suggestion.map(|rate| mark(format!("suggested: {rate:.1e}"), ORANGE, Shape::Rule(rate))));
+    let suggested = Suggestion::of(points).map(|suggestion| suggestion.steepest);
+    marks.extend(suggested.map(|rate| mark(format!("steepest {rate:.1e}"), ORANGE, Shape::Rule(rate))));
     let (x, y) = (Axis::new("learning rate", Scale::Log), Axis::new("nats per target token", Scale::Linear));
     let panel = Panel { title: "Loss".into(), x, y, marks };
     write(path, &Figure { title: "Learning rates".into(), panels: vec![panel] })
@@ -204,9 +202,13 @@ mod tests {
     fn learning_rates_are_drawn_with_what_is_suggested() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("rates.svg");
-        let points: Vec<(f64, f64)> = (0..60).map(|i| (1e-7 * 10f64.powf(f64::from(i) / 10.0), 9.0)).collect();
-        draw_learning_rates(&path, &points, Some(2e-4)).unwrap();
+        let point = |step: usize| {
+            let learning_rate = 1e-7 * 10f64.powf(step as f64 / 10.0);
+            let smoothed = 9.0 - (3.0 * (learning_rate.log10() + 4.0)).tanh();
+            SweepPoint { step, learning_rate, loss: smoothed, smoothed }
+        };
+        draw_learning_rates(&path, &(1..=60).map(point).collect::<Vec<_>>()).unwrap();
         let svg = fs::read_to_string(&path).unwrap();
-        assert!(svg.contains("suggested: 2.0e-4") && svg.contains("1e-6"), "{svg}");
+        assert!(svg.contains("steepest 1.0e-4") && svg.contains(">1e-6<"), "{svg}");
     }
 }

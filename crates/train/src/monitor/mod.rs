@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-pub use curves::draw_learning_rates;
+pub(crate) use curves::draw_learning_rates;
 pub(crate) use interval::Interval;
 
 use crate::best::Best;
