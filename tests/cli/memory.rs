@@ -36,7 +36,7 @@ fn predicted(model: &str, arguments: &[&str], above: usize, column: usize) -> f6
 
 #[track_caller]
 fn assert_near(predicted: f64, bench: &[&str]) {
-    let line = run(&[&["bench"][..], bench].concat()).succeeds().records().remove(0);
+    let line = run(&[&["bench"][..], bench, &["--threads", "2"]].concat()).succeeds().records().remove(0);
     // Only where the system says how much memory a process took.
     let Some(measured) = line["peak_gib"].as_f64() else { return };
     assert!((0.9..1.1).contains(&(predicted / measured)), "predicted {predicted} GiB, measured {measured}: {bench:?}");

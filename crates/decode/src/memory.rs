@@ -10,7 +10,7 @@ const F32: usize = 4;
 /// What a process takes beside weights and documents.
 const PROCESS: usize = 20 << 20;
 
-/// Bytes that a model and one document take, at the moments when most is held. Measured peaks lie within a tenth.
+/// Bytes that a model and one document take, at the moments when most is held. Measured peaks lie within a tenth with a few threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The weights in the order of products, and the shared table a second time for look-ups.

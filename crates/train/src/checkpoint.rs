@@ -96,18 +96,19 @@ pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<P
     epitome_model::sync_directory(run)?;
     if limit > 0 {
         let best = contents.state.best_so_far.best.map(|best| best.step);
-        for old in superfluous(&list(run)?, limit, best) {
+        for old in superfluous(&list(run)?, limit, [Some(step), best]) {
             remove(&run.join(format!("{PREFIX}{old}")))?;
         }
     }
     Ok(directory)
 }
 
-/// Which of the checkpoints after `steps`, ascending, to delete so that `limit` are left, among them the newest and the best.
-fn superfluous(steps: &[usize], limit: usize, best: Option<usize>) -> Vec<usize> {
+/// Which of the checkpoints after `steps` to delete so that `limit` are left, but none of `needed`, the one just written and the
+/// best: first those after the one just written, which the run passed over because they were damaged, then the oldest.
+fn superfluous(steps: &[usize], limit: usize, needed: [Option<usize>; 2]) -> Vec<usize> {
     let excess = steps.len().saturating_sub(limit);
-    let may_go = |step: &usize| Some(*step) != best && Some(step) != steps.last();
-    steps.iter().copied().filter(may_go).take(excess).collect()
+    let (older, newer): (Vec<usize>, Vec<usize>) = steps.iter().partition(|step| Some(**step) <= needed[0]);
+    newer.into_iter().chain(older).filter(|step| !needed.contains(&Some(*step))).take(excess).collect()
 }
 
 fn fill(directory: &Path, contents: Contents<'_>) -> Result<()> {
@@ -216,12 +217,18 @@ mod tests {
 
     #[test]
     fn the_newest_and_the_best_checkpoints_stay() {
-        assert_eq!(superfluous(&[2, 4, 6], 2, None), [2]);
-        assert_eq!(superfluous(&[2, 4, 6], 2, Some(2)), [4]);
-        assert_eq!(superfluous(&[2, 4, 6], 1, Some(2)), [4]);
-        assert_eq!(superfluous(&[2, 4, 6], 1, Some(6)), [2, 4]);
-        assert_eq!(superfluous(&[2, 4, 6], 1, Some(3)), [2, 4]);
-        assert!(superfluous(&[2], 1, Some(2)).is_empty());
-        assert!(superfluous(&[2, 4], 3, None).is_empty());
+        assert_eq!(superfluous(&[2, 4, 6], 2, [Some(6), None]), [2]);
+        assert_eq!(superfluous(&[2, 4, 6], 2, [Some(6), Some(2)]), [4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, [Some(6), Some(2)]), [4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, [Some(6), Some(6)]), [2, 4]);
+        assert_eq!(superfluous(&[2, 4, 6], 1, [Some(6), Some(3)]), [2, 4]);
+        assert!(superfluous(&[2], 1, [Some(2), Some(2)]).is_empty());
+        assert!(superfluous(&[2, 4], 3, [Some(4), None]).is_empty());
+    }
+
+    #[test]
+    fn damaged_ones_that_the_run_passed_over_go_first() {
+        assert_eq!(superfluous(&[20, 25, 40], 1, [Some(25), None]), [40, 20]);
+        assert_eq!(superfluous(&[20, 25, 40], 2, [Some(25), Some(20)]), [40]);
     }
 }

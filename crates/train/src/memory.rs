@@ -43,7 +43,7 @@ impl Update {
     }
 }
 
-/// Bytes that training takes, at the moments when most is held. Measured peaks lie within a tenth.
+/// Bytes that training takes, at the moments when most is held. Measured peaks lie within a tenth with a few threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Memory {
     /// The weights.
