@@ -3,8 +3,9 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use epitome_data::{Tokenizer, TrainerOptions};
 use epitome_model::{AttentionWindow, Config, PositionEmbeddings, SavedDtype, Weights};
@@ -76,6 +77,17 @@ pub(crate) fn finish(mut command: Command) -> Run {
         code: output.status.code().unwrap(),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// Waits until `is_there`, as long as `child` runs and no longer than a minute.
+#[track_caller]
+pub(crate) fn wait_until(child: &mut Child, is_there: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is_there() {
+        assert!(child.try_wait().unwrap().is_none(), "the program ended before");
+        assert!(started.elapsed() < Duration::from_secs(60), "it takes too long");
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

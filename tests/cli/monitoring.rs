@@ -121,7 +121,7 @@ fn the_best_checkpoint_stays_and_becomes_the_model() {
     fs::remove_dir_all(folder.path(&format!("run/checkpoint-{best}"))).unwrap();
     let resumed = train(&config, &folder.path("run"), &[&constant[..], &["run.max_steps=42", "--resume"]].concat());
     let resumed = resumed.succeeds();
-    assert!(resumed.stderr.contains("left no checkpoint"), "{}", resumed.stderr);
+    assert!(resumed.stderr.contains("left no intact checkpoint"), "{}", resumed.stderr);
     assert!(resumed.stdout.contains("after step 42"), "{}", resumed.stdout);
 }
 

@@ -2,11 +2,10 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Folder, Run, cache, command, finish, json_lines, model, run, send_signal};
+use crate::fixture::{Folder, Run, cache, command, finish, json_lines, model, run, send_signal, wait_until};
 
 /// The program in `processes` processes.
 fn mpirun(processes: usize, arguments: &[&str]) -> Command {
@@ -123,24 +122,40 @@ fn a_killed_process_ends_the_run_with_its_checkpoint_intact() {
     let config = config(&folder, 400, 20);
     let output = folder.path("run");
     let mut started = mpirun(2, &["train", "--config", &config, "--output", &output]);
-    let running = started.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    while !fs::exists(format!("{output}/checkpoint-20/state.json")).unwrap() {
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let mut running = started.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until(&mut running, || fs::exists(format!("{output}/checkpoint-20/state.json")).unwrap());
     send_signal(newest_process(&output), "KILL");
     let ended = running.wait_with_output().unwrap();
     assert!(!ended.status.success());
     let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
     assert!(stderr.contains("signal 9"), "{stderr}");
     let resumed = together(2, &["train", "--config", &config, "--output", &output, "--resume"]);
-    resumed.succeeds();
+    let stderr = resumed.succeeds().stderr;
+    assert!(!stderr.contains("warning"), "{stderr}");
+    let first: usize = stderr.split("steps ").nth(1).and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap();
+    assert!(first > 20, "{stderr}");
+}
+
+#[test]
+fn processes_that_do_not_begin_alike_are_refused() {
+    let folder = Folder::new();
+    let config = config(&folder, 8, 2);
+    let (own, other) = (folder.path("own"), folder.path("other"));
+    run(&["train", "--config", &config, "--output", &own]).succeeds();
+    // The second process sees another directory, without checkpoints.
+    fs::create_dir(&other).unwrap();
+    let mut mixed = mpirun(1, &["train", "--config", &config, "--output", &own, "--resume"]);
+    let second = command(&["train", "--config", &config, "--output", &other, "--resume"]);
+    mixed.args([":", "-np", "1"]).arg(second.get_program()).args(second.get_args());
+    finish(mixed).names("process 1 begins with step 0");
 }
 
 /// The process started last that has `argument` on its command line.
 fn newest_process(argument: &str) -> u32 {
     let has = |process: &u32| {
-        fs::read(format!("/proc/{process}/cmdline"))
-            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes()))
+        fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| {
+            !line.starts_with(b"mpirun") && line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes())
+        })
     };
     let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
     names.filter_map(|name| name.to_str()?.parse().ok()).filter(has).max().unwrap()

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::fixture::{Folder, cache, command, finish, json_lines, model, run, send_signal};
+use crate::fixture::{Folder, cache, command, finish, json_lines, model, run, send_signal, wait_until};
 
 /// A run with dropout, validations and checkpoints.
 fn config(folder: &Folder, steps: usize) -> String {
@@ -66,9 +66,10 @@ fn kill_at_random(folder: &Folder, config: &str, kills_to_make: usize, expected:
     while kills < kills_to_make {
         let name = format!("killed-{runs}");
         runs += 1;
-        loop {
+        for attempt in 0.. {
             random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            let delay = Duration::from_millis(10 + (random >> 33) % 250);
+            // Ever longer, so that a slow machine comes to an end too.
+            let delay = Duration::from_millis(10 + (random >> 33) % (250 + 20 * attempt));
             let mut resumed = train(config, &folder.path(&name), &["--resume"]);
             if ended_before(resumed.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap(), delay) {
                 break;
@@ -113,11 +114,11 @@ fn signals_save_and_leave() {
     for signal in ["INT", "TERM"] {
         let output = folder.path(signal);
         let mut started = train(&config, &output, &["--set", "run.save_steps=1000"]);
-        let child = started.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let metrics = format!("{signal}/metrics.jsonl");
-        while !fs::read_to_string(folder.path(&metrics)).is_ok_and(|text| text.lines().count() > 2) {
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        let mut child = started.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let metrics = folder.path(&format!("{signal}/metrics.jsonl"));
+        wait_until(&mut child, || fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 2));
+        // As `timeout` does, which signals the process and its group.
+        send_signal(child.id(), signal);
         send_signal(child.id(), signal);
         let ended = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();

@@ -1,7 +1,6 @@
 //! How a run ends that did not succeed.
 
 use std::io;
-use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Error;
@@ -28,16 +27,16 @@ pub(crate) fn usage<T>(message: impl Into<String>) -> anyhow::Result<T> {
 
 /// Prints one line, and returns the exit code. A reader of our output that has gone away, such as `head`, has what it
 /// wanted: that is no failure.
-pub(crate) fn report(error: &Error) -> ExitCode {
+pub(crate) fn report(error: &Error) -> u8 {
     if is_broken_pipe(error) {
-        return ExitCode::SUCCESS;
+        return 0;
     }
     eprintln!("epitome: error: {}", one_line(error));
     if is_usage(error) {
         eprintln!("For the options, try `epitome help`.");
-        return ExitCode::from(2);
+        return 2;
     }
-    ExitCode::FAILURE
+    1
 }
 
 /// Whether every process ends so, and none waits for another.

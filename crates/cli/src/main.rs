@@ -26,6 +26,7 @@ mod tiling;
 mod tokenizer;
 mod train;
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -63,22 +64,30 @@ enum Command {
     Bench(bench::Arguments),
 }
 
+/// Rust's exit code of a panic.
+const PANICKED: u8 = 101;
+
 fn main() -> ExitCode {
     epitome_kernels::prepare_process();
     let cli = Cli::parse();
     let group = match ProcessGroup::join() {
         Ok(group) => group,
-        Err(error) => return failure::report(&error.into()),
+        Err(error) => return failure::report(&error.into()).into(),
     };
     failure::speak(group.is_root());
-    match run(cli, &group) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
+    match catch_unwind(AssertUnwindSafe(|| run(cli, &group))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
             let code = failure::report(&error);
             if !failure::is_of_all(&error) {
-                group.abort();
+                group.abort(code);
             }
-            code
+            code.into()
+        }
+        // The others would wait for a process that has panicked.
+        Err(panic) => {
+            group.abort(PANICKED);
+            resume_unwind(panic)
         }
     }
 }

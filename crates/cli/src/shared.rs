@@ -70,9 +70,21 @@ pub(crate) fn conclude<T: Serialize + DeserializeOwned, C: Serialize + Deseriali
     Ok(serde_json::from_slice(&message)?)
 }
 
-/// The documents that fall to a process.
+/// The documents that fall to a process: neighbours, of about as many tokens as those of any other.
 pub(crate) fn part<'s>(sources: &'s [Source], group: &ProcessGroup, rank: usize) -> &'s [Source] {
-    let bound = |rank: usize| sources.len() * rank / group.world_size();
+    let all: usize = sources.iter().map(|source| source.input_ids.len()).sum();
+    let bound = |rank: usize| {
+        if rank == group.world_size() {
+            return sources.len();
+        }
+        let mut before = 0;
+        let falls_before = |source: &Source| {
+            let middle = before + source.input_ids.len() / 2;
+            before += source.input_ids.len();
+            middle * group.world_size() < all * rank
+        };
+        sources.iter().map(falls_before).take_while(|falls_before| *falls_before).count()
+    };
     &sources[bound(rank)..bound(rank + 1)]
 }
 

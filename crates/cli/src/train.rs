@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
@@ -10,7 +11,7 @@ use epitome_distributed::ProcessGroup;
 use epitome_train::{Best, Context, Event, Outcome, RunConfig, ScoreSummaries, Trainable};
 use indicatif::ProgressBar;
 use signal_hook::consts::TERM_SIGNALS;
-use signal_hook::flag;
+use signal_hook::iterator::Signals;
 
 use crate::failure::{usage, warn};
 use crate::output::print;
@@ -75,15 +76,26 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     print(&format!("{steps} steps{validation}: {}", directory.display()))
 }
 
-/// Lets the first interrupt or request to end stop the run at a good place, and the second at once.
+/// Launchers such as `timeout` send a signal twice, to the process and to its group: what comes sooner than this after the
+/// first signal is the same request.
+const SAME_REQUEST: Duration = Duration::from_secs(1);
+
+/// Lets the first interrupt or request to end stop the run at a good place, and a later one at once.
 fn catch_signals(interrupted: &Arc<AtomicBool>) {
-    for signal in TERM_SIGNALS {
-        let caught = flag::register_conditional_shutdown(*signal, 128 + signal, Arc::clone(interrupted))
-            .and_then(|_| flag::register(*signal, Arc::clone(interrupted)));
-        if let Err(error) = caught {
-            warn(format_args!("signal {signal} will end the run without a checkpoint: {error}"));
+    let mut signals = match Signals::new(TERM_SIGNALS) {
+        Ok(signals) => signals,
+        Err(error) => return warn(format_args!("signals will end the run without a checkpoint: {error}")),
+    };
+    let interrupted = Arc::clone(interrupted);
+    std::thread::spawn(move || {
+        let mut first: Option<Instant> = None;
+        for signal in signals.forever() {
+            interrupted.store(true, Ordering::Relaxed);
+            if first.get_or_insert_with(Instant::now).elapsed() > SAME_REQUEST {
+                std::process::exit(128 + signal);
+            }
         }
-    }
+    });
 }
 
 /// A bar with the loss and the speed; on anything but a terminal only the lines that matter.

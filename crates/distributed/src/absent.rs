@@ -27,7 +27,7 @@ impl Group {
         match *self {}
     }
 
-    pub(crate) fn abort(&self) {
+    pub(crate) fn abort(&self, _: u8) {
         match *self {}
     }
 }

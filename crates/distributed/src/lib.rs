@@ -9,14 +9,19 @@
 #[cfg_attr(not(feature = "mpi"), path = "absent.rs")]
 mod mpi;
 
-/// Variables with the number of processes, as launchers of Open MPI and of others (PMI, PMIx) set them.
+/// Variables with the number of processes, as launchers set them.
 const WORLD_SIZE: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS"];
+
+/// What launchers by PMIx set, such as `srun --mpi=pmix`, which do not say how many processes there are.
+const PMIX: &str = "PMIX_RANK";
 
 /// The processes could not be brought together.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Started by a launcher, but built without MPI: every process would do the same work and write the same files.
-    #[error("{0} says that this is one of several processes, but this build has no MPI: build with `--features mpi`")]
+    #[error(
+        "{0} says that this may be one of several processes, but this build has no MPI: build with `--features mpi`"
+    )]
     NotBuilt(String),
     /// The MPI library did not start.
     #[error("the MPI library cannot be initialised")]
@@ -44,10 +49,14 @@ impl ProcessGroup {
     /// When a launcher started several processes and they cannot be joined.
     pub fn join() -> Result<Self, Error> {
         let size = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<usize>().ok());
-        match WORLD_SIZE.iter().find(|name| size(name).is_some_and(|size| size > 1)) {
-            None => Ok(Self::single()),
-            Some(name) => Ok(Self(Group::Mpi(mpi::Group::join(name)?))),
-        }
+        let launcher = match WORLD_SIZE.iter().find_map(|name| Some((*name, size(name)?))) {
+            Some((name, size)) => (size > 1).then_some(name),
+            None => std::env::var_os(PMIX).map(|_| PMIX),
+        };
+        Ok(match launcher {
+            Some(name) => Self(Group::Mpi(mpi::Group::join(name)?)),
+            None => Self::single(),
+        })
     }
 
     /// Number of this process, from 0.
@@ -115,10 +124,11 @@ impl ProcessGroup {
         }
     }
 
-    /// Ends a failed process so that the others, which may be waiting for it, end too. Returns where it is alone.
-    pub fn abort(&self) {
+    /// Ends a failed process with an exit code so that the others, which may be waiting for it, end too. Returns where it is
+    /// alone.
+    pub fn abort(&self, code: u8) {
         if let Group::Mpi(group) = &self.0 {
-            group.abort();
+            group.abort(code);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Group {
         bytes.chunks_mut(MESSAGE).for_each(|part| root.broadcast_into(part));
     }
 
-    pub(crate) fn abort(&self) {
-        self.world.abort(1);
+    pub(crate) fn abort(&self, code: u8) {
+        self.world.abort(i32::from(code));
     }
 }

@@ -16,6 +16,8 @@ use crate::tensors::load_tensors;
 use crate::{Error, Optimizer, Result};
 
 const PREFIX: &str = "checkpoint-";
+/// What the name of a checkpoint ends with until it is whole.
+const UNFINISHED: &str = ".partial";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// File of the averaged weights.
 pub(crate) const AVERAGE: &str = "ema.safetensors";
@@ -84,7 +86,7 @@ pub(crate) struct Contents<'a> {
 pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<PathBuf> {
     let step = contents.state.step;
     let directory = run.join(format!("{PREFIX}{step}"));
-    let temporary = run.join(format!("{PREFIX}{step}.partial"));
+    let temporary = run.join(format!("{PREFIX}{step}{UNFINISHED}"));
     remove(&temporary)?;
     if let Err(error) = fill(&temporary, contents) {
         // On a full disk the half-written checkpoint would keep its space; the first error is the one to report.
@@ -144,25 +146,36 @@ pub(crate) fn newest_intact(run: &Path) -> Result<(Option<PathBuf>, Vec<String>)
     for step in list(run)?.into_iter().rev() {
         let path = run.join(format!("{PREFIX}{step}"));
         match checksums::verify(&path) {
-            Ok(()) => return Ok((Some(path), damaged)),
-            Err(Error::Checkpoint { path, message }) => {
-                damaged.push(format!("{}: {message}: the checkpoint before it is used", path.display()));
+            Ok(()) => {
+                let passed_over = |reason| format!("{reason}: {} is used", path.display());
+                return Ok((Some(path.clone()), damaged.into_iter().map(passed_over).collect()));
             }
+            Err(Error::Checkpoint { path, message }) => damaged.push(format!("{}: {message}", path.display())),
             Err(other) => return Err(other),
         }
     }
-    match damaged.into_iter().next() {
-        None => Ok((None, Vec::new())),
-        Some(_) => {
-            let message = "holds no intact checkpoint: delete the damaged ones to begin again";
-            Err(Error::Checkpoint { path: run.to_owned(), message: message.into() })
-        }
+    if damaged.is_empty() {
+        return Ok((None, damaged));
     }
+    let message = format!("holds no intact checkpoint ({}): delete them to begin again", damaged.join("; "));
+    Err(Error::Checkpoint { path: run.to_owned(), message })
 }
 
-/// Whether there is a checkpoint after `step`.
-pub(crate) fn exists(run: &Path, step: usize) -> bool {
-    run.join(format!("{PREFIX}{step}")).is_dir()
+/// Whether there is an intact checkpoint after `step`.
+pub(crate) fn is_intact(run: &Path, step: usize) -> bool {
+    checksums::verify(&run.join(format!("{PREFIX}{step}"))).is_ok()
+}
+
+/// Removes checkpoints that were not written to their end.
+pub(crate) fn remove_unfinished(run: &Path) -> Result<()> {
+    for entry in fs::read_dir(run).map_err(Error::io(run))? {
+        let name = entry.map_err(Error::io(run))?.file_name();
+        let is_unfinished = |name: &str| name.starts_with(PREFIX) && name.ends_with(UNFINISHED);
+        if name.to_str().is_some_and(is_unfinished) {
+            remove(&run.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// What was evaluated after `step`: the parameters of its checkpoint, whose files must be as they were written, with those

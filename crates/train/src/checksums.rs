@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::checkpoint::write_json;
@@ -28,14 +29,15 @@ pub(crate) fn write(directory: &Path) -> Result<()> {
 /// Compares the files in `directory` with their checksums.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] names the first file that is missing, unreadable or different.
+/// [`Error::Checkpoint`] names the first file that is missing or different; other errors say that one cannot be read.
 pub(crate) fn verify(directory: &Path) -> Result<()> {
     let damaged = |name: &str, message: String| Err(Error::Checkpoint { path: directory.join(name), message });
-    let text = match fs::read_to_string(directory.join(FILE)) {
-        Ok(text) => text,
-        Err(error) => return damaged(FILE, error.to_string()),
+    let bytes = match fs::read(directory.join(FILE)) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return damaged(FILE, error.to_string()),
+        Err(error) => return Err(Error::io(&directory.join(FILE))(error)),
     };
-    let checksums: Checksums = match serde_json::from_str(&text) {
+    let checksums: Checksums = match serde_json::from_slice(&bytes) {
         Ok(checksums) => checksums,
         Err(error) => return damaged(FILE, error.to_string()),
     };
@@ -43,7 +45,8 @@ pub(crate) fn verify(directory: &Path) -> Result<()> {
         match checksum(&directory.join(&name)) {
             Ok(found) if found == expected => (),
             Ok(_) => return damaged(&name, "differs from what was written".into()),
-            Err(error) => return damaged(&name, error.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => return damaged(&name, error.to_string()),
+            Err(error) => return Err(Error::io(&directory.join(&name))(error)),
         }
     }
     Ok(())

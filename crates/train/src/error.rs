@@ -57,6 +57,18 @@ pub enum Error {
     /// The summaries of a validation could not be written or scored.
     #[error("summaries of the validation records: {0}")]
     Summaries(Box<dyn std::error::Error + Send + Sync>),
+    /// The processes of a run do not have the same before them.
+    #[error(
+        "process {rank} begins with {other}, but process 0 with {own}: all need the same files, output directory included"
+    )]
+    NotAlike {
+        /// The process that differs from the first.
+        rank: usize,
+        /// What the first one has.
+        own: String,
+        /// What it has.
+        other: String,
+    },
     /// The work was asked to stop in the middle.
     #[error("interrupted")]
     Interrupted,

@@ -51,7 +51,8 @@ pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<(
         (false, None, Some(path)) => {
             refuse(path, "the output directory already holds a model: choose another --output")
         }
-        (true, None, Some(path)) if Some(path) != run => {
+        // A run without checkpoints that was killed while it wrote its model holds no model yet.
+        (true, None, Some(path)) if Some(path) != run && (run.is_none() || output.join("config.json").exists()) => {
             refuse(path, "there is a model but no checkpoint to continue from: choose another --output")
         }
         (true, _, _) if output.join("config.toml").exists() => unchanged(config, &output.join("config.toml")),

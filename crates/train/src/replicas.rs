@@ -6,7 +6,7 @@ use epitome_kernels::{self as kernels, Loss};
 use epitome_model::Parameters;
 
 use crate::workers::{Workers, shares};
-use crate::{Batch, Gradients, Pass, Result, Trainable, accumulate_gradients};
+use crate::{Batch, Error, Gradients, Pass, Result, Trainable, accumulate_gradients};
 
 /// Gradients and losses of all batches. The processes share the batches, and so do the workers of each; `pass` says how to
 /// run a batch, by its index. Every process gets the same bits.
@@ -37,6 +37,27 @@ pub(crate) fn gradients<'p>(
     }
     all_reduce(group, trainable.parameters(), &mut gradients)?;
     Ok((gradients, all_reduce_loss(group, loss)))
+}
+
+/// Refuses processes that do not begin alike: their gradients could not be added up.
+///
+/// # Errors
+/// In the first process, when another begins at another step, with other parameters or with another number of examples.
+pub(crate) fn check_alike(group: &ProcessGroup, step: usize, examples: usize, parameters: &Parameters) -> Result<()> {
+    if group.world_size() == 1 {
+        return Ok(());
+    }
+    let mut norm = 0.0;
+    for (_, parameter) in parameters.iter() {
+        norm += kernels::sum_of_squares(parameter)?;
+    }
+    let own = format!("step {step}, {examples} records, parameters of the squared norm {norm}");
+    for (rank, bytes) in group.gather(own.as_bytes()).into_iter().flatten().enumerate() {
+        if bytes != own.as_bytes() {
+            return Err(Error::NotAlike { rank, own, other: String::from_utf8_lossy(&bytes).into_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// Replaces gradients by their sums over all processes. A parameter that took part nowhere gets no gradient, and one that

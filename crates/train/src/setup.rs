@@ -1,6 +1,5 @@
 //! What a run needs before its first step: a model, a tokenizer, examples.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use epitome_data::Tokenizer;
@@ -11,7 +10,7 @@ use crate::best::BestSoFar;
 use crate::checkpoint::{self, Companions, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Error, Event, Optimizer, Result, RunConfig, Trainable};
+use crate::{Event, Optimizer, Result, RunConfig, Trainable};
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -30,7 +29,6 @@ pub(crate) struct Setup {
 impl Setup {
     /// Loads or initialises everything, from the newest intact checkpoint in `output` if there is one.
     pub(crate) fn resume(config: &RunConfig, output: &Path) -> Result<Self> {
-        fs::create_dir_all(output).map_err(Error::io(output))?;
         let (checkpoint, mut notices) = checkpoint::newest_intact(output)?;
         let mut setup = Self::new(config, checkpoint.as_deref())?;
         if config.run.load_best_model_at_end {
@@ -99,11 +97,14 @@ impl Setup {
     }
 }
 
-/// Lets the best validation so far no longer count if there is no checkpoint of it to be the final model, and says so.
+/// Lets the best validation so far no longer count if there is no intact checkpoint of it to be the final model, and says so.
 fn forget_lost_best(state: &mut TrainState, output: &Path) -> Option<String> {
-    let lost = state.best_so_far.best.filter(|best| !checkpoint::exists(output, best.step))?;
+    let lost = state.best_so_far.best.filter(|best| !checkpoint::is_intact(output, best.step))?;
     state.best_so_far = BestSoFar::default();
-    Some(format!("the best validation so far, after step {}, left no checkpoint: only later ones count", lost.step))
+    Some(format!(
+        "the best validation so far, after step {}, left no intact checkpoint: only later ones count",
+        lost.step
+    ))
 }
 
 impl ModelConfig {

@@ -9,13 +9,14 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::{Contents, TrainState, Validation};
 use crate::guard;
+use crate::lock::RunLock;
 use crate::monitor::Monitor;
 use crate::setup::Setup;
 use crate::steps::Place;
 use crate::update::{self, Update};
 use crate::validation::validation_loss;
 use crate::workers::Workers;
-use crate::{Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate};
+use crate::{Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, replicas};
 
 /// Runs `config`. `run.predict_with_generate` needs `score_summaries`.
 ///
@@ -36,7 +37,10 @@ pub fn train(
     };
     guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
+    let _lock = if group.is_root() { Some(RunLock::acquire(output)?) } else { None };
+    group.barrier();
     let setup = Setup::resume(config, output)?;
+    replicas::check_alike(group, setup.state.step, setup.training.len(), setup.trainable.parameters())?;
     setup.announce(on_event);
     if resume && setup.state.step == 0 {
         on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));
@@ -227,6 +231,8 @@ impl<'a> Run<'a> {
         if state.step == self.saved_step || !self.context.group.is_root() {
             return Ok(());
         }
+        // A checkpoint says that the lines before it are written.
+        self.monitor.as_ref().map_or(Ok(()), Monitor::sync)?;
         let limit = self.config.run.save_total_limit;
         let (parameters, average) = (trainable.parameters(), average.as_ref());
         let contents = Contents { state, parameters, optimizer, average, companions };

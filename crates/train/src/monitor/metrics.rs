@@ -41,6 +41,10 @@ impl MetricsLog {
         self.file.write_all(text.as_bytes()).map_err(Error::io(&self.path))
     }
 
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.file.sync_data().map_err(Error::io(&self.path))
+    }
+
     /// The whole log.
     pub(crate) fn read(&self) -> Result<String> {
         fs::read_to_string(&self.path).map_err(Error::io(&self.path))

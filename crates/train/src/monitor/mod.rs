@@ -43,6 +43,11 @@ impl Monitor {
         self.events.as_mut().map_or(Ok(()), |events| events.append(line))
     }
 
+    /// Makes the lines so far survive a power cut.
+    pub(crate) fn sync(&self) -> Result<()> {
+        self.metrics.sync()
+    }
+
     /// Draws all metrics so far.
     pub(crate) fn draw(&self, best: Option<&Best>) -> Result<()> {
         self.curves.draw(&self.metrics.read()?, best)
