@@ -2,10 +2,12 @@
 # Makes the bundled model from nothing: a tokenizer, then five stages that each start from the one before. The first three
 # teach it to find and copy words by restoring damaged passages, the fourth to do so in longer documents, the last to
 # summarize whole documents. Run it in a directory whose `data/` holds the data sets; everything is written under
-# runs/default/ there. An interrupted run goes on where it stopped when the script is started again.
+# runs/default/ there. An interrupted run goes on where it stopped when the script is started again. With the name of a
+# stage as its argument it stops after that stage.
 set -euo pipefail
 configs="$(cd "$(dirname "$0")/../configs" && pwd)"
 epitome="${EPITOME:-epitome}"
+last="${1:-}"
 runs=runs/default
 
 if [ ! -e $runs/tokenizer/tokenizer.json ]; then
@@ -20,6 +22,7 @@ stage() {
     if [ ! -e "$output/model.safetensors" ]; then
         "$epitome" train --config "$config" --output "$output" --resume --set run.logging_steps=10 "$@"
     fi
+    if [ "$output" = "$runs/$last" ]; then exit; fi
 }
 
 stage 1-words default-model-fresh.toml

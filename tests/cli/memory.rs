@@ -64,3 +64,34 @@ fn decoding_takes_what_inspect_predicts() {
         assert_near(predicted(&model, &inspect, 0, 4), &generate);
     }
 }
+
+#[test]
+fn a_run_that_cannot_fit_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let model = model(&folder);
+    let record = |id: &str, tokens: usize| {
+        format!("{{\"id\": {id:?}, \"input_ids\": {:?}, \"labels\": [5, 6, 2]}}\n", vec![7; tokens])
+    };
+    let records = folder.write("train.jsonl", [record("a", 3), record("long", 9000), record("b", 3)].concat());
+    let run_table = "[run]\nmax_steps = 3\nsave_steps = 0\ngradient_checkpointing = false\nmemory_limit_gib = 0.2\n";
+    let text = format!("[model]\npath = {model:?}\n\n[data]\ntrain = {records:?}\n\n{run_table}");
+    let config = folder.write("run.toml", text);
+    let output = folder.path("run");
+    let train = |settings: &[&str]| {
+        let settings = settings.iter().flat_map(|setting| ["--set", setting]);
+        let arguments = ["train", "--config", &config, "--output", &output].into_iter().chain(settings);
+        run(&arguments.collect::<Vec<_>>())
+    };
+    let refused = train(&[]);
+    let message = refused.stderr.clone();
+    refused.fails_naming(&[
+        "for an update on 9000 source and 3 target tokens",
+        "but 0.20 GiB are there",
+        "run.gradient_checkpointing = true takes",
+        "optim.optimizer = \"adafactor\" takes",
+        "a higher run.memory_limit_gib",
+    ]);
+    assert!(!std::path::Path::new(&output).join("metrics.jsonl").exists());
+    let fits = message.split("data.max_source_length = ").nth(1).unwrap().split(' ').next().unwrap();
+    train(&[&format!("data.max_source_length={fits}"), "run.max_steps=1"]).succeeds();
+}

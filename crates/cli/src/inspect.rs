@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::Args;
 use epitome_data::Tokenizer;
 use epitome_model::{AttentionWindow, Config, ParameterShape, parameter_shapes};
-use epitome_train::memory::{Memory, Update};
+use epitome_train::memory::{Memory, Trained, Update};
 
 use crate::device::Precision;
 use crate::output::print;
@@ -72,10 +72,11 @@ fn decoding(config: &Config, arguments: &Arguments, target_tokens: usize, counts
 
 fn training(config: &Config, target_tokens: usize, counts: &[usize]) -> Vec<String> {
     let title = format!("\nEstimated memory in GiB of training, AdamW, targets of {} tokens:", grouped(target_tokens));
+    let trained = Trained::all(config);
     let rows = counts.iter().map(|&count| {
         let memory = |gradient_checkpointing| {
             let update = Update { gradient_checkpointing, ..Update::of(count, target_tokens) };
-            epitome_train::memory::Memory::predict(config, update)
+            Memory::predict(config, &trained, update)
         };
         let Memory { weights, optimizer, .. } = memory(true);
         row(count, [weights, optimizer, memory(true).peak(), memory(false).peak()])

@@ -75,6 +75,14 @@ impl ProcessGroup {
         }
     }
 
+    /// How many of the processes share this one's machine and its memory, itself included.
+    pub fn on_this_machine(&self) -> usize {
+        match &self.0 {
+            Group::Single => 1,
+            Group::Mpi(group) => group.on_this_machine(),
+        }
+    }
+
     /// Whether this is the process that writes files and speaks to the user.
     pub fn is_root(&self) -> bool {
         self.rank() == 0

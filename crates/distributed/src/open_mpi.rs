@@ -30,6 +30,10 @@ impl Group {
         self.world.size() as usize
     }
 
+    pub(crate) fn on_this_machine(&self) -> usize {
+        self.world.split_shared(self.world.rank()).size() as usize
+    }
+
     pub(crate) fn all_reduce<T: Equivalence + Copy>(&self, values: &mut [T]) {
         for part in values.chunks_mut(MESSAGE) {
             let own = part.to_vec();

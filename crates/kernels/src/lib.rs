@@ -10,7 +10,7 @@
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
 //! | `precision` | what the products of inference are made of |
-//! | `process` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds |
+//! | `process`, `available` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds and can still get |
 //!
 //! | differentiable in candle's graph |
 //! |---|
@@ -36,6 +36,7 @@
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
 //! is not f32 or when it is not on the CPU.
 
+mod available;
 mod cpu;
 mod ops;
 mod precision;
@@ -44,6 +45,7 @@ mod random;
 mod segments;
 mod visibility;
 
+pub use available::available_memory;
 pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};

@@ -139,6 +139,9 @@ pub struct RunOptions {
     pub tensorboard: bool,
     /// Compute layers again in the backward pass instead of keeping their insides; costly outputs are kept up to 256 MiB.
     pub gradient_checkpointing: bool,
+    /// A run whose largest update takes more memory than this, in GiB, is refused; unset means what the system has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit_gib: Option<f64>,
     /// `f32`.
     pub precision: String,
     /// `cpu`.
@@ -172,6 +175,7 @@ impl Default for RunOptions {
             max_generated_records: None,
             tensorboard: true,
             gradient_checkpointing: true,
+            memory_limit_gib: None,
             precision: "f32".into(),
             device: "cpu".into(),
             output: None,
@@ -225,6 +229,9 @@ impl RunConfig {
         }
         if !(f64::MIN_POSITIVE..f64::INFINITY).contains(&self.run.num_train_epochs) {
             return complain(format!("run.num_train_epochs is {}, not above 0", self.run.num_train_epochs));
+        }
+        if !self.run.memory_limit_gib.is_none_or(|limit| limit > 0.0) {
+            return complain("run.memory_limit_gib is not above 0".into());
         }
         self.optim.validate().or_else(complain)?;
         self.data.validate().or_else(complain)?;

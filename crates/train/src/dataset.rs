@@ -1,5 +1,8 @@
 //! Tokenized records and the order in which training visits them.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+
 use epitome_data::{
     BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Limits, Objectives, Statistics, Targets,
     TokenCache, Tokenizer,
@@ -177,6 +180,34 @@ impl Dataset {
     pub(crate) fn micro_batches(&mut self, step: usize) -> Result<Vec<Vec<Example>>> {
         let Place { epoch, within, .. } = self.place(step);
         self.steps.batches(within).map(|batch| self.get(batch, epoch)).collect()
+    }
+
+    /// The most tokens, of sources and of targets, that any update of `steps` has in its `side_by_side` largest micro-batches:
+    /// those for which no update has more of both.
+    pub(crate) fn largest_updates(&mut self, steps: Range<usize>, side_by_side: usize) -> Vec<(usize, usize)> {
+        let mut largest: Vec<(usize, usize)> = Vec::new();
+        for step in steps {
+            let within = self.place(step).within;
+            let mut batches: Vec<_> = self.steps.batches(within).map(|batch| self.most_tokens(batch)).collect();
+            batches.sort_unstable_by_key(|(source, target)| Reverse(source + target));
+            batches.truncate(side_by_side);
+            let (source, target) = batches.iter().fold((0, 0), |sum, batch| (sum.0 + batch.0, sum.1 + batch.1));
+            if !largest.iter().any(|other| other.0 >= source && other.1 >= target) {
+                largest.retain(|other| other.0 > source || other.1 > target);
+                largest.push((source, target));
+            }
+        }
+        largest
+    }
+
+    /// The most source and target tokens that a batch may have.
+    fn most_tokens(&self, batch: &[u32]) -> (usize, usize) {
+        let lengths = batch.iter().map(|&index| {
+            let index = index as usize;
+            let source = self.examples.source_length(index);
+            (source, self.objectives.most_tokens(source, self.examples.target_length(index)) - source)
+        });
+        lengths.fold((0, 0), |sum, (source, target)| (sum.0 + source, sum.1 + target))
     }
 
     /// How many batches the epoch of the last update has; at first, the first epoch.

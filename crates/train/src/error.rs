@@ -51,6 +51,24 @@ pub enum Error {
     /// A dataset that cannot be trained on.
     #[error("{0}")]
     Dataset(String),
+    /// The largest update of a run would take more memory than there is.
+    #[error(
+        "training takes about {needed_gib:.2} GiB for an update on {source_tokens} source and {target_tokens} target tokens, \
+         its longest, but {limit_gib:.2} GiB are there: {}",
+        changes.join("; ")
+    )]
+    Memory {
+        /// What the update takes.
+        needed_gib: f64,
+        /// What there is.
+        limit_gib: f64,
+        /// Tokens of the micro-batches that run side by side.
+        source_tokens: usize,
+        /// Tokens of their targets.
+        target_tokens: usize,
+        /// What to change, and what the update takes then.
+        changes: Vec<String>,
+    },
     /// The threads of the workers could not be started.
     #[error("cannot start the threads of run.parallel_micro_batches: {0}")]
     Threads(String),

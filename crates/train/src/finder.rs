@@ -10,7 +10,7 @@ use crate::monitor::draw_learning_rates;
 use crate::setup::Setup;
 use crate::update::{self, Update};
 use crate::workers::Workers;
-use crate::{Error, Event, Result, RunConfig};
+use crate::{Error, Event, Result, RunConfig, memory};
 
 /// Decay of the running mean of losses.
 const SMOOTHING: f64 = 0.9;
@@ -87,6 +87,7 @@ pub fn find_learning_rate(
     config.optim.ema_decay = None;
     let mut setup = Setup::new(&config, None)?;
     setup.announce(on_event);
+    memory::check(&mut setup, &config, sweep.steps, 1)?;
     on_event(Event::Started {
         parameters: setup.trained_parameters(),
         records: setup.training.len(),

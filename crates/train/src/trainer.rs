@@ -16,7 +16,9 @@ use crate::steps::Place;
 use crate::update::{self, Update};
 use crate::validation::validation_loss;
 use crate::workers::Workers;
-use crate::{Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, replicas};
+use crate::{
+    Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, memory, replicas,
+};
 
 /// Runs `config`. `run.predict_with_generate` needs `score_summaries`.
 ///
@@ -39,18 +41,20 @@ pub fn train(
     guard::check_shares(config, group.world_size())?;
     let _lock = if group.is_root() { Some(RunLock::acquire(output)?) } else { None };
     group.barrier();
-    let setup = Setup::resume(config, output)?;
+    let mut setup = Setup::resume(config, output)?;
     replicas::check_alike(group, setup.state.step, setup.training.len(), setup.trainable.parameters())?;
     setup.announce(on_event);
     if resume && setup.state.step == 0 {
         on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));
     }
+    let total_steps = setup.training.total_steps(&config.run);
+    memory::check(&mut setup, config, total_steps, group.on_this_machine())?;
     // Nobody writes before everybody has looked.
     group.barrier();
     let monitor = if group.is_root() { Some(begin(config, output, &setup)?) } else { None };
     let workers = Workers::new(config.run.parallel_micro_batches)?;
     let saved_step = setup.state.step;
-    Run { config, context, setup, saved_step, monitor, workers, on_event, score_summaries }.run()
+    Run { config, context, setup, saved_step, monitor, workers, on_event, score_summaries }.run(total_steps)
 }
 
 /// Writes the configuration and opens what the run is watched by.
@@ -77,8 +81,7 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn run(mut self) -> Result<Outcome> {
-        let total_steps = self.setup.training.total_steps(&self.config.run);
+    fn run(mut self, total_steps: usize) -> Result<Outcome> {
         if self.setup.state.step > total_steps {
             let message = format!("is at step {}, beyond the run's {total_steps}", self.setup.state.step);
             return Err(Error::Checkpoint { path: self.context.output.to_owned(), message });

@@ -5,7 +5,7 @@ mod adamw;
 mod config;
 mod groups;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
 
@@ -159,6 +159,20 @@ fn rule(config: &OptimConfig) -> Box<dyn Rule> {
     }
 }
 
+/// Which of the parameters `names` are trained.
+///
+/// # Errors
+/// As [`Optimizer::new`].
+pub(crate) fn trained(config: &OptimConfig, names: &[&str]) -> Result<BTreeSet<String>> {
+    Ok(groups::resolve(config, names)?.into_keys().collect())
+}
+
+/// Bytes that are kept of a trained parameter of the shape `dims`.
+pub(crate) fn state_bytes(config: &OptimConfig, dims: &[usize]) -> usize {
+    let numbers = rule(config).slots(dims).iter().map(|(_, shape)| shape.iter().product::<usize>()).sum::<usize>();
+    numbers * DType::F32.size_in_bytes()
+}
+
 /// PyTorch's `clip_grad_norm_`: `min(1, max_norm / (norm + 1e-6))`; 0 turns clipping off.
 fn clip_coefficient(norm: f64, max_norm: f64) -> f64 {
     if max_norm == 0.0 { 1.0 } else { (max_norm / (norm + 1e-6)).min(1.0) }
@@ -179,7 +193,6 @@ mod tests {
 
     /// Bytes that an optimizer keeps of LED-base.
     fn bytes_for_led_base(config: &OptimConfig) -> usize {
-        let rule = rule(config);
         let led_base = Config {
             d_model: 768,
             encoder_layers: 6,
@@ -190,8 +203,7 @@ mod tests {
         };
         let trained =
             parameter_shapes(&led_base).into_iter().filter(|parameter| parameter.kind != ParameterKind::Buffer);
-        let slots = trained.flat_map(|parameter| rule.slots(&parameter.shape));
-        slots.map(|(_, shape)| shape.iter().product::<usize>() * DType::F32.size_in_bytes()).sum()
+        trained.map(|parameter| state_bytes(config, &parameter.shape)).sum()
     }
 
     #[test]

@@ -1,8 +1,13 @@
 //! How much memory an update will take, before anything is loaded.
 
+mod fit;
+mod trained;
+
 use epitome_model::{Config, parameter_shapes};
 
 use crate::KEPT_BYTES;
+pub(crate) use fit::check;
+pub use trained::Trained;
 
 const F32: usize = 4;
 
@@ -25,21 +30,12 @@ pub struct Update {
     pub workers: usize,
     /// Compute layers again instead of keeping their insides.
     pub gradient_checkpointing: bool,
-    /// Numbers that the optimizer keeps for each parameter.
-    pub optimizer_states: usize,
 }
 
 impl Update {
-    /// One document and its summary, with recomputation and AdamW.
+    /// One document and its summary, with recomputation.
     pub fn of(source_tokens: usize, target_tokens: usize) -> Self {
-        Self {
-            source_tokens,
-            target_tokens,
-            micro_batches: 1,
-            workers: 1,
-            gradient_checkpointing: true,
-            optimizer_states: 2,
-        }
+        Self { source_tokens, target_tokens, micro_batches: 1, workers: 1, gradient_checkpointing: true }
     }
 }
 
@@ -48,7 +44,7 @@ impl Update {
 pub struct Memory {
     /// The weights.
     pub weights: usize,
-    /// What the optimizer keeps.
+    /// What the optimizer keeps, and averaged weights.
     pub optimizer: usize,
     /// Gradients, and what layers keep and compute, when both together take most.
     pub pass: usize,
@@ -56,19 +52,16 @@ pub struct Memory {
 
 impl Memory {
     /// For the largest update of a run.
-    pub fn predict(config: &Config, update: Update) -> Self {
-        let sizes = Sizes::new(config, update);
-        let parameters = count(config, "");
-        let shared = config.vocab_size * config.d_model * F32;
-        let decoder = count(config, "led.decoder.") * F32;
-        let all = parameters * F32;
-        // An update's first micro-batch makes the gradients one by one while it lets go of what the layers kept.
-        let gradients = if update.micro_batches > update.workers { [all; 3] } else { [shared, shared + decoder, all] };
+    pub fn predict(config: &Config, trained: &Trained, update: Update) -> Self {
+        let sizes = Sizes::new(config, trained, update);
+        let all =
+            parameter_shapes(config).iter().map(|parameter| parameter.shape.iter().product::<usize>()).sum::<usize>();
+        let gradients = trained.gradients(update.micro_batches > update.workers);
         let moments = [sizes.decoder_backward(), sizes.last_encoder_backward(), sizes.first_encoder_backward()];
         let together = gradients.into_iter().zip(moments).map(|(gradients, layers)| gradients + layers);
         Self {
-            weights: all,
-            optimizer: update.optimizer_states * all,
+            weights: all * F32,
+            optimizer: trained.kept,
             pass: update.workers.max(1) * together.max().unwrap_or_default(),
         }
     }
@@ -80,19 +73,13 @@ impl Memory {
     }
 }
 
-/// Parameters whose names begin with `prefix`.
-fn count(config: &Config, prefix: &str) -> usize {
-    let shapes = parameter_shapes(config);
-    let named = shapes.iter().filter(|parameter| parameter.name.starts_with(prefix));
-    named.map(|parameter| parameter.shape.iter().product::<usize>()).sum()
-}
-
 /// What layers hold, in bytes. A unit is a tensor [T, d].
 struct Sizes {
     /// Bytes of a row.
     row: usize,
     source: usize,
     target: usize,
+    /// Layers that the backward pass reaches.
     encoder_layers: usize,
     decoder_layers: usize,
     /// Layers whose outputs are kept; with `everything` all, with all else.
@@ -110,21 +97,22 @@ struct Sizes {
 const SLACK: usize = 3;
 
 impl Sizes {
-    fn new(config: &Config, update: Update) -> Self {
+    fn new(config: &Config, trained: &Trained, update: Update) -> Self {
         let unit = config.d_model * F32;
         let (source, target) = (update.source_tokens * unit, update.target_tokens * unit);
         let most = if update.gradient_checkpointing { KEPT_BYTES / update.workers.max(1) } else { 0 };
         let fitting = |bytes: usize, each: usize, layers: usize| (bytes / each.max(1)).min(layers);
-        let encoder_kept = fitting(most, 3 * source, config.encoder_layers);
+        let (encoder_layers, decoder_layers) = (trained.encoder_layers, trained.decoder_layers);
+        let encoder_kept = fitting(most, 3 * source, encoder_layers);
         let left = most - encoder_kept * 3 * source;
         Self {
             row: unit,
             source,
             target,
-            encoder_layers: config.encoder_layers,
-            decoder_layers: config.decoder_layers,
+            encoder_layers,
+            decoder_layers,
             encoder_kept,
-            decoder_kept: fitting(left, 5 * target, config.decoder_layers),
+            decoder_kept: fitting(left, 5 * target, decoder_layers),
             everything: !update.gradient_checkpointing,
             encoder_width: config.encoder_ffn_dim.div_ceil(config.d_model),
             decoder_width: config.decoder_ffn_dim.div_ceil(config.d_model),
@@ -183,7 +171,7 @@ impl Sizes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Memory, Update};
+    use super::{Memory, Trained, Update};
     use epitome_model::Config;
 
     /// GiB of `epitome bench train --repeat 2` with LED-base: source and target tokens, recomputation, measured peak.
@@ -205,7 +193,7 @@ mod tests {
         let config = Config { encoder_ffn_dim: 3072, decoder_ffn_dim: 3072, ..base };
         for (source, target, gradient_checkpointing, measured) in MEASURED {
             let update = Update { gradient_checkpointing, ..Update::of(source, target) };
-            let predicted = Memory::predict(&config, update).peak() as f64 / f64::from(1 << 30);
+            let predicted = Memory::predict(&config, &Trained::all(&config), update).peak() as f64 / f64::from(1 << 30);
             let ratio = predicted / measured;
             assert!((0.9..1.1).contains(&ratio), "{source} + {target}: {predicted:.2} GiB, measured {measured}");
         }
@@ -214,7 +202,8 @@ mod tests {
     #[test]
     fn more_of_anything_takes_more() {
         let config = Config::default();
-        let peak = |update| Memory::predict(&config, update).peak();
+        let trained = Trained::all(&config);
+        let peak = |update| Memory::predict(&config, &trained, update).peak();
         let one = Update::of(8192, 256);
         for more in [
             Update { source_tokens: 9000, ..one },
@@ -222,7 +211,6 @@ mod tests {
             Update { micro_batches: 2, ..one },
             Update { micro_batches: 2, workers: 2, ..one },
             Update { gradient_checkpointing: false, ..one },
-            Update { optimizer_states: 3, ..one },
         ] {
             assert!(peak(more) > peak(one), "{more:?}");
         }
