@@ -30,7 +30,7 @@
 //! # Modules
 //!
 //! `tokenize` (with `porter`, the stemmer) turns text into numbers, `ngram` and `lcs` (over the bit masks of `columns`)
-//! count matches, `pair` makes scores of the counts, `bootstrap` aggregates.
+//! count matches, `pair` makes scores of the counts, `bootstrap` aggregates them with what [`resampling`] offers.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ mod lcs;
 mod ngram;
 mod pair;
 mod porter;
+pub mod resampling;
 mod score;
 mod tokenize;
 
