@@ -1,6 +1,6 @@
 //! The rows and notes of a report, before they are laid out.
 
-use crate::{Estimate, LengthStatistics, Report};
+use crate::{Estimate, LengthStatistics, Options, Report};
 
 /// A header and rows of equally many cells; the first column is text, the others are numbers.
 pub(crate) struct Cells {
@@ -52,11 +52,7 @@ pub(crate) fn records(report: &Report) -> Cells {
 /// How the numbers came about, one sentence each.
 pub(crate) fn notes(report: &Report) -> Vec<String> {
     let options = &report.options;
-    let stemming = if options.stemmer { "with" } else { "without" };
-    let mut notes = vec![format!(
-        "{} records; ROUGE in percent, {stemming} stemming; sentence split: {}.",
-        report.records, options.sentence_split
-    )];
+    let mut notes = vec![scoring(report.records, options)];
     if options.bootstrap > 0 {
         notes.push(format!("Intervals from {} bootstrap resamples, seed {}.", options.bootstrap, options.seed));
     }
@@ -72,10 +68,17 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
     notes
 }
 
-fn percent(fraction: f64) -> String {
+/// What was scored, and how.
+pub(crate) fn scoring(records: usize, options: &Options) -> String {
+    let stemming = if options.stemmer { "with" } else { "without" };
+    let split = options.sentence_split;
+    format!("{records} records; ROUGE in percent, {stemming} stemming; sentence split: {split}.")
+}
+
+pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.2}", 100.0 * fraction)
 }
 
-fn interval(estimate: &Estimate) -> String {
+pub(crate) fn interval(estimate: &Estimate) -> String {
     format!("{} to {}", percent(estimate.low), percent(estimate.high))
 }

@@ -21,12 +21,13 @@
 //!
 //! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`; `evaluate` makes the
 //! `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
-//! writes.
+//! writes. `comparison` ([`compare`]) takes the scores of several systems and says which differences are significant.
 
 #![forbid(unsafe_code)]
 
 mod baselines;
 mod cells;
+mod comparison;
 mod error;
 mod evaluate;
 mod files;
@@ -39,6 +40,7 @@ mod render;
 mod report;
 mod sentences;
 
+pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, System, SystemScores, compare};
 pub use error::{Error, Result};
 pub use evaluate::{baselines, evaluate};
 pub use input::{Prediction, Reference};
