@@ -16,22 +16,26 @@ pub(super) struct Resampled {
 pub(super) fn resampled(columns: &[&[f64]], resamples: usize, seed: u64) -> Vec<Resampled> {
     let (records, width) = (columns[0].len(), columns.len());
     // A drawn record's scores lie side by side: random reads of memory are what takes time.
-    let rows: Vec<f64> = (0..records).flat_map(|record| columns.iter().map(move |column| column[record])).collect(); // [records, width]
-    let means = |indices: &mut dyn Iterator<Item = usize>| {
-        let mut sums = vec![0.0; width];
-        for record in indices {
-            let row = &rows[record * width..][..width];
-            sums.iter_mut().zip(row).for_each(|(sum, score)| *sum += score);
-        }
-        sums.iter().map(|sum| sum / records as f64).collect::<Vec<f64>>()
-    };
-    let samples = resample(records, resamples, seed, |mut draws| means(&mut draws)); // [resamples][width]
-    let all = means(&mut (0..records));
+    let row = |record: usize| columns.iter().map(move |column| column[record]);
+    let rows: Vec<f64> = (0..records).flat_map(row).collect(); // [records, width]
+    let samples = resample(records, resamples, seed, |draws| means(&rows, width, draws)); // [resamples][width]
+    let all = means(&rows, width, 0..records);
     let column = |(index, &mean): (usize, &f64)| {
         let means = samples.iter().map(|sample| sample[index]).collect();
         Resampled { mean, means }
     };
     all.iter().enumerate().map(column).collect()
+}
+
+/// The means of the rows of these indices: `[width]`.
+fn means(rows: &[f64], width: usize, indices: impl ExactSizeIterator<Item = usize>) -> Vec<f64> {
+    let count = indices.len() as f64;
+    let mut sums = vec![0.0; width];
+    for index in indices {
+        let row = &rows[index * width..][..width];
+        sums.iter_mut().zip(row).for_each(|(sum, score)| *sum += score);
+    }
+    sums.iter().map(|sum| sum / count).collect()
 }
 
 impl Resampled {
