@@ -19,8 +19,8 @@
 //!
 //! # Modules
 //!
-//! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`; `evaluate` makes the
-//! `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
+//! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`: summaries that need no
+//! model; `evaluate` makes the `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
 //! writes.
 
 #![forbid(unsafe_code)]
@@ -39,6 +39,7 @@ mod render;
 mod report;
 mod sentences;
 
+pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
 pub use error::{Error, Result};
 pub use evaluate::{baselines, evaluate};
 pub use input::{Prediction, Reference};
