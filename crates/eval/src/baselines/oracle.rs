@@ -14,7 +14,8 @@ use crate::sentences;
 /// limits the length. Matches are counted exactly as ROUGE does for the sentences in document order, so word pairs that
 /// span two sentences count. With several references, each gets a search of its own and the best result is taken.
 ///
-/// Each step goes through the words of the document that are in the reference; steps are as many as sentences taken.
+/// A step goes through those words of the reference that are in sentences which may still raise the score; there are as many
+/// steps as sentences taken. So it is fast for summaries of long documents, not for references as long as the document.
 pub(super) fn oracle<S: AsRef<str>>(document: &str, references: &[S], options: &Options) -> String {
     let sentences = sentences(document);
     let mut vocabulary = Vocabulary::new(options);
@@ -53,6 +54,8 @@ struct Candidate<'a> {
     words: Vec<u32>,
     /// Those of its word pairs that are in the reference, by their numbers.
     pairs: Vec<u32>,
+    /// How many more words matched with it when it was last tried. Words taken since can only make them fewer.
+    most_words: usize,
 }
 
 impl<'a> Search<'a> {
@@ -64,10 +67,10 @@ impl<'a> Search<'a> {
         });
         let pairs = Matches::new(pairs.collect());
         let words = Matches::new(reference.to_vec());
-        let candidate = |tokens: &'a Vec<u32>| Candidate {
-            tokens,
-            words: tokens.iter().copied().filter(|&word| words.has(word)).collect(),
-            pairs: tokens.windows(2).filter_map(|pair| pair_numbers.get(&(pair[0], pair[1])).copied()).collect(),
+        let candidate = |tokens: &'a Vec<u32>| {
+            let words: Vec<u32> = tokens.iter().copied().filter(|&word| words.has(word)).collect();
+            let pairs = tokens.windows(2).filter_map(|pair| pair_numbers.get(&(pair[0], pair[1])).copied());
+            Candidate { tokens, most_words: words.len(), words, pairs: pairs.collect() }
         };
         Self { candidates: sentences.iter().map(candidate).collect(), words, pair_numbers, pairs }
     }
@@ -79,8 +82,12 @@ impl<'a> Search<'a> {
             let mut next: Option<(f64, usize, usize)> = None;
             for index in 0..self.candidates.len() {
                 let Err(place) = best.taken.binary_search(&index) else { continue };
+                let to_beat = next.map_or(best.score, |(score, ..)| score);
+                if self.at_most(index, length) <= to_beat {
+                    continue;
+                }
                 let score = self.try_out(index, place, &best.taken, length);
-                if score > next.map_or(best.score, |(score, ..)| score) {
+                if score > to_beat {
                     next = Some((score, index, place));
                 }
             }
@@ -92,16 +99,29 @@ impl<'a> Search<'a> {
         }
     }
 
+    /// A bound of what [`Self::try_out`] gives, found without going through words.
+    fn at_most(&self, index: usize, length: usize) -> f64 {
+        let candidate = &self.candidates[index];
+        if candidate.words.is_empty() {
+            return 0.0;
+        }
+        // Two pairs are those with its neighbours.
+        self.score(length + candidate.tokens.len(), candidate.most_words, candidate.pairs.len() + 2)
+    }
+
     /// The score with one more sentence, `index`, at `place` among those `taken`, which have `length` words.
     fn try_out(&mut self, index: usize, place: usize, taken: &[usize], length: usize) -> f64 {
-        if self.candidates[index].words.is_empty() {
-            return 0.0; // It cannot raise any score.
-        }
+        let before = self.words.matched;
         self.change(index, place, taken, Matches::add, Matches::remove);
-        let length = length + self.candidates[index].tokens.len();
-        let score = (self.words.f1(length) + self.pairs.f1(length.saturating_sub(1))) / 2.0;
+        self.candidates[index].most_words = self.words.matched - before;
+        let score = self.score(length + self.candidates[index].tokens.len(), 0, 0);
         self.change(index, place, taken, Matches::remove, Matches::add);
         score
+    }
+
+    /// The mean of both F1 of a summary with `length` words, if so many more of its words and pairs matched.
+    fn score(&self, length: usize, more_words: usize, more_pairs: usize) -> f64 {
+        (self.words.f1(length, more_words) + self.pairs.f1(length.saturating_sub(1), more_pairs)) / 2.0
     }
 
     /// Puts sentence `index` at `place` among those `taken`; with `add` and `remove` swapped, takes it out again.
@@ -162,9 +182,9 @@ impl Matches {
         self.matched -= usize::from(*missing > 0);
     }
 
-    /// F1 of a summary with `length` n-grams.
-    fn f1(&self, length: usize) -> f64 {
-        Score::from_matches(self.matched, self.reference, length).f1
+    /// F1 of a summary with `length` n-grams, if `more` of them matched.
+    fn f1(&self, length: usize, more: usize) -> f64 {
+        Score::from_matches(self.matched + more, self.reference, length).f1
     }
 }
 
