@@ -10,7 +10,7 @@ use crate::sentences;
 /// The sentences that a greedy search finds to match the reference best, in document order.
 ///
 /// Starting from none, the sentence is added that raises the mean of ROUGE-1 F1 and ROUGE-2 F1 of the summary most (the
-/// earliest of equal ones), until no sentence raises it (Nallapati, Zhai, Zhou, "SummaRuNNer", AAAI 2017, section 3.3). F1
+/// earliest of equal ones), until no sentence raises it (Nallapati, Zhai, Zhou, "SummaRuNNer", AAAI 2017). F1
 /// limits the length. Matches are counted exactly as ROUGE does for the sentences in document order, so word pairs that
 /// span two sentences count. With several references, each gets a search of its own and the best result is taken.
 ///
