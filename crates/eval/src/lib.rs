@@ -40,6 +40,7 @@ mod render;
 mod report;
 mod sentences;
 
+pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
 pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, System, SystemScores, compare};
 pub use error::{Error, Result};
 pub use evaluate::{baselines, evaluate};

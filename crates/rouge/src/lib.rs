@@ -17,7 +17,7 @@
 //!   metric on its own; [`score_metrics`] takes any list of metrics), [`score_batch`] many pairs in parallel.
 //! - [`Pair`] tokenizes two texts once and then gives any [`Metric`], also ROUGE-3 and beyond.
 //! - [`bootstrap`] turns the scores of many documents into a mean and a confidence interval.
-//! - [`tokenize`] shows the words that are compared.
+//! - [`tokenize`] shows the words that are compared; [`Vocabulary`] numbers them.
 //!
 //! ROUGE-L treats a text as one sequence. ROUGE-Lsum goes by lines: put each sentence on a line of its own. What the
 //! literature prints as "ROUGE-L" of long summaries is usually ROUGE-Lsum.
@@ -53,7 +53,7 @@ use rayon::prelude::*;
 pub use bootstrap::{Aggregate, bootstrap};
 pub use pair::Pair;
 pub use score::{Metric, Score, UnknownMetric};
-pub use tokenize::tokenize;
+pub use tokenize::{Vocabulary, tokenize};
 
 /// How texts are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -65,9 +65,19 @@ impl Text {
     }
 }
 
-/// Numbers for words, `0..len()`, equal for words that compare equal.
+/// Numbers for words, from 0 in the order of their first occurrence, equal for words that compare equal.
+///
+/// For those who count matches themselves: [`Vocabulary::tokens`] gives the words of [`tokenize`] as numbers.
+///
+/// ```
+/// use rouge::{Options, Vocabulary};
+///
+/// let mut vocabulary = Vocabulary::new(&Options { stemmer: true });
+/// assert_eq!(vocabulary.tokens("Cats saw cats."), [0, 1, 0]);
+/// assert_eq!(vocabulary.tokens("A cat"), [2, 0]);
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Vocabulary {
+pub struct Vocabulary {
     stemmer: bool,
     /// By word as written in lower case, so that each is stemmed once.
     ids: HashMap<Box<[u8]>, u32>,
@@ -77,13 +87,24 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub(crate) fn new(options: &Options) -> Self {
+    /// One without words.
+    pub fn new(options: &Options) -> Self {
         Self { stemmer: options.stemmer, ..Self::default() }
     }
 
     /// How many different words there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether there are no words yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The words of `text` in order, line breaks ignored, adding new ones.
+    pub fn tokens(&mut self, text: &str) -> Vec<u32> {
+        self.read(text).tokens
     }
 
     /// Tokenizes `text`, adding its new words.
