@@ -19,14 +19,15 @@
 //!
 //! # Modules
 //!
-//! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`; `evaluate` makes the
-//! `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
+//! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`; `characteristics`: what
+//! summaries are like; `evaluate` makes the `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
 //! writes.
 
 #![forbid(unsafe_code)]
 
 mod baselines;
 mod cells;
+mod characteristics;
 mod error;
 mod evaluate;
 mod files;
@@ -39,6 +40,10 @@ mod render;
 mod report;
 mod sentences;
 
+pub use characteristics::{
+    Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
+    POSITION_BINS, Profile, Profiler, SourceDocument, char_range, scores_by_document_length,
+};
 pub use error::{Error, Result};
 pub use evaluate::{baselines, evaluate};
 pub use input::{Prediction, Reference};
