@@ -27,6 +27,7 @@
 
 mod baselines;
 mod cells;
+mod characteristics;
 mod comparison;
 mod error;
 mod evaluate;
@@ -41,6 +42,10 @@ mod report;
 mod sentences;
 
 pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
+pub use characteristics::{
+    Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
+    POSITION_BINS, Profile, Profiler, SourceDocument, char_range, scores_by_document_length,
+};
 pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, System, SystemScores, compare};
 pub use error::{Error, Result};
 pub use evaluate::{baselines, evaluate};

@@ -35,30 +35,56 @@ pub struct Aggregate {
 /// assert!(found.low.recall < 0.49 && 0.49 < found.high.recall);
 /// ```
 pub fn bootstrap(scores: &[Score], resamples: usize, seed: u64) -> Option<Aggregate> {
-    if scores.is_empty() {
-        return None;
-    }
-    let mean = mean(scores.iter());
-    let means = resample(scores.len(), resamples, seed, |draws| self::mean(draws.map(|index| &scores[index])));
-    let spread = |field: fn(&Score) -> f64| {
-        let values = means.iter().map(field).collect();
-        percentiles(values).unwrap_or([field(&mean); 3])
+    let rows: Vec<[f64; 3]> = scores.iter().map(|score| [score.precision, score.recall, score.f1]).collect();
+    let intervals = bootstrap_means(&rows, resamples, seed)?;
+    let score = |field: fn(&Interval) -> f64| {
+        let [precision, recall, f1] = intervals.each_ref().map(field);
+        Score { precision, recall, f1 }
     };
-    let precision = spread(|score| score.precision);
-    let recall = spread(|score| score.recall);
-    let f1 = spread(|score| score.f1);
-    let at = |index: usize| Score { precision: precision[index], recall: recall[index], f1: f1[index] };
-    Some(Aggregate { mean, low: at(0), mid: at(1), high: at(2) })
+    Some(Aggregate {
+        mean: score(|interval| interval.mean),
+        low: score(|interval| interval.low),
+        mid: score(|interval| interval.mid),
+        high: score(|interval| interval.high),
+    })
 }
 
-fn mean<'a>(scores: impl ExactSizeIterator<Item = &'a Score>) -> Score {
-    let count = scores.len() as f64;
-    let sum = scores.fold(Score::default(), |sum, score| Score {
-        precision: sum.precision + score.precision,
-        recall: sum.recall + score.recall,
-        f1: sum.f1 + score.f1,
-    });
-    Score { precision: sum.precision / count, recall: sum.recall / count, f1: sum.f1 / count }
+/// The mean of one value and its 95 % bootstrap interval, the fields as in [`Aggregate`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The mean of the values themselves.
+    pub mean: f64,
+    /// The 2.5th percentile of the resampled means.
+    pub low: f64,
+    /// Their median.
+    pub mid: f64,
+    /// Their 97.5th percentile.
+    pub high: f64,
+}
+
+/// [`bootstrap`] of any values, one row of `N` a document, that share each draw; `None` when there are no rows.
+///
+/// ```
+/// let found = rouge::bootstrap_means(&[[1.0], [2.0], [6.0]], 1000, 42).expect("there are rows");
+/// assert_eq!((found[0].mean, found[0].high), (3.0, 6.0));
+/// ```
+pub fn bootstrap_means<const N: usize>(rows: &[[f64; N]], resamples: usize, seed: u64) -> Option<[Interval; N]> {
+    if rows.is_empty() {
+        return None;
+    }
+    let mean = mean(rows.iter());
+    let means = resample(rows.len(), resamples, seed, |draws| self::mean(draws.map(|index| &rows[index])));
+    Some(std::array::from_fn(|column| {
+        let values = means.iter().map(|row| row[column]).collect();
+        let [low, mid, high] = percentiles(values).unwrap_or([mean[column]; 3]);
+        Interval { mean: mean[column], low, mid, high }
+    }))
+}
+
+fn mean<'a, const N: usize>(rows: impl ExactSizeIterator<Item = &'a [f64; N]>) -> [f64; N] {
+    let count = rows.len() as f64;
+    let sum = rows.fold([0.0; N], |sum, row| std::array::from_fn(|column| sum[column] + row[column]));
+    sum.map(|sum| sum / count)
 }
 
 #[cfg(test)]
