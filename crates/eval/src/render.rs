@@ -3,13 +3,17 @@
 use crate::Report;
 use crate::cells::{self, Cells};
 
+/// Records whose scores `report.md` lists.
+const LISTED: usize = 100;
+
 impl Report {
-    /// A table of scores and lengths for the terminal, with notes on how they came about. Ends with a line break.
+    /// Tables of scores, lengths and characteristics for the terminal, with notes on how they came about. Ends with a line
+    /// break.
     pub fn table(&self) -> String {
         let notes: String = cells::notes(self).iter().map(|note| format!("{note}\n")).collect();
-        let scores = aligned(&cells::scores(self));
-        let lengths = aligned(&cells::lengths(self));
-        format!("{scores}\n{lengths}\n{notes}")
+        let tables = [cells::systems(self), cells::scores(self), cells::lengths(self), cells::characteristics(self)];
+        let tables = tables.map(|cells| aligned(&cells) + "\n");
+        tables.concat() + &notes
     }
 
     /// The whole report as `report.json` holds it. Ends with a line break.
@@ -18,12 +22,24 @@ impl Report {
         json + "\n"
     }
 
-    /// Scores, lengths and the F1 of every record as Markdown tables.
+    /// The comparison of the systems, lengths, characteristics, every pair, and the F1 of the first records as Markdown
+    /// tables.
     pub fn markdown(&self) -> String {
         let notes: String = cells::notes(self).iter().map(|note| format!("- {note}\n")).collect();
-        let tables = [cells::scores(self), cells::lengths(self), cells::records(self)].map(|cells| piped(&cells));
-        let [scores, lengths, records] = tables;
-        format!("# Evaluation\n\n{scores}\n{notes}\n## Lengths\n\n{lengths}\n## F1 by record\n\n{records}")
+        let mut records = cells::records(self);
+        records.rows.truncate(LISTED);
+        let tables = [cells::scores(self), cells::lengths(self), cells::characteristics(self), records];
+        let [scores, lengths, characteristics, records] = tables.map(|cells| piped(&cells));
+        let listed = match self.records {
+            0..=LISTED => String::new(),
+            all => format!("The first {LISTED} of {all}; all are in report.json.\n\n"),
+        };
+        let (systems, pairs) = (self.comparisons.markdown(), self.comparisons.markdown_pairs());
+        format!(
+            "# Evaluation\n\n{systems}\n{notes}\n## Precision and recall\n\n{scores}\n## Lengths\n\n{lengths}\n\
+             ## Characteristics\n\n{characteristics}\n## Pairs\n\n{pairs}\n\
+             ## F1 by record\n\n{listed}{records}"
+        )
     }
 }
 

@@ -37,6 +37,45 @@ pub struct Measures<T> {
 }
 
 impl<T> Measures<T> {
+    /// What the values of [`Measures::rows`] are, and whether each is a share that is shown in percent.
+    pub(crate) fn names() -> [(String, bool); COUNT] {
+        let ngrams = |what: &str, n: usize| (format!("{what} {n}-grams"), true);
+        let share = |name: &str| (name.to_owned(), true);
+        let number = |name: &str| (name.to_owned(), false);
+        Measures {
+            coverage: share("coverage"),
+            density: number("density"),
+            compression: number("compression"),
+            novel_ngrams: std::array::from_fn(|index| ngrams("novel", index + 1)),
+            repeated_ngrams: std::array::from_fn(|index| ngrams("repeated", index + 1)),
+            repeated_sentences: share("repeated sentences"),
+            has_loop: share("with a loop"),
+            is_empty: share("empty"),
+            is_cut: share("cut at the length limit"),
+            length_ratio: number("words per word of the reference"),
+        }
+        .into_array()
+    }
+
+    /// The values in the order of [`Measures::names`].
+    pub(crate) fn rows(&self) -> [&T; COUNT] {
+        let Self { coverage, density, compression, novel_ngrams, repeated_ngrams, .. } = self;
+        let Self { repeated_sentences, has_loop, is_empty, is_cut, length_ratio, .. } = self;
+        Measures {
+            coverage,
+            density,
+            compression,
+            novel_ngrams: novel_ngrams.each_ref(),
+            repeated_ngrams: repeated_ngrams.each_ref(),
+            repeated_sentences,
+            has_loop,
+            is_empty,
+            is_cut,
+            length_ratio,
+        }
+        .into_array()
+    }
+
     /// The values in the order of the fields.
     pub(super) fn into_array(self) -> [T; COUNT] {
         let [novel1, novel2, novel3, novel4] = self.novel_ngrams;

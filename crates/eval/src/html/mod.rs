@@ -1,6 +1,12 @@
 //! A report as one HTML page that needs nothing else.
 
+mod record;
+
+use std::io::{self, Write};
+
 use epitome_plot::escaped;
+
+pub(crate) use record::ShownRecord;
 
 use crate::Report;
 use crate::cells::{self, Cells};
@@ -16,10 +22,15 @@ thead th { position: sticky; top: 0; background: var(--shade); }
 ";
 
 impl Report {
+    /// Writes the page.
+    pub(crate) fn write_html(&self, out: &mut dyn Write) -> io::Result<()> {
+        out.write_all(self.html().as_bytes())
+    }
+
     /// One page with scores, lengths and a table of all records; light or dark as the reader's system is.
     pub fn html(&self) -> String {
         let notes: String = cells::notes(self).iter().map(|note| format!("<li>{}</li>\n", escaped(note))).collect();
-        let tables = [cells::scores(self), cells::lengths(self), cells::records(self)].map(|cells| table(&cells));
+        let tables = [cells::systems(self), cells::lengths(self), cells::records(self)].map(|cells| table(&cells));
         let [scores, lengths, records] = tables;
         format!(
             "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
