@@ -112,21 +112,35 @@ pub(crate) struct Decoding<'a> {
 }
 
 impl Decoding<'_> {
-    /// Decodes every record. After a bad record the ones before it are still decoded and handed out.
+    /// With no more than so many tokens of each document; all of them without a number.
+    pub(crate) fn reading_at_most(self, max_document_tokens: Option<usize>) -> Self {
+        Self { max_document_tokens, ..self }
+    }
+
+    /// Decodes every record, and lets the other processes go. After a bad record the ones before it are still decoded and
+    /// handed out.
     ///
     /// # Errors
     /// The first error of the records, of the model, or of `emit`.
-    pub(crate) fn run(
+    pub(crate) fn run(self, records: &mut Records, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
+        let group = self.group;
+        let outcome = self.pass(records, emit);
+        shared::dismiss(group);
+        outcome
+    }
+
+    /// [`Decoding::run`] where more may follow: the other processes wait.
+    pub(crate) fn pass(
         mut self,
         records: &mut Records,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let outcome = self.run_all(records, emit);
-        shared::dismiss(self.group);
         self.bar.finish_and_clear();
         let Truncated { documents, tokens } = self.truncated;
         if documents > 0 {
-            warn(format_args!("--max-document-tokens left out {tokens} tokens of {documents} document(s)"));
+            let limit = self.max_document_tokens.unwrap_or_default();
+            warn(format_args!("the limit of {limit} tokens left out {tokens} tokens of {documents} document(s)"));
         }
         outcome
     }

@@ -39,6 +39,7 @@ pub use document::read_document;
 pub use error::{Error, Location, RecordProblem, Result, Unit};
 pub use examples::{Example, Examples, Limits, Statistics, Targets, read_examples};
 pub use fields::FieldNames;
+pub use input::{content_hash, open_text};
 pub use objectives::{Denoising, GapSentences, Mixture, Objectives};
 pub use reader::RecordReader;
 pub use record::{Content, Record};

@@ -2,15 +2,18 @@
 
 use crate::{Estimate, LengthStatistics, MeanOfRecords, Measures, Options, Profile, Report, Scores};
 
-/// A header and rows of equally many cells; the first column is text, the others are numbers.
-pub(crate) struct Cells {
-    pub(crate) header: Vec<String>,
-    pub(crate) rows: Vec<Vec<String>>,
+/// A header and rows of equally many cells; the first column is text, the others are mostly numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The names of the columns.
+    pub header: Vec<String>,
+    /// The rows, top to bottom.
+    pub rows: Vec<Vec<String>>,
 }
 
 /// One row a system and baseline: F1 by each metric with its interval, in percent.
-pub(crate) fn systems(report: &Report) -> Cells {
-    let metrics = report.scores.0.iter().map(|(metric, _)| metric.to_string());
+pub(crate) fn systems(report: &Report) -> Table {
+    let metrics = report.comparisons.metrics.iter().cloned();
     let systems = report.systems.iter().map(|system| (&system.name, &system.scores));
     let baselines = report.baselines.iter().map(|baseline| (&baseline.name, &baseline.scores));
     let row = |(name, scores): (&String, &Scores)| {
@@ -21,11 +24,11 @@ pub(crate) fn systems(report: &Report) -> Cells {
         std::iter::once(name.clone()).chain(scores.0.iter().map(|(_, scores)| cell(&scores.f1))).collect()
     };
     let header = std::iter::once("F1".to_owned()).chain(metrics).collect();
-    Cells { header, rows: systems.chain(baselines).map(row).collect() }
+    Table { header, rows: systems.chain(baselines).map(row).collect() }
 }
 
 /// One row a system and metric: precision, recall, F1 and its median over resamples, in percent.
-pub(crate) fn scores(report: &Report) -> Cells {
+pub(crate) fn scores(report: &Report) -> Table {
     let header = ["system", "metric", "precision", "recall", "F1", "median F1"].map(str::to_owned).to_vec();
     let rows = report.systems.iter().flat_map(|system| {
         system.scores.0.iter().map(|(metric, scores)| {
@@ -33,11 +36,11 @@ pub(crate) fn scores(report: &Report) -> Cells {
             [system.name.clone(), metric.to_string()].into_iter().chain(numbers).collect()
         })
     });
-    Cells { header, rows: rows.collect() }
+    Table { header, rows: rows.collect() }
 }
 
 /// One row a kind of text: mean, median, shortest and longest, in words.
-pub(crate) fn lengths(report: &Report) -> Cells {
+pub(crate) fn lengths(report: &Report) -> Table {
     let header = ["words", "mean", "median", "shortest", "longest"].map(str::to_owned).to_vec();
     let row = |name: &str, of: &LengthStatistics| {
         let numbers = [of.mean, of.median, of.min, of.max].map(|words| format!("{words:.1}"));
@@ -46,11 +49,11 @@ pub(crate) fn lengths(report: &Report) -> Cells {
     let systems = report.systems.iter().map(|system| row(&system.name, &system.profile.words.statistics));
     let references = row("references", &report.references.words.statistics);
     let documents = report.documents.as_ref().map(|documents| row("documents", &documents.statistics));
-    Cells { header, rows: systems.chain([references]).chain(documents).collect() }
+    Table { header, rows: systems.chain([references]).chain(documents).collect() }
 }
 
 /// What summaries are like: one row a measure, one column a system, and one for the references.
-pub(crate) fn characteristics(report: &Report) -> Cells {
+pub(crate) fn characteristics(report: &Report) -> Table {
     let profiles = report.systems.iter().map(|system| (system.name.as_str(), &system.profile));
     let profiles: Vec<(&str, &Profile)> = profiles.chain([("references", &report.references)]).collect();
     let header = std::iter::once("mean of records").chain(profiles.iter().map(|(name, _)| *name));
@@ -64,11 +67,11 @@ pub(crate) fn characteristics(report: &Report) -> Cells {
         std::iter::once(name).chain(measures.iter().map(|rows| cell(rows[index]))).collect()
     };
     let rows = Measures::<()>::names().into_iter().enumerate().map(row).collect();
-    Cells { header: header.map(str::to_owned).collect(), rows }
+    Table { header: header.map(str::to_owned).collect(), rows }
 }
 
 /// One row a record: F1 of every metric in percent of the first system, and the lengths in words.
-pub(crate) fn records(report: &Report) -> Cells {
+pub(crate) fn records(report: &Report) -> Table {
     let metrics = report.scores.0.iter().map(|(metric, _)| metric.to_string());
     let header = std::iter::once("record".to_owned()).chain(metrics);
     let header = header.chain(["words".to_owned(), "reference words".to_owned()]).collect();
@@ -78,7 +81,7 @@ pub(crate) fn records(report: &Report) -> Cells {
         let words = [first.words.to_string(), format!("{:.0}", record.reference_words)];
         Some(std::iter::once(record.id.clone()).chain(scores).chain(words).collect())
     });
-    Cells { header, rows: rows.collect() }
+    Table { header, rows: rows.collect() }
 }
 
 /// How the numbers came about, one sentence each.

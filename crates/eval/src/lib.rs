@@ -45,6 +45,7 @@ mod report;
 mod sentences;
 
 pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
+pub use cells::Table;
 pub use characteristics::{
     Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
     POSITION_BINS, Profile, Profiler, SourceDocument, char_range, scores_by_document_length,

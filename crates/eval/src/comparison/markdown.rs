@@ -2,6 +2,7 @@
 
 use super::Comparisons;
 use super::table::{Cell, Table};
+use crate::render::{self, escaped};
 
 impl Comparisons {
     /// Means in percent with their intervals, one row a system and one column a metric, and a caption. The best of each
@@ -18,42 +19,11 @@ impl Comparisons {
 }
 
 fn piped(table: &Table) -> String {
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let header = line(table.header.iter().map(|text| escaped(text)).collect());
-    let rule = format!("|---|{}\n", "---:|".repeat(table.header.len() - 1));
-    let rows: String = table.rows.iter().map(|row| line(row.iter().map(cell).collect())).collect();
-    format!("{header}{rule}{rows}")
+    render::piped(&table.header, table.rows.iter().map(|row| row.iter().map(cell).collect()))
 }
 
 fn cell(cell: &Cell) -> String {
     let text = escaped(&cell.text);
     let text = if cell.bold { format!("**{text}**") } else { text };
     format!("{text}{} {}", cell.mark, cell.aside).trim_end().to_owned()
-}
-
-/// The text as it is, whatever of it Markdown would take for markup.
-fn escaped(text: &str) -> String {
-    let mut escaped = String::new();
-    for character in text.chars() {
-        match character {
-            '\n' | '\r' => escaped.push(' '),
-            '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '|' | '~' | '&' | '$' => {
-                escaped.extend(['\\', character]);
-            }
-            other => escaped.push(other),
-        }
-    }
-    escaped
-}
-
-#[cfg(test)]
-mod tests {
-    use super::escaped;
-
-    #[test]
-    fn nothing_is_markup() {
-        assert_eq!(escaped("led_base*2|a\\b\nc"), "led\\_base\\*2\\|a\\\\b c");
-        assert_eq!(escaped("<b>&amp;`~[x]$1"), "\\<b\\>\\&amp;\\`\\~\\[x\\]\\$1");
-        assert_eq!(escaped("LED-base (16k) 50 % #1"), "LED-base (16k) 50 % #1");
-    }
 }

@@ -9,7 +9,7 @@ use epitome_plot::escaped;
 pub(crate) use record::ShownRecord;
 
 use crate::Report;
-use crate::cells::{self, Cells};
+use crate::cells::{self, Table};
 
 const STYLE: &str = "\
 :root { color-scheme: light dark; --line: light-dark(#d0d0d0, #444); --shade: light-dark(#f4f4f4, #262626); }
@@ -41,7 +41,7 @@ impl Report {
     }
 }
 
-fn table(cells: &Cells) -> String {
+fn table(cells: &Table) -> String {
     let row = |cells: &Vec<String>, tag: &str| {
         let cells: String = cells.iter().map(|cell| format!("<{tag}>{}</{tag}>", escaped(cell))).collect();
         format!("<tr>{cells}</tr>\n")
