@@ -89,11 +89,28 @@ impl DecodingOptions {
     }
 }
 
-/// What `--max-document-tokens` took.
+/// What a limit on the tokens of documents took.
 #[derive(Clone, Copy, Debug, Default)]
-struct Truncated {
+pub(crate) struct Truncated {
     documents: usize,
     tokens: usize,
+}
+
+impl Truncated {
+    /// Counts what is missing of a document.
+    pub(crate) fn add(&mut self, source: &Source) {
+        self.documents += usize::from(source.truncated_tokens > 0);
+        self.tokens += source.truncated_tokens;
+    }
+
+    /// Says what was left out, if anything was.
+    pub(crate) fn announce(self, limit: Option<usize>) {
+        let Self { documents, tokens } = self;
+        if documents > 0 {
+            let limit = limit.unwrap_or_default();
+            warn(format_args!("the limit of {limit} tokens left out {tokens} tokens of {documents} document(s)"));
+        }
+    }
 }
 
 /// Decodes records in small batches and hands out the summaries in the order of the records.
@@ -137,11 +154,7 @@ impl Decoding<'_> {
     ) -> Result<()> {
         let outcome = self.run_all(records, emit);
         self.bar.finish_and_clear();
-        let Truncated { documents, tokens } = self.truncated;
-        if documents > 0 {
-            let limit = self.max_document_tokens.unwrap_or_default();
-            warn(format_args!("the limit of {limit} tokens left out {tokens} tokens of {documents} document(s)"));
-        }
+        self.truncated.announce(self.max_document_tokens);
         outcome
     }
 
@@ -179,10 +192,7 @@ impl Decoding<'_> {
             return;
         };
         self.tiling.document(&self.bar, &record.id, source.input_ids.len(), self.summarizer.led().config());
-        if source.truncated_tokens > 0 {
-            self.truncated.documents += 1;
-            self.truncated.tokens += source.truncated_tokens;
-        }
+        self.truncated.add(source);
     }
 
     fn push(
