@@ -32,9 +32,12 @@ pub(crate) struct Arguments {
     /// Keep the complete records that the output already holds and go on after them
     #[arg(long, requires = "input", requires = "output")]
     resume: bool,
-    /// How to write summaries [default: text for files, json for records]
+    /// How to write summaries [default: text for files, json for records and with --attribute]
     #[arg(long, value_enum)]
     format: Option<Format>,
+    /// Say which passages of its document each sentence of a summary rests on; needs text, not token ids
+    #[arg(long)]
+    attribute: bool,
     #[command(flatten)]
     decoding: DecodingOptions,
 }
@@ -58,6 +61,9 @@ pub(crate) struct OutputRecord<'a> {
 
 pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     arguments.decoding.device.check()?;
+    if arguments.attribute && arguments.format == Some(Format::Text) {
+        return usage("--attribute needs --format json: text has no place for passages");
+    }
     match &arguments.input {
         _ if !group.is_root() => shared::serve(group, || arguments.decoding.load()),
         Some(input) => decode_records(arguments, group, input),
@@ -82,10 +88,10 @@ fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let summarizer = arguments.decoding.load()?;
     let output = Output::create(arguments.output.as_deref())?;
-    let format = arguments.format.unwrap_or(Format::Text);
+    let format = arguments.format.unwrap_or(if arguments.attribute { Format::Json } else { Format::Text });
     let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
     let bar = progress::bar(Some(files.len() as u64), "documents");
-    let decoding = arguments.decoding.decoding(&summarizer, group, bar);
+    let decoding = arguments.decoding.decoding(&summarizer, group, bar).attributing(arguments.attribute);
     decoding.run(&mut Records::of(records), &mut |record, summary| writer.write(&record.id, &summary))
 }
 
@@ -100,7 +106,7 @@ fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> 
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.decoding.load()?;
     let bar = progress::bar(progress::count_records(input, names), "records");
-    let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone());
+    let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone()).attributing(arguments.attribute);
     let output = match (&arguments.output, arguments.resume) {
         (Some(path), true) => Output::resume(path, |done| {
             bar.inc(done.len() as u64);

@@ -1,6 +1,6 @@
 //! Summaries that need no model: the beginning and the end of the document.
 
-use crate::sentences;
+use epitome_sentences::sentences;
 
 /// The first whole sentences of `document` that together have at least `words` words, one a line.
 pub(crate) fn lead(document: &str, words: usize) -> String {

@@ -19,7 +19,7 @@
 //!
 //! # Modules
 //!
-//! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`; `evaluate` makes the
+//! `input` and `join`: what comes in; `options`: how it is compared; `baselines`; `evaluate` makes the
 //! `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
 //! writes.
 
@@ -37,7 +37,6 @@ mod lengths;
 mod options;
 mod render;
 mod report;
-mod sentences;
 
 pub use error::{Error, Result};
 pub use evaluate::{baselines, evaluate};
@@ -45,4 +44,3 @@ pub use input::{Prediction, Reference};
 pub use lengths::LengthStatistics;
 pub use options::{Options, SentenceSplit, UnknownSplit};
 pub use report::{Baseline, Estimate, Lengths, MetricScores, RecordScores, Report, Scores};
-pub use sentences::sentences;

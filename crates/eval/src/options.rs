@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use epitome_sentences::sentences;
 use rouge::Metric;
 use serde::Serialize;
 
-use crate::{Error, Result, sentences};
+use crate::{Error, Result};
 
 /// Where the sentences of predictions and references end; ROUGE-Lsum depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
