@@ -36,6 +36,9 @@ pub struct Source {
     pub passages: Option<Vec<Passage>>,
 }
 
+/// Gives the tokens of a document, of which it is told the index, the text and the position of its first token.
+type EncodeDocument<'a> = dyn FnMut(usize, &str, usize) -> Result<Vec<u32>> + 'a;
+
 impl Source {
     /// Makes the source of a record, of at most `max_document_tokens` tokens, special ones and query included.
     ///
@@ -103,12 +106,11 @@ impl Source {
         self.global_positions.extend(moved.then_some(last));
     }
 
-    /// `encode` gives the tokens of a document, of which it is told the index, the text and the position of the first token.
     fn from_text(
         documents: &[String],
         query: &str,
         tokenizer: &Tokenizer,
-        encode: &mut dyn FnMut(usize, &str, usize) -> Result<Vec<u32>>,
+        encode: &mut EncodeDocument<'_>,
     ) -> Result<Self> {
         let special = tokenizer.special_tokens();
         let mut input_ids = vec![special.bos];
