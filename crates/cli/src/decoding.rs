@@ -52,6 +52,9 @@ pub(crate) struct DecodingOptions {
     /// Read only the first N tokens of a document; without this nothing is ever cut
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     max_document_tokens: Option<u64>,
+    /// Say which passages of its document each sentence of a summary rests on; needs text, not token ids
+    #[arg(long)]
+    pub(crate) attribute: bool,
     /// Count and list bad records instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_bad_records: bool,
@@ -82,6 +85,7 @@ impl DecodingOptions {
             batch_size: processes * self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
             batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * DEFAULT_BATCH_TOKENS },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
+            attributes: self.attribute,
             waiting: Vec::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
@@ -122,6 +126,8 @@ pub(crate) struct Decoding<'a> {
     batch_size: usize,
     batch_tokens: usize,
     max_document_tokens: Option<usize>,
+    /// Whether summaries come with what they rest on.
+    attributes: bool,
     /// Records of the next batch; an empty document has no source.
     waiting: Vec<(Record, Option<Source>)>,
     tiling: TilingNotice,
@@ -182,7 +188,11 @@ impl Decoding<'_> {
         if record.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.summarizer.source(record, self.max_document_tokens)?))
+        let limit = self.max_document_tokens;
+        Ok(Some(match self.attributes {
+            true => self.summarizer.source_with_passages(record, limit)?,
+            false => self.summarizer.source(record, limit)?,
+        }))
     }
 
     /// Says what is unusual about a record.
@@ -226,7 +236,7 @@ impl Decoding<'_> {
         }
         for (record, empty) in records.into_iter().zip(empty) {
             let summary = if empty { None } else { summaries.next() };
-            let summary = summary.unwrap_or_else(Summary::of_nothing);
+            let summary = summary.unwrap_or_else(|| self.of_nothing());
             let longest = summary.sequences.iter().chain([&summary.best]).map(|sequence| sequence.tokens.len()).max();
             self.tiling.summary(&self.bar, &record.id, longest.unwrap_or(0), self.summarizer.led().config());
             emit(record, summary)?;
@@ -237,6 +247,13 @@ impl Decoding<'_> {
 }
 
 impl Decoding<'_> {
+    /// What an empty document is summarized to.
+    fn of_nothing(&self) -> Summary {
+        let mut summary = Summary::of_nothing();
+        summary.best.attribution = self.attributes.then(Vec::new);
+        summary
+    }
+
     /// The documents of a batch of which one failed, one by one: those before it are not lost.
     fn decode_singly(
         &mut self,

@@ -20,7 +20,7 @@
 //!
 //! # Modules
 //!
-//! `input` and `join`: what comes in, record by record; `options` and `sentences`: how it is compared; `record`: what is
+//! `input` and `join`: what comes in, record by record; `options`: how it is compared; `record`: what is
 //! found of one record, with `baselines` and `characteristics`; `gather` makes the `report` of all, with `comparison`;
 //! `cells` makes rows and notes that `render` (text, Markdown) and `html` lay out; `files` writes.
 
@@ -42,7 +42,6 @@ mod options;
 mod record;
 mod render;
 mod report;
-mod sentences;
 
 pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
 pub use cells::Table;
@@ -59,4 +58,3 @@ pub use options::{Options, SentenceSplit, SeveralReferences, UnknownChoice, Unkn
 pub use report::{
     AblationPoint, Baseline, Estimate, MetricScores, RecordScores, Report, SCHEMA, Scores, SystemRecord, SystemReport,
 };
-pub use sentences::sentences;

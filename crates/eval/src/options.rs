@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use epitome_sentences::sentences;
 use rouge::{Metric, Score};
 use serde::{Serialize, Serializer};
 
-use crate::{BaselineKind, Error, RANDOMIZATIONS, Result, sentences};
+use crate::{BaselineKind, Error, RANDOMIZATIONS, Result};
 
 /// Where the sentences of predictions and references end; ROUGE-Lsum depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -23,12 +23,13 @@ pub(crate) use references::files;
 
 /// What only a model uses: predictions that are there already need none of it. A struct with flattened parts has no group
 /// of its own, so its options are named.
-const DECODING: [&str; 7] = [
+const DECODING: [&str; 8] = [
     "ModelOption",
     "DeviceOptions",
     "GenerationArguments",
     "batch_size",
     "max_document_tokens",
+    "attribute",
     "skip_bad_records",
     "ablate_length",
 ];

@@ -155,11 +155,10 @@ impl Run<'_> {
                 output.record(&OutputRecord { id: &record.id, summary: &summary })?;
             }
             document_tokens += summary.document_tokens;
-            predictions.push(Prediction {
-                id: record.id.clone(),
-                summary: summary.best.summary,
-                ..Prediction::default()
-            });
+            let attribution = summary.best.attribution.as_ref().map(serde_json::to_value).transpose()?;
+            let is_cut = Some(!summary.best.ended);
+            let summary = summary.best.summary;
+            predictions.push(Prediction { id: record.id.clone(), summary, is_cut, attribution });
             if let Some(kept) = &mut kept {
                 kept.push(reference(record));
             }

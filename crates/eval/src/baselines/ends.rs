@@ -1,7 +1,8 @@
 //! The beginning and the end of the document.
 
+use epitome_sentences::sentences;
+
 use super::take_words;
-use crate::sentences;
 
 /// The first whole sentences of `document` that together have at least `words` words, one a line.
 pub(crate) fn lead(document: &str, words: usize) -> String {

@@ -4,7 +4,7 @@
 use rouge::{Options, Vocabulary};
 
 use super::take_words;
-use crate::sentences;
+use epitome_sentences::sentences;
 
 /// The share of its rank that a sentence hands on to similar ones; the rest goes to all alike. The paper's d is 1 - this.
 const DAMPING: f64 = 0.85;

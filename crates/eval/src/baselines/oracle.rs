@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use rouge::{Options, Score, Vocabulary};
 
 use super::in_document_order;
-use crate::sentences;
+use epitome_sentences::sentences;
 
 /// The sentences that a greedy search finds to match the reference best, in document order.
 ///

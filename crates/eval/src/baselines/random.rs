@@ -1,7 +1,7 @@
 //! Sentences drawn at random: what length alone is worth.
 
 use super::take_words;
-use crate::sentences;
+use epitome_sentences::sentences;
 
 /// Whole sentences of `document`, drawn without replacement until they have at least `words` words, in document order.
 ///

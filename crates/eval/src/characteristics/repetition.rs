@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::ngrams::share;
-use crate::sentences;
+use epitome_sentences::sentences;
 
 /// Sequences of more words are not looked for; a longer loop shows in the repeated n-grams.
 const LONGEST_UNIT: usize = 64;

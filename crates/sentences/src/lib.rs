@@ -1,4 +1,8 @@
-//! Where sentences end.
+//! Where the sentences of a text end.
+
+#![forbid(unsafe_code)]
+
+use std::ops::Range;
 
 /// Words that end in a period without ending a sentence, in lower case and without that period.
 const ABBREVIATIONS: [&str; 54] = [
@@ -40,12 +44,25 @@ const NUMBER_PLACEHOLDER: &str = "<dig>";
 /// ```
 /// let text = "Dr. Smith measured 3.5 mm (Fig. 2). \"Why?\" asked J. Doe et al. in 1999. Nobody knew!";
 /// assert_eq!(
-///     epitome_eval::sentences(text),
+///     epitome_sentences::sentences(text),
 ///     ["Dr. Smith measured 3.5 mm (Fig. 2).", "\"Why?\" asked J. Doe et al. in 1999.", "Nobody knew!"]
 /// );
 /// ```
 pub fn sentences(text: &str) -> Vec<&str> {
     text.lines().flat_map(sentences_of_line).collect()
+}
+
+/// The byte ranges of the [`sentences`] of `text`.
+///
+/// ```
+/// assert_eq!(epitome_sentences::sentence_ranges("Yes. No."), [0..4, 5..8]);
+/// ```
+pub fn sentence_ranges(text: &str) -> Vec<Range<usize>> {
+    let range = |sentence: &str| {
+        let start = sentence.as_ptr() as usize - text.as_ptr() as usize;
+        start..start + sentence.len()
+    };
+    sentences(text).into_iter().map(range).collect()
 }
 
 fn sentences_of_line(line: &str) -> Vec<&str> {
@@ -165,7 +182,7 @@ fn is_capitalised(word: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::sentences;
+    use super::{sentence_ranges, sentences};
 
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
@@ -257,5 +274,12 @@ mod tests {
         let text = "\u{130}t is \u{2019}so\u{2019}. \u{201C}Gr\u{FC}\u{DF}e!\u{201D} caf\u{E9}. \u{3000}x.\n.\n?! y";
         let letters = |text: &str| text.split_whitespace().collect::<String>();
         assert_eq!(letters(&sentences(text).concat()), letters(text));
+    }
+
+    #[test]
+    fn ranges_are_those_of_the_sentences() {
+        let text = "Gr\u{FC}\u{DF}e! \u{201C}caf\u{E9}.\u{201D} \r\n\n  x. (Cf. y.) z";
+        let ranges = sentence_ranges(text).into_iter().map(|range| &text[range]);
+        assert_eq!(ranges.collect::<Vec<_>>(), sentences(text));
     }
 }
