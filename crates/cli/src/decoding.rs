@@ -112,7 +112,7 @@ impl Truncated {
         let Self { documents, tokens } = self;
         if documents > 0 {
             let limit = limit.unwrap_or_default();
-            warn(format_args!("the limit of {limit} tokens left out {tokens} tokens of {documents} document(s)"));
+            warn(format_args!("--max-document-tokens {limit} left out {tokens} tokens of {documents} document(s)"));
         }
     }
 }
