@@ -18,14 +18,14 @@ function columns() {
   const words = (name, value) => ({ name, value, text: (count) => (count === null ? '-' : Math.round(count).toString()) });
   return [
     { name: 'record', value: (row) => rows[row][0], text: (id) => id },
-    ...(hasDocuments ? [words('document words', (row) => rows[row][1])] : []),
-    words('reference words', (row) => rows[row][2]),
-    words('summary words', (row) => rows[row][3][view.system]),
     { name: overview.systems[view.system], value: score(view.system), text: hundredths },
     ...(several ? [
       { name: overview.systems[view.other], value: score(view.other), text: hundredths },
       { name: 'difference', value: difference, text: signed },
     ] : []),
+    ...(hasDocuments ? [words('document words', (row) => rows[row][1])] : []),
+    words('reference words', (row) => rows[row][2]),
+    words('summary words', (row) => rows[row][3][view.system]),
   ];
 }
 

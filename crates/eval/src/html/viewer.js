@@ -16,6 +16,14 @@ function stretches(length, edges) {
 
 const passagesOf = (sentence) => [...sentence.passages, ...(sentence.best_overlap ? [sentence.best_overlap] : [])];
 
+/** A part of a text: a link to its counterpart if it is in a copied range, and more than the space between two sentences. */
+function part(text, range, href) {
+  if (range < 0 || text.trim() === '') return element('span', {}, text);
+  const link = element('a', { className: 'copied', href }, text);
+  link.dataset.copied = range;
+  return link;
+}
+
 /** A summary or reference as a card. */
 function card(text, name, facts) {
   const { copied, sentences } = text;
@@ -31,11 +39,8 @@ function card(text, name, facts) {
       holder.dataset.sentence = inside;
       content.append(holder);
     }
-    const from = copied.findIndex((range) => range[0] <= start && end <= range[1]);
-    const part = text.text.slice(start, end);
-    const link = from < 0 ? part : element('a', { className: 'copied', href: '#source' }, part);
-    if (from >= 0) link.dataset.copied = from;
-    (inside >= 0 ? holder : content).append(link);
+    const range = copied.findIndex(([from, to]) => from <= start && end <= to);
+    (inside >= 0 ? holder : content).append(part(text.text.slice(start, end), range, '#source'));
   }
   const node = element('article', { className: 'card' }, element('h4', {}, name), element('p', { className: 'note' }, facts), content);
   node.text = text;
@@ -70,10 +75,8 @@ function mark(text) {
       if (starts.length > 1) documents.push(element('h4', {}, `Document ${documents.length / 2 + 1} of ${starts.length}`));
       documents.push(holder);
     }
-    const of = text.copied.findIndex(([, , from, to]) => from <= start && end <= to);
-    const part = whole.slice(start, end);
-    const node = of < 0 ? element('span', {}, part) : element('a', { className: 'copied', href: '#summaries' }, part);
-    if (of >= 0) node.dataset.copied = of;
+    const range = text.copied.findIndex(([, , from, to]) => from <= start && end <= to);
+    const node = part(whole.slice(start, end), range, '#summaries');
     parts.push({ start, end, node });
     holder.append(node);
   }
