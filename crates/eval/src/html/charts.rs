@@ -25,7 +25,7 @@ pub(super) fn scores(report: &Report) -> Vec<String> {
 }
 
 fn row(report: &Report, name: &str, color: usize, score: &Estimate) -> Row {
-    let interval = (report.options.bootstrap > 0).then(|| (100.0 * score.low, 100.0 * score.high));
+    let interval = (report.options.bootstrap > 0).then_some((100.0 * score.low, 100.0 * score.high));
     Row { name: name.to_owned(), color, value: 100.0 * score.mean, interval }
 }
 
