@@ -3,8 +3,8 @@
 //! The page is written as a stream. Its tables and charts are plain HTML and SVG. The texts of the records are compressed, and
 //! unpacked by the page's script when one is opened, so that a page with the texts of a thousand long documents opens at once.
 //!
-//! `table` and `charts` lay out, `numbers` has what charts show as tables; `records` writes what the script reads, `record` is what it shows of one, with
-//! `attribution`, `offsets` and `base64`. The script is in `page.js` (what its parts share), `records.js` (the table of records)
+//! `table` and `charts` lay out, `numbers` has what charts show as tables; `records` writes what the script reads, `record` is
+//! what it shows of one, with `attribution`, `offsets` and `base64`. The script is in `page.js` (what its parts share), `records.js` (the table of records)
 //! and `viewer.js` (a record's texts).
 
 mod attribution;
