@@ -6,11 +6,12 @@
 //! # Modules
 //!
 //! `bootstrap`, `randomization` and `holm`: the statistics; `result`: what they found; `table`: what a table shows, which
-//! `markdown` and `latex` lay out.
+//! `markdown`, `latex` and `html` lay out.
 
 mod bootstrap;
 mod error;
 mod holm;
+mod html;
 mod latex;
 mod markdown;
 mod randomization;
