@@ -79,3 +79,140 @@ fn a_model_is_decoded_and_evaluated() {
     let decoded = run(&[&["decode", "--input", &data][..], &decoding[..]].concat()).succeeds().records();
     assert_eq!(predictions, decoded);
 }
+
+/// Files of one evaluation.
+struct Case {
+    folder: Folder,
+    references: String,
+}
+
+impl Case {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let references = folder.write("references.jsonl", REFERENCES);
+        Self { folder, references }
+    }
+
+    /// `evaluate` of predictions, each `NAME=FILE` or `FILE`, with the report it writes.
+    fn evaluate(&self, predictions: &[String], more: &[&str]) -> Value {
+        let output = self.folder.path("report");
+        let predictions = predictions.iter().flat_map(|named| ["--predictions", named]);
+        let arguments = ["evaluate", "--references", &self.references, "--output", &output].into_iter();
+        let arguments = arguments.chain(predictions).chain(more.iter().copied());
+        run(&arguments.collect::<Vec<_>>()).succeeds();
+        serde_json::from_str(&self.folder.read("report/report.json")).unwrap()
+    }
+}
+
+#[test]
+fn systems_are_compared() {
+    let case = Case::new();
+    let lines = |a: &str, b: &str| format!("{{\"id\":\"a\",\"summary\":{a:?}}}\n{{\"id\":\"b\",\"summary\":{b:?}}}\n");
+    let good = case.folder.write("good.jsonl", lines("the cat sat on the mat", "four five"));
+    let bad = case.folder.write("bad.jsonl", lines("a dog", "four"));
+    let report = case.evaluate(&[format!("ours={good}"), bad], &["--randomizations", "99"]);
+    assert_eq!((&report["systems"][0]["name"], &report["systems"][1]["name"]), (&"ours".into(), &"bad".into()));
+    let pair = &report["comparisons"][0];
+    assert_eq!((&pair["first"], &pair["second"], &pair["wins"]), (&"ours".into(), &"bad".into(), &2.into()));
+    assert!(case.folder.read("report/report.tex").contains("ours"));
+    let same = format!("ours={}", case.folder.path("bad.jsonl"));
+    let twice = ["--predictions", &same, "--predictions", &same, "--references", &case.references];
+    run(&[&["evaluate"][..], &twice].concat()).fails_naming(&["ours"]);
+}
+
+#[test]
+fn baselines_need_no_predictions() {
+    let folder = Folder::new();
+    let data = folder.records("data.jsonl", 3);
+    let table = run(&["evaluate", "--references", &data, "--baselines", "lead,tail-2,oracle"]).succeeds().stdout;
+    for name in ["lead ", "tail-2 ", "oracle "] {
+        assert!(table.lines().any(|line| line.starts_with(name)), "{table}");
+    }
+    assert!(!table.contains("lexrank"), "{table}");
+    assert_eq!(run(&["evaluate", "--references", &data, "--baselines", "leads"]).code, 2);
+}
+
+#[test]
+fn of_several_references_the_mean_can_count() {
+    let case = Case::new();
+    let lines = case.folder.write("lines.txt", "the cat sat on the mat\nfour five\n");
+    let best = case.evaluate(std::slice::from_ref(&lines), &[]);
+    let mean_of = case.evaluate(&[lines], &["--several-references", "mean"]);
+    assert_eq!((mean(&best, "rouge1"), mean(&mean_of, "rouge1")), (1.0, 0.75));
+    assert_eq!((&best["reference_texts"], &best["options"]["several_references"]), (&3.into(), &"max".into()));
+}
+
+#[test]
+fn predictions_of_other_programs_are_read() {
+    let case = Case::new();
+    let written = [
+        ("lines.txt", "the cat\nfour five\n"),
+        ("rows.csv", "\u{FEFF}prediction,score\nthe cat,1\n\"four\nfive\",2\n"),
+        ("rows.tsv", "id\tsummary\nb\tfour five\na\tthe cat\n"),
+    ];
+    for (name, text) in written {
+        let report = case.evaluate(&[case.folder.write(name, text)], &[]);
+        assert!((mean(&report, "rouge1") - 0.75).abs() < 1e-12, "{name}");
+    }
+    let evaluate = |name: &str, text: &str| {
+        let file = case.folder.write(name, text);
+        run(&["evaluate", "--predictions", &file, "--references", &case.references])
+    };
+    evaluate("short.txt", "the cat\n").fails_naming(&["short.txt", "after 1 lines", "`b`"]);
+    evaluate("long.txt", "a\nb\nc\n").fails_naming(&["long.txt", "more lines than the 2 records"]);
+    evaluate("no.csv", "id,text\na,b\n").fails_naming(&["no.csv", "`summary`"]);
+    evaluate("bad.csv", "id,summary\na,b\nc\n").fails_naming(&["bad.csv", "line: 3"]);
+    evaluate("stranger.csv", "id,summary\na,x\nb,y\nz,z\n").fails_naming(&["stranger", "\"z\""]);
+}
+
+#[test]
+fn a_model_is_read_at_several_lengths() {
+    let folder = Folder::new();
+    let data = folder.records("data.jsonl", 3);
+    let output = folder.path("report");
+    let decoding = ["--model", model(), "--max-new-tokens", "4", "--ablate-length", "8,full"];
+    run(&[&["evaluate", "--data", &data, "--output", &output][..], &decoding].concat()).succeeds();
+    let report: Value = serde_json::from_str(&folder.read("report/report.json")).unwrap();
+    let [short, full] = [&report["ablation"][0], &report["ablation"][1]];
+    assert_eq!((&short["max_document_tokens"], &full["max_document_tokens"]), (&8.into(), &Value::Null));
+    assert_eq!(short["mean_document_tokens"], 8.0);
+    assert!(full["mean_document_tokens"].as_f64().unwrap() > 8.0);
+    assert!(full["seconds_per_document"].as_f64().unwrap() > 0.0);
+    assert_eq!(report["systems"][1]["name"], full["system"]);
+    for (file, limit) in [("predictions-8.jsonl", &["--max-document-tokens", "8"][..]), ("predictions-full.jsonl", &[])]
+    {
+        let decoded = run(&[&["decode", "--input", &data][..], &decoding[..4], limit].concat()).succeeds().records();
+        assert_eq!(json_lines(&folder.read(&format!("report/{file}"))), decoded, "{file}");
+    }
+}
+
+#[test]
+fn skipped_records_are_not_compared() {
+    let folder = Folder::new();
+    let good = folder.records("data.jsonl", 2);
+    let text = std::fs::read_to_string(&good).unwrap();
+    let data = folder.write("data.jsonl", format!("{{\n{text}{{\"id\": \"x\", \"document\": \"no summary\"}}\n"));
+    let arguments = ["evaluate", "--data", &data, "--model", model(), "--max-new-tokens", "4", "--skip-bad-records"];
+    let found = run(&arguments).succeeds();
+    assert!(found.stderr.contains("skipped 2 bad record(s)"), "{}", found.stderr);
+    assert!(found.stdout.contains("2 records;"), "{}", found.stdout);
+}
+
+#[test]
+fn results_of_many_runs_are_one_table() {
+    let case = Case::new();
+    let results = case.folder.path("results.jsonl");
+    for (name, text) in [("one", "the cat\nfour five\n"), ("two", "a\nb\n")] {
+        let lines = case.folder.write(&format!("{name}.txt"), text);
+        case.evaluate(&[lines], &["--append-results", &results, "--baselines", "none"]);
+    }
+    let table = run(&["results", &results]).succeeds().stdout;
+    let lines: Vec<&str> = table.lines().collect();
+    assert_eq!(lines.len(), 3, "{table}");
+    assert!(lines[1].starts_with("one ") && lines[1].contains("75.00"), "{table}");
+    let table = run(&["results", &results, "--system", "two", "--format", "markdown"]).succeeds().stdout;
+    assert!(table.starts_with("| system ") && table.lines().count() == 3, "{table}");
+    run(&["results", &results, "--system", "three"]).fails_naming(&["no result"]);
+    let broken = case.folder.write("broken.jsonl", "{}\n");
+    run(&["results", &broken]).fails_naming(&["broken.jsonl", "line 1"]);
+}

@@ -1,6 +1,7 @@
 //! The command line end to end, on a tiny fresh model.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod attribution;
 mod bad_input;
 mod data;
 mod decode;

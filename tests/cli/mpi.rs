@@ -171,6 +171,8 @@ fn decoding_and_evaluation_give_what_one_process_gives() {
         let found = together(processes, &[&decode[..], &["--batch-size", size]].concat()).succeeds().stdout;
         assert_eq!(found, expected, "{processes} processes, {size} a batch");
     }
+    let attribute = [&decode[..], &["--attribute", "--num-beams", "2", "--num-return-sequences", "2"]].concat();
+    assert_eq!(together(3, &attribute).succeeds().stdout, run(&attribute).succeeds().stdout);
     let evaluate = ["evaluate", "--model", model(), "--data", &records];
     assert_eq!(together(2, &evaluate).succeeds().stdout, run(&evaluate).succeeds().stdout);
     let texts = folder.write("bad.jsonl", "{\"id\": \"a\", \"document\": \"words\"}\n{\"id\": 1.5}\n");

@@ -100,3 +100,16 @@ fn a_record_without_a_target_is_named() {
     let outside = folder.write("outside.jsonl", r#"{"input_ids": [0, 2], "labels": [0, 99999, 2]}"#);
     run(&["score", "--model", model(), "--input", &outside]).fails_naming(&["outside.jsonl:1", "99999"]);
 }
+
+#[test]
+fn a_limit_reads_the_beginning_and_says_so() {
+    let folder = Folder::new();
+    let input = folder.records("in.jsonl", 2);
+    let score = |more: &[&str]| run(&[&["score", "--model", model(), "--input", &input][..], more].concat()).succeeds();
+    let (whole, cut) = (score(&[]), score(&["--max-document-tokens", "6"]));
+    assert!(cut.stderr.contains("--max-document-tokens 6 left out"), "{}", cut.stderr);
+    assert!(!whole.stderr.contains("left out"), "{}", whole.stderr);
+    assert_eq!(whole.records()[0]["tokens"], cut.records()[0]["tokens"]);
+    assert_ne!(whole.records()[0]["nll"], cut.records()[0]["nll"]);
+    assert_eq!(score(&["--max-document-tokens", "1000"]).records(), whole.records());
+}

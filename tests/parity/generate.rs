@@ -39,6 +39,7 @@ fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected], keep: bo
             leading_tokens: 0,
             global_positions: document.global_positions.clone(),
             truncated_tokens: 0,
+            passages: None,
         })
         .collect();
     let packed = sources.iter().map(|source| (source.input_ids.as_slice(), source.global_positions.as_slice()));

@@ -1,6 +1,7 @@
 //! The reference's numbers, from the fixtures that `tests/reference` makes.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
 
+mod attention_mass;
 mod fixture;
 mod forward;
 mod generate;

@@ -126,7 +126,7 @@ fn generate(arguments: &Arguments) -> Result<f64> {
 
 fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
     let input_ids = ids(tokens, summarizer.led().config().vocab_size)?;
-    Ok(Source { input_ids, leading_tokens: 0, global_positions: vec![0], truncated_tokens: 0 })
+    Ok(Source { input_ids, leading_tokens: 0, global_positions: vec![0], truncated_tokens: 0, passages: None })
 }
 
 /// One update without dropout, which the models of the reference's benchmark do not have.

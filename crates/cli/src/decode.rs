@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     /// Keep the complete records that the output already holds and go on after them
     #[arg(long, requires = "input", requires = "output")]
     resume: bool,
-    /// How to write summaries [default: text for files, json for records]
+    /// How to write summaries [default: text for files, json for records and with --attribute]
     #[arg(long, value_enum)]
     format: Option<Format>,
     #[command(flatten)]
@@ -58,6 +58,9 @@ pub(crate) struct OutputRecord<'a> {
 
 pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     arguments.decoding.device.check()?;
+    if arguments.decoding.attribute && arguments.format == Some(Format::Text) {
+        return usage("--attribute needs --format json: text has no place for passages");
+    }
     match &arguments.input {
         _ if !group.is_root() => shared::serve(group, || arguments.decoding.load()),
         Some(input) => decode_records(arguments, group, input),
@@ -82,7 +85,7 @@ fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     let summarizer = arguments.decoding.load()?;
     let output = Output::create(arguments.output.as_deref())?;
-    let format = arguments.format.unwrap_or(Format::Text);
+    let format = arguments.format.unwrap_or(if arguments.decoding.attribute { Format::Json } else { Format::Text });
     let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
     let bar = progress::bar(Some(files.len() as u64), "documents");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar);

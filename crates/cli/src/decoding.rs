@@ -52,6 +52,9 @@ pub(crate) struct DecodingOptions {
     /// Read only the first N tokens of a document; without this nothing is ever cut
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     max_document_tokens: Option<u64>,
+    /// Say which passages of its document each sentence of a summary rests on; needs text, not token ids
+    #[arg(long)]
+    pub(crate) attribute: bool,
     /// Count and list bad records instead of stopping at the first
     #[arg(long)]
     pub(crate) skip_bad_records: bool,
@@ -82,6 +85,7 @@ impl DecodingOptions {
             batch_size: processes * self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
             batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * DEFAULT_BATCH_TOKENS },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
+            attributes: self.attribute,
             waiting: Vec::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
@@ -89,11 +93,28 @@ impl DecodingOptions {
     }
 }
 
-/// What `--max-document-tokens` took.
+/// What a limit on the tokens of documents took.
 #[derive(Clone, Copy, Debug, Default)]
-struct Truncated {
+pub(crate) struct Truncated {
     documents: usize,
     tokens: usize,
+}
+
+impl Truncated {
+    /// Counts what is missing of a document.
+    pub(crate) fn add(&mut self, source: &Source) {
+        self.documents += usize::from(source.truncated_tokens > 0);
+        self.tokens += source.truncated_tokens;
+    }
+
+    /// Says what was left out, if anything was.
+    pub(crate) fn announce(self, limit: Option<usize>) {
+        let Self { documents, tokens } = self;
+        if documents > 0 {
+            let limit = limit.unwrap_or_default();
+            warn(format_args!("--max-document-tokens {limit} left out {tokens} tokens of {documents} document(s)"));
+        }
+    }
 }
 
 /// Decodes records in small batches and hands out the summaries in the order of the records.
@@ -105,6 +126,8 @@ pub(crate) struct Decoding<'a> {
     batch_size: usize,
     batch_tokens: usize,
     max_document_tokens: Option<usize>,
+    /// Whether summaries come with what they rest on.
+    attributes: bool,
     /// Records of the next batch; an empty document has no source.
     waiting: Vec<(Record, Option<Source>)>,
     tiling: TilingNotice,
@@ -112,22 +135,32 @@ pub(crate) struct Decoding<'a> {
 }
 
 impl Decoding<'_> {
-    /// Decodes every record. After a bad record the ones before it are still decoded and handed out.
+    /// With no more than so many tokens of each document; all of them without a number.
+    pub(crate) fn reading_at_most(self, max_document_tokens: Option<usize>) -> Self {
+        Self { max_document_tokens, ..self }
+    }
+
+    /// Decodes every record, and lets the other processes go. After a bad record the ones before it are still decoded and
+    /// handed out.
     ///
     /// # Errors
     /// The first error of the records, of the model, or of `emit`.
-    pub(crate) fn run(
+    pub(crate) fn run(self, records: &mut Records, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
+        let group = self.group;
+        let outcome = self.pass(records, emit);
+        shared::dismiss(group);
+        outcome
+    }
+
+    /// [`Decoding::run`] where more may follow: the other processes wait.
+    pub(crate) fn pass(
         mut self,
         records: &mut Records,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let outcome = self.run_all(records, emit);
-        shared::dismiss(self.group);
         self.bar.finish_and_clear();
-        let Truncated { documents, tokens } = self.truncated;
-        if documents > 0 {
-            warn(format_args!("--max-document-tokens left out {tokens} tokens of {documents} document(s)"));
-        }
+        self.truncated.announce(self.max_document_tokens);
         outcome
     }
 
@@ -155,7 +188,11 @@ impl Decoding<'_> {
         if record.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.summarizer.source(record, self.max_document_tokens)?))
+        let limit = self.max_document_tokens;
+        Ok(Some(match self.attributes {
+            true => self.summarizer.source_with_passages(record, limit)?,
+            false => self.summarizer.source(record, limit)?,
+        }))
     }
 
     /// Says what is unusual about a record.
@@ -165,10 +202,7 @@ impl Decoding<'_> {
             return;
         };
         self.tiling.document(&self.bar, &record.id, source.input_ids.len(), self.summarizer.led().config());
-        if source.truncated_tokens > 0 {
-            self.truncated.documents += 1;
-            self.truncated.tokens += source.truncated_tokens;
-        }
+        self.truncated.add(source);
     }
 
     fn push(
@@ -202,7 +236,7 @@ impl Decoding<'_> {
         }
         for (record, empty) in records.into_iter().zip(empty) {
             let summary = if empty { None } else { summaries.next() };
-            let summary = summary.unwrap_or_else(Summary::of_nothing);
+            let summary = summary.unwrap_or_else(|| self.of_nothing());
             let longest = summary.sequences.iter().chain([&summary.best]).map(|sequence| sequence.tokens.len()).max();
             self.tiling.summary(&self.bar, &record.id, longest.unwrap_or(0), self.summarizer.led().config());
             emit(record, summary)?;
@@ -213,6 +247,13 @@ impl Decoding<'_> {
 }
 
 impl Decoding<'_> {
+    /// What an empty document is summarized to.
+    fn of_nothing(&self) -> Summary {
+        let mut summary = Summary::of_nothing();
+        summary.best.attribution = self.attributes.then(Vec::new);
+        summary
+    }
+
     /// The documents of a batch of which one failed, one by one: those before it are not lost.
     fn decode_singly(
         &mut self,

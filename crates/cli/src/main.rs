@@ -18,6 +18,7 @@ mod model;
 mod output;
 mod progress;
 mod records;
+mod results;
 mod score;
 mod shared;
 mod summaries;
@@ -52,8 +53,10 @@ enum Command {
     Score(score::Arguments),
     /// Train a model from a TOML file
     Train(train::Arguments),
-    /// ROUGE of predictions against references
+    /// Score summaries against references, compare systems, say what summaries are like
     Evaluate(evaluate::Arguments),
+    /// The evaluations of many runs as one table
+    Results(results::Arguments),
     /// Make tokenizers
     Tokenizer(tokenizer::Arguments),
     /// Turn BART or allenai weights into a LED model directory
@@ -102,6 +105,7 @@ fn run(cli: Cli, group: &ProcessGroup) -> Result<()> {
         Command::Score(arguments) => score::run(&arguments),
         Command::Train(arguments) => train::run(&arguments, group),
         Command::Evaluate(arguments) => evaluate::run(&arguments, group),
+        Command::Results(arguments) => results::run(&arguments),
         Command::Tokenizer(arguments) => tokenizer::run(&arguments),
         Command::Convert(arguments) => convert::run(&arguments),
         Command::Inspect(arguments) => inspect::run(&arguments),

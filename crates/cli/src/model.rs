@@ -25,6 +25,15 @@ pub(crate) struct ModelOption {
 }
 
 impl ModelOption {
+    /// What reports call the model: the name of its directory, or `bundled model`.
+    pub(crate) fn name(&self) -> String {
+        let name = self.directory().map(|directory| {
+            let full = directory.canonicalize().unwrap_or_else(|_| directory.to_owned());
+            full.file_name().map_or_else(|| directory.display().to_string(), |name| name.to_string_lossy().into_owned())
+        });
+        name.unwrap_or_else(|| "bundled model".to_owned())
+    }
+
     /// The files of the model directory, which no output may replace.
     pub(crate) fn files(&self) -> Vec<PathBuf> {
         let entries = self.directory().and_then(|directory| directory.read_dir().ok());

@@ -10,6 +10,7 @@ use epitome_decode::{GenerationOptions, Summarizer};
 use indicatif::ProgressBar;
 use serde::Serialize;
 
+use crate::decoding::Truncated;
 use crate::device::DeviceOptions;
 use crate::fields::FieldOption;
 use crate::model::ModelOption;
@@ -32,6 +33,9 @@ pub(crate) struct Arguments {
     /// Records that are scored together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
+    /// Read only the first N tokens of a document; without this nothing is ever cut
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
+    max_document_tokens: Option<u64>,
     /// Count and list bad records instead of stopping at the first
     #[arg(long)]
     skip_bad_records: bool,
@@ -60,9 +64,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let summarizer = arguments.model.load(&GenerationOptions::default(), arguments.device.precision())?;
     let output = Output::create(arguments.output.as_deref())?;
     let bar = progress::bar(progress::count_records(&arguments.input, names), "records");
-    let mut scoring = Scoring { summarizer, output, bar, tiling: TilingNotice::default(), totals: Totals::default() };
+    let mut scoring = Scoring {
+        summarizer,
+        output,
+        bar,
+        max_document_tokens: arguments.max_document_tokens.map(|tokens| tokens as usize),
+        tiling: TilingNotice::default(),
+        truncated: Truncated::default(),
+        totals: Totals::default(),
+    };
     let outcome = scoring.run(&mut records, arguments.batch_size as usize);
     scoring.bar.finish_and_clear();
+    scoring.truncated.announce(scoring.max_document_tokens);
     records.list_skipped();
     outcome?;
     scoring.totals.print();
@@ -74,7 +87,9 @@ struct Scoring {
     summarizer: Summarizer,
     output: Output,
     bar: ProgressBar,
+    max_document_tokens: Option<usize>,
     tiling: TilingNotice,
+    truncated: Truncated,
     totals: Totals,
 }
 
@@ -83,13 +98,14 @@ impl Scoring {
     fn run(&mut self, records: &mut Records, batch_size: usize) -> Result<()> {
         let mut waiting = Vec::new();
         loop {
-            let summarizer = &self.summarizer;
-            let next = records.next(|record| Ok((summarizer.target(record)?, summarizer.source(record, None)?)));
+            let (summarizer, limit) = (&self.summarizer, self.max_document_tokens);
+            let next = records.next(|record| Ok((summarizer.target(record)?, summarizer.source(record, limit)?)));
             match next {
                 Some(Ok((record, (target, source)))) => {
                     let config = summarizer.led().config();
                     self.tiling.document(&self.bar, &record.id, source.input_ids.len(), config);
                     self.tiling.summary(&self.bar, &record.id, target.labels.len(), config);
+                    self.truncated.add(&source);
                     waiting.push((record, (source, target)));
                 }
                 end => {

@@ -56,7 +56,7 @@ impl ValidationSummaries {
 
     fn push(&mut self, record: &Record, max_source_length: Option<usize>) -> Result<()> {
         let (id, references) = (self.references.len().to_string(), reference_texts(record, &self.tokenizer)?);
-        self.references.push(Reference { id, references, document: None });
+        self.references.push(Reference { id, references, documents: Vec::new() });
         self.empty.push(record.is_empty());
         if !record.is_empty() {
             self.sources.push(Source::new(record, Some(&self.tokenizer), max_source_length)?);
@@ -97,9 +97,10 @@ impl ValidationSummaries {
         let prediction = |(reference, &empty): (&Reference, &bool)| Prediction {
             id: reference.id.clone(),
             summary: if empty { String::new() } else { summaries.next().unwrap_or_default() },
+            ..Prediction::default()
         };
         let predictions: Vec<Prediction> = self.references.iter().zip(&self.empty).map(prediction).collect();
-        let options = Options { bootstrap: 0, ..Options::default() };
+        let options = Options { bootstrap: 0, baselines: Vec::new(), shown_records: 0, ..Options::default() };
         let report = epitome_eval::evaluate(&predictions, &self.references, &options)?;
         Ok(report.scores.0.iter().map(|(metric, scores)| (metric.to_string(), scores.f1.mean)).collect())
     }

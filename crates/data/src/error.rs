@@ -243,6 +243,16 @@ pub enum Error {
         /// `summary` or `labels`.
         field: &'static str,
     },
+    /// Token ids where passages of text are asked for.
+    #[error(
+        "{location}: record `{id}` has token ids; only a summary of text (`document` or `documents`) can be attributed"
+    )]
+    NoPassages {
+        /// Where the record is.
+        location: Location,
+        /// Its id.
+        id: String,
+    },
     /// A self-supervised objective without what it is made with.
     #[error("the objectives `denoise` and `gap_sentences` need {0}")]
     ObjectiveNeeds(&'static str),

@@ -94,6 +94,11 @@ impl<'n> Fields<'n> {
         self.names.list(fields)
     }
 
+    /// What has not been taken.
+    pub(crate) fn into_rest(self) -> Map<String, Value> {
+        self.values
+    }
+
     pub(crate) fn take_id(&mut self) -> Outcome<Option<String>> {
         match self.take("id") {
             None => Ok(None),

@@ -29,6 +29,25 @@ enum Compression {
     Zstd,
 }
 
+/// The text of a file that may be compressed, or of standard input for `-`, as a stream.
+///
+/// # Errors
+/// A file that cannot be opened.
+pub fn open_text(path: &Path) -> Result<Box<dyn BufRead + Send>> {
+    Ok(Input::open(path)?.bytes)
+}
+
+/// The BLAKE3 hash of a file's bytes as they lie there.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn content_hash(path: &Path) -> Result<blake3::Hash> {
+    let mut content = blake3::Hasher::new();
+    let read = File::open(path).and_then(|file| content.update_reader(file).map(drop));
+    read.map_err(|error| Error::io("read", path, error))?;
+    Ok(content.finalize())
+}
+
 /// A decompressed stream that knows its name for error messages.
 pub(crate) struct Input {
     name: Arc<str>,

@@ -11,6 +11,7 @@
 //! | [`document`] | [`read_document`]: a whole plain-text file |
 //! | [`tokenizer`] | [`Tokenizer`]: byte-level BPE as LED and BART use it: load, train, save, encode, decode |
 //! | [`source`](mod@source) | [`Source`] and [`Target`]: a record as the encoder and the loss see it |
+//! | [`passages`] | [`Passage`]: the parts of documents that a summary can be traced to |
 //! | [`examples`] | [`Example`]: tokenized training pairs, made in parallel from a stream |
 //! | [`store`] | [`ExampleStore`]: examples in a file, made once and found again by a [`TokenCache`] |
 //! | [`objectives`] | [`Objectives`]: what an example teaches: its summary, or a task made from its document |
@@ -27,6 +28,7 @@ pub mod examples;
 pub mod fields;
 mod input;
 pub mod objectives;
+pub mod passages;
 mod random;
 pub mod reader;
 pub mod record;
@@ -39,7 +41,9 @@ pub use document::read_document;
 pub use error::{Error, Location, RecordProblem, Result, Unit};
 pub use examples::{Example, Examples, Limits, Statistics, Targets, read_examples};
 pub use fields::FieldNames;
+pub use input::{content_hash, open_text};
 pub use objectives::{Denoising, GapSentences, Mixture, Objectives};
+pub use passages::Passage;
 pub use reader::RecordReader;
 pub use record::{Content, Record};
 pub use source::{Source, Target};

@@ -30,7 +30,7 @@ pub enum Content {
 
 /// One record: an id, what to read and, where known, what to write.
 ///
-/// Fields other than those named here are ignored, and `null` counts as absent. A record with `input_ids` is a tokenized
+/// Fields other than those named here are ignored unless they are asked for, and `null` counts as absent. A record with `input_ids` is a tokenized
 /// one, whatever text it may also carry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
@@ -42,6 +42,8 @@ pub struct Record {
     pub summary: Option<String>,
     /// Every reference text, for scoring; empty when the record names none.
     pub references: Vec<String>,
+    /// Fields with other names, where they are asked for ([`crate::RecordReader::keeping_other_fields`]).
+    pub other: Map<String, Value>,
     /// Where the record came from.
     pub location: Location,
 }
@@ -52,6 +54,8 @@ pub(crate) struct Form {
     pub(crate) names: FieldNames,
     /// Whether there may be neither text nor token ids.
     pub(crate) documents_optional: bool,
+    /// Whether fields that mean nothing here are kept.
+    pub(crate) keeps_others: bool,
 }
 
 impl Record {
@@ -60,7 +64,7 @@ impl Record {
         let id = id.into();
         let location = Location::line(id.as_str(), 1);
         let content = Content::Text { documents: vec![document.into()], query: None };
-        Self { id, content, summary: None, references: Vec::new(), location }
+        Self { id, content, summary: None, references: Vec::new(), other: Map::new(), location }
     }
 
     /// Reads one line (without its line end) of a file of records, whose fields have their own names.
@@ -84,7 +88,8 @@ impl Record {
                 query: fields.take_string("query")?,
             },
         };
-        Ok(Self { id, content, summary, references, location })
+        let other = if form.keeps_others { fields.into_rest() } else { Map::new() };
+        Ok(Self { id, content, summary, references, other, location })
     }
 
     /// Whether there is nothing to summarize: no document, or only white space in all of them.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::passages::Passage;
 use crate::record::{Content, Record};
 use crate::tokenizer::Tokenizer;
 
@@ -30,7 +31,13 @@ pub struct Source {
     pub global_positions: Vec<usize>,
     /// Tokens left out because of the limit; 0 without one.
     pub truncated_tokens: usize,
+    /// The passages of the documents, in order, where they were asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passages: Option<Vec<Passage>>,
 }
+
+/// Gives the tokens of a document, of which it is told the index, the text and the position of its first token.
+type EncodeDocument<'a> = dyn FnMut(usize, &str, usize) -> Result<Vec<u32>> + 'a;
 
 impl Source {
     /// Makes the source of a record, of at most `max_document_tokens` tokens, special ones and query included.
@@ -40,21 +47,54 @@ impl Source {
     /// # Errors
     /// Text without a tokenizer, or a limit below 2.
     pub fn new(record: &Record, tokenizer: Option<&Tokenizer>, max_document_tokens: Option<usize>) -> Result<Self> {
-        let mut source = match &record.content {
+        let source = match &record.content {
             Content::Tokens { input_ids, global_positions, .. } => {
                 let (input_ids, global_positions) = (input_ids.clone(), global_positions.clone());
-                Self { input_ids, leading_tokens: 0, global_positions, truncated_tokens: 0 }
+                Self { input_ids, leading_tokens: 0, global_positions, truncated_tokens: 0, passages: None }
             }
             Content::Text { documents, query } => {
                 let tokenizer = tokenizer.ok_or_else(|| Error::TokenizerNeeded(record.location.clone()))?;
-                Self::from_text(documents, query.as_deref().unwrap_or_default(), tokenizer)?
+                let encode = &mut |_: usize, text: &str, _: usize| tokenizer.encode(text);
+                Self::from_text(documents, query.as_deref().unwrap_or_default(), tokenizer, encode)?
             }
         };
-        source.truncated_tokens = truncate(&mut source.input_ids, max_document_tokens)?;
-        if source.truncated_tokens > 0 {
-            source.follow_the_cut();
+        source.cut(max_document_tokens)
+    }
+
+    /// The same with the passages of the documents, as far as they are read.
+    ///
+    /// # Errors
+    /// As [`Source::new`], and a record of token ids.
+    pub fn with_passages(
+        record: &Record,
+        tokenizer: Option<&Tokenizer>,
+        max_document_tokens: Option<usize>,
+    ) -> Result<Self> {
+        let Content::Text { documents, query } = &record.content else {
+            return Err(Error::NoPassages { location: record.location.clone(), id: record.id.clone() });
+        };
+        let tokenizer = tokenizer.ok_or_else(|| Error::TokenizerNeeded(record.location.clone()))?;
+        // A cut leaves the last token, which is no document's.
+        let end = max_document_tokens.map_or(usize::MAX, |most| most.saturating_sub(1));
+        let mut passages = Vec::new();
+        let encode = &mut |index: usize, text: &str, start: usize| {
+            let (ids, offsets) = tokenizer.encode_with_offsets(text)?;
+            let read = offsets.len().min(end.saturating_sub(start));
+            let is_separator = |token: usize| Some(ids[token]) == tokenizer.special_tokens().document_separator;
+            let document = (documents.len() > 1).then_some(index);
+            passages.extend(Passage::of_document(document, text, &offsets[..read], start, is_separator));
+            Ok(ids)
+        };
+        let source = Self::from_text(documents, query.as_deref().unwrap_or_default(), tokenizer, encode)?;
+        Self { passages: Some(passages), ..source }.cut(max_document_tokens)
+    }
+
+    fn cut(mut self, limit: Option<usize>) -> Result<Self> {
+        self.truncated_tokens = truncate(&mut self.input_ids, limit)?;
+        if self.truncated_tokens > 0 {
+            self.follow_the_cut();
         }
-        Ok(source)
+        Ok(self)
     }
 
     /// Drops the global positions of tokens that were cut; the last token has moved and takes its own along.
@@ -66,7 +106,12 @@ impl Source {
         self.global_positions.extend(moved.then_some(last));
     }
 
-    fn from_text(documents: &[String], query: &str, tokenizer: &Tokenizer) -> Result<Self> {
+    fn from_text(
+        documents: &[String],
+        query: &str,
+        tokenizer: &Tokenizer,
+        encode: &mut EncodeDocument<'_>,
+    ) -> Result<Self> {
         let special = tokenizer.special_tokens();
         let mut input_ids = vec![special.bos];
         if !query.is_empty() {
@@ -75,10 +120,10 @@ impl Source {
         }
         let leading_tokens = input_ids.len();
         let mut global_positions: Vec<usize> = (0..leading_tokens).collect();
-        let mut documents = documents.iter().filter(|document| !document.is_empty()).peekable();
-        while let Some(document) = documents.next() {
+        let mut documents = documents.iter().enumerate().filter(|(_, document)| !document.is_empty()).peekable();
+        while let Some((index, document)) = documents.next() {
             let start = input_ids.len();
-            input_ids.extend(tokenizer.encode(document)?);
+            input_ids.extend(encode(index, document, start)?);
             // A text may be several documents that were joined beforehand.
             let inside =
                 (start..input_ids.len()).filter(|&position| Some(input_ids[position]) == special.document_separator);
@@ -90,7 +135,7 @@ impl Source {
             }
         }
         input_ids.push(special.eos);
-        Ok(Self { input_ids, leading_tokens, global_positions, truncated_tokens: 0 })
+        Ok(Self { input_ids, leading_tokens, global_positions, truncated_tokens: 0, passages: None })
     }
 }
 

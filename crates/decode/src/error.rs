@@ -93,10 +93,11 @@ pub enum Error {
 
 impl Error {
     /// Whether one record is at fault, so that a run can go on with the next: it is no record, holds a token outside the
-    /// vocabulary, or has no target where one is needed.
+    /// vocabulary, or has no target or text where one is needed.
     pub fn is_bad_record(&self) -> bool {
         match self {
-            Self::InputToken { .. } | Self::NoLabels { .. } | Self::Data(epitome_data::Error::NoTarget { .. }) => true,
+            Self::InputToken { .. } | Self::NoLabels { .. } => true,
+            Self::Data(epitome_data::Error::NoTarget { .. } | epitome_data::Error::NoPassages { .. }) => true,
             Self::Data(error) => error.is_bad_record(),
             _ => false,
         }

@@ -13,9 +13,11 @@
 //! - `beam` and `greedy`: the two searches; [`generate`] chooses
 //! - `session`: [`LedSession`], a LED model as a [`Stepper`]
 //! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out
+//! - `attribution`: [`Attribution`], which passages of its documents a summary's sentences rest on
 
 #![forbid(unsafe_code)]
 
+mod attribution;
 mod beam;
 mod candidates;
 mod config;
@@ -32,6 +34,7 @@ mod step;
 mod stepper;
 mod summarizer;
 
+pub use attribution::{Attribution, CitedPassage};
 pub use beam::beam_search;
 pub use config::GenerationConfig;
 pub use error::{Error, Result};

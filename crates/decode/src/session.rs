@@ -1,5 +1,7 @@
 //! [`LedSession`]: a LED model as the search sees it.
 
+use std::ops::Range;
+
 use epitome_kernels::Segments;
 use epitome_model::{CrossMemory, DecoderCache, Documents, Led};
 
@@ -29,6 +31,20 @@ impl<'a> LedSession<'a> {
             owners: (0..count).collect(),
             led,
         })
+    }
+
+    /// Where cross-attention lies while the decoder reads `inputs`, any number of sequences of each document: see
+    /// [`epitome_model::Decoder::attention_mass`]. One row of masses for each token, in order.
+    ///
+    /// # Errors
+    /// When a token id lies outside the vocabulary, the spans do not fit the documents, or an operation fails.
+    pub fn attention_mass(&self, inputs: &[Vec<Vec<u32>>], spans: &[Vec<Range<usize>>]) -> Result<Vec<Vec<f32>>> {
+        let sequences = || inputs.iter().flatten();
+        let lengths: Vec<usize> = sequences().map(Vec::len).collect();
+        let rows: Vec<usize> = inputs.iter().map(|sequences| sequences.iter().map(Vec::len).sum()).collect();
+        let ids: Vec<u32> = sequences().flatten().copied().collect();
+        let (targets, rows) = (Segments::from_lengths(&lengths), Segments::from_lengths(&rows));
+        Ok(self.led.decoder().attention_mass(&ids, &targets, &self.memory, &rows, spans)?)
     }
 
     /// How many rows each document has, none if it has ended.

@@ -7,6 +7,7 @@ use epitome_kernels::{IGNORE_INDEX, Precision};
 use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::{Deserialize, Serialize};
 
+use crate::attribution::{Attribution, attribute};
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
 
 /// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
@@ -32,6 +33,11 @@ pub struct Sequence {
     pub tokens: Vec<u32>,
     /// Sum of log-probabilities (nats) over the length to the power of `length_penalty`.
     pub score: f32,
+    /// Whether it ended by itself, and not because it may not be longer.
+    pub ended: bool,
+    /// What each sentence rests on, where the source has passages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<Vec<Attribution>>,
 }
 
 /// What was made of one document.
@@ -63,7 +69,7 @@ impl Summary {
     /// What a document without any text is summarized to; no model is asked.
     pub fn of_nothing() -> Self {
         Self {
-            best: Sequence { summary: String::new(), tokens: Vec::new(), score: 0.0 },
+            best: Sequence { summary: String::new(), tokens: Vec::new(), score: 0.0, ended: true, attribution: None },
             document_tokens: 0,
             truncated_tokens: 0,
             positions_tiled: false,
@@ -163,12 +169,7 @@ impl Summarizer {
     /// # Errors
     /// Text without a tokenizer, a limit below 2, or a token id outside the vocabulary.
     pub fn source(&self, record: &Record, max_document_tokens: Option<usize>) -> Result<Source> {
-        let source = Source::new(record, self.tokenizer(), max_document_tokens)?;
-        let vocab_size = self.led.config().vocab_size;
-        match source.input_ids.iter().find(|&&id| id as usize >= vocab_size) {
-            Some(&token) => Err(Error::InputToken { location: record.location.clone(), token, vocab_size }),
-            None => Ok(source),
-        }
+        self.checked(record, Source::new(record, self.tokenizer(), max_document_tokens)?)
     }
 
     /// The labels of a record.
@@ -187,6 +188,23 @@ impl Summarizer {
                 Err(Error::InputToken { location: record.location.clone(), token: label as u32, vocab_size })
             }
             None => Ok(target),
+        }
+    }
+
+    /// What the encoder reads of a record with its passages, so that summaries are attributed to them.
+    ///
+    /// # Errors
+    /// As [`Summarizer::source`], and a record of token ids.
+    pub fn source_with_passages(&self, record: &Record, max_document_tokens: Option<usize>) -> Result<Source> {
+        self.checked(record, Source::with_passages(record, self.tokenizer(), max_document_tokens)?)
+    }
+
+    /// A source without a token outside the vocabulary.
+    fn checked(&self, record: &Record, source: Source) -> Result<Source> {
+        let vocab_size = self.led.config().vocab_size;
+        match source.input_ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&token) => Err(Error::InputToken { location: record.location.clone(), token, vocab_size }),
+            None => Ok(source),
         }
     }
 
@@ -226,14 +244,28 @@ impl Summarizer {
         let mut session = LedSession::new(&self.led, &documents, keep)?;
         let seen: Vec<Document> = sources.iter().map(|source| Document { encoder_ids: &source.input_ids }).collect();
         let found = generate(&mut session, &seen, &self.generation, on_progress)?;
-        sources.iter().zip(found).map(|(source, hypotheses)| self.summary(source, hypotheses)).collect()
+        let mut attributions = vec![Vec::new(); sources.len()];
+        if let Some(tokenizer) = &self.tokenizer {
+            let start = self.generation.decoder_start_token_id;
+            attributions = attribute(&session, tokenizer, start, sources, &found)?;
+        }
+        let all = sources.iter().zip(found).zip(attributions);
+        all.map(|((source, hypotheses), attributions)| self.summary(source, hypotheses, attributions)).collect()
     }
 
-    fn summary(&self, source: &Source, hypotheses: Vec<Hypothesis>) -> Result<Summary> {
+    fn summary(
+        &self,
+        source: &Source,
+        hypotheses: Vec<Hypothesis>,
+        attributions: Vec<Option<Vec<Attribution>>>,
+    ) -> Result<Summary> {
         let config = self.led.config();
         // The decoder reads its start token and every generated token but the last: as many as were generated.
         let longest = hypotheses.iter().map(|one| one.tokens.len()).max().unwrap_or(0);
-        let mut sequences = hypotheses.into_iter().map(|one| self.sequence(one)).collect::<Result<Vec<_>>>()?;
+        let attributions = attributions.into_iter().chain(std::iter::repeat(None));
+        let sequences = hypotheses.into_iter().zip(attributions);
+        let mut sequences =
+            sequences.map(|(one, attribution)| self.sequence(one, attribution)).collect::<Result<Vec<_>>>()?;
         let best = sequences.first().cloned().expect("a search returns at least one hypothesis for each document");
         if self.generation.num_return_sequences == 1 {
             sequences.clear();
@@ -248,12 +280,15 @@ impl Summarizer {
         })
     }
 
-    fn sequence(&self, hypothesis: Hypothesis) -> Result<Sequence> {
+    fn sequence(&self, hypothesis: Hypothesis, attribution: Option<Vec<Attribution>>) -> Result<Sequence> {
         let text = match &self.tokenizer {
             Some(tokenizer) => tokenizer.decode(&hypothesis.tokens)?.trim().to_owned(),
             None => String::new(),
         };
-        Ok(Sequence { summary: text, tokens: hypothesis.tokens, score: hypothesis.score })
+        let Hypothesis { tokens, score, .. } = hypothesis;
+        // A longest summary may have been given its end token.
+        let ended = tokens.len() < self.generation.max_new_tokens();
+        Ok(Sequence { summary: text, tokens, score, ended, attribution })
     }
 }
 

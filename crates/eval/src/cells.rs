@@ -1,81 +1,119 @@
 //! The rows and notes of a report, before they are laid out.
 
-use crate::{Estimate, LengthStatistics, Report};
+use crate::{Estimate, LengthStatistics, MeanOfRecords, Measures, Options, Profile, Report, Scores};
 
-/// A header and rows of equally many cells; the first column is text, the others are numbers.
-pub(crate) struct Cells {
-    pub(crate) header: Vec<String>,
-    pub(crate) rows: Vec<Vec<String>>,
+/// A header and rows of equally many cells; the first column is text, the others are mostly numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    /// The names of the columns.
+    pub header: Vec<String>,
+    /// The rows, top to bottom.
+    pub rows: Vec<Vec<String>>,
 }
 
-/// One row a metric: precision, recall, F1 and its interval, then the F1 of each baseline, all in percent.
-pub(crate) fn scores(report: &Report) -> Cells {
-    let mut header = ["", "precision", "recall", "F1", "95 % interval"].map(str::to_owned).to_vec();
-    header.extend(report.baselines.iter().map(|baseline| format!("{} F1", baseline.name)));
-    let row = |(index, (metric, scores)): (usize, &(rouge::Metric, crate::MetricScores))| {
-        let mut row = vec![metric.to_string()];
-        row.extend([scores.precision, scores.recall, scores.f1].map(|estimate| percent(estimate.mean)));
-        row.push(interval(&scores.f1));
-        row.extend(report.baselines.iter().map(|baseline| percent(baseline.scores.0[index].1.f1.mean)));
-        row
+/// One row a system and baseline: F1 by each metric with its interval, in percent.
+pub(crate) fn systems(report: &Report) -> Table {
+    let metrics = report.comparisons.metrics.iter().cloned();
+    let systems = report.systems.iter().map(|system| (&system.name, &system.scores));
+    let baselines = report.baselines.iter().map(|baseline| (&baseline.name, &baseline.scores));
+    let row = |(name, scores): (&String, &Scores)| {
+        let cell = |f1: &Estimate| match report.options.bootstrap {
+            0 => percent(f1.mean),
+            _ => format!("{} ({})", percent(f1.mean), interval(f1)),
+        };
+        std::iter::once(name.clone()).chain(scores.0.iter().map(|(_, scores)| cell(&scores.f1))).collect()
     };
-    Cells { header, rows: report.scores.0.iter().enumerate().map(row).collect() }
+    let header = std::iter::once("F1".to_owned()).chain(metrics).collect();
+    Table { header, rows: systems.chain(baselines).map(row).collect() }
+}
+
+/// One row a system and metric: precision, recall, F1 and its median over resamples, in percent.
+pub(crate) fn scores(report: &Report) -> Table {
+    let header = ["system", "metric", "precision", "recall", "F1", "median F1"].map(str::to_owned).to_vec();
+    let rows = report.systems.iter().flat_map(|system| {
+        system.scores.0.iter().map(|(metric, scores)| {
+            let numbers = [scores.precision.mean, scores.recall.mean, scores.f1.mean, scores.f1.mid].map(percent);
+            [system.name.clone(), metric.to_string()].into_iter().chain(numbers).collect()
+        })
+    });
+    Table { header, rows: rows.collect() }
 }
 
 /// One row a kind of text: mean, median, shortest and longest, in words.
-pub(crate) fn lengths(report: &Report) -> Cells {
+pub(crate) fn lengths(report: &Report) -> Table {
     let header = ["words", "mean", "median", "shortest", "longest"].map(str::to_owned).to_vec();
-    let lengths = &report.lengths;
     let row = |name: &str, of: &LengthStatistics| {
         let numbers = [of.mean, of.median, of.min, of.max].map(|words| format!("{words:.1}"));
         std::iter::once(name.to_owned()).chain(numbers).collect()
     };
-    let mut rows = vec![row("predictions", &lengths.predictions), row("references", &lengths.references)];
-    rows.extend(lengths.documents.as_ref().map(|documents| row("documents", documents)));
-    Cells { header, rows }
+    let systems = report.systems.iter().map(|system| row(&system.name, &system.profile.words.statistics));
+    let references = row("references", &report.references.words.statistics);
+    let documents = report.documents.as_ref().map(|documents| row("documents", &documents.statistics));
+    Table { header, rows: systems.chain([references]).chain(documents).collect() }
 }
 
-/// One row a record: F1 of every metric in percent, and the lengths in words.
-pub(crate) fn records(report: &Report) -> Cells {
+/// What summaries are like: one row a measure, one column a system, and one for the references.
+pub(crate) fn characteristics(report: &Report) -> Table {
+    let profiles = report.systems.iter().map(|system| (system.name.as_str(), &system.profile));
+    let profiles: Vec<(&str, &Profile)> = profiles.chain([("references", &report.references)]).collect();
+    let header = std::iter::once("mean of records").chain(profiles.iter().map(|(name, _)| *name));
+    let measures: Vec<_> = profiles.iter().map(|(_, profile)| profile.measures.rows()).collect();
+    let row = |(index, (name, in_percent)): (usize, (String, bool))| {
+        let cell = |found: &Option<MeanOfRecords>| match found {
+            Some(found) if in_percent => format!("{:.1} %", 100.0 * found.estimate.mean),
+            Some(found) => format!("{:.2}", found.estimate.mean),
+            None => "-".to_owned(),
+        };
+        std::iter::once(name).chain(measures.iter().map(|rows| cell(rows[index]))).collect()
+    };
+    let rows = Measures::<()>::names().into_iter().enumerate().map(row).collect();
+    Table { header: header.map(str::to_owned).collect(), rows }
+}
+
+/// One row a record: F1 of every metric in percent of the first system, and the lengths in words.
+pub(crate) fn records(report: &Report) -> Table {
     let metrics = report.scores.0.iter().map(|(metric, _)| metric.to_string());
     let header = std::iter::once("record".to_owned()).chain(metrics);
     let header = header.chain(["words".to_owned(), "reference words".to_owned()]).collect();
-    let rows = report.per_record.iter().map(|record| {
-        let mut row = vec![record.id.clone()];
-        row.extend(record.scores.iter().map(|(_, score)| percent(score.f1)));
-        row.extend([record.prediction_words.to_string(), format!("{:.0}", record.reference_words)]);
-        row
+    let rows = report.per_record.iter().filter_map(|record| {
+        let first = record.systems.first()?;
+        let scores = first.scores.iter().map(|(_, score)| percent(score.f1));
+        let words = [first.words.to_string(), format!("{:.0}", record.reference_words)];
+        Some(std::iter::once(record.id.clone()).chain(scores).chain(words).collect())
     });
-    Cells { header, rows: rows.collect() }
+    Table { header, rows: rows.collect() }
 }
 
 /// How the numbers came about, one sentence each.
 pub(crate) fn notes(report: &Report) -> Vec<String> {
     let options = &report.options;
-    let stemming = if options.stemmer { "with" } else { "without" };
-    let mut notes = vec![format!(
-        "{} records; ROUGE in percent, {stemming} stemming; sentence split: {}.",
-        report.records, options.sentence_split
-    )];
+    let mut notes = vec![scoring(report.records, options)];
     if options.bootstrap > 0 {
         notes.push(format!("Intervals from {} bootstrap resamples, seed {}.", options.bootstrap, options.seed));
     }
-    if let Some(baseline) = report.baselines.first() {
-        notes.push(format!(
-            "lead and tail: the first sentences and the last words of the document, {} words like the mean reference.",
-            baseline.words
-        ));
+    if report.reference_texts > report.records {
+        notes.push(format!("Of several references of a record: {}.", options.several_references));
     }
-    if report.lengths.empty_predictions > 0 {
-        notes.push(format!("{} predictions are empty and score 0.", report.lengths.empty_predictions));
+    let baselines = report.baselines.iter().map(|baseline| format!("{}: {}", baseline.name, baseline.description));
+    let baselines: Vec<String> = baselines.collect();
+    if let Some(first) = report.baselines.first() {
+        let words = first.words;
+        notes.push(format!("Asked for: {words} words, like the mean reference. {}.", baselines.join("; ")));
     }
     notes
 }
 
-fn percent(fraction: f64) -> String {
+/// What was scored, and how.
+pub(crate) fn scoring(records: usize, options: &Options) -> String {
+    let stemming = if options.stemmer { "with" } else { "without" };
+    let split = options.sentence_split;
+    format!("{records} records; ROUGE in percent, {stemming} stemming; sentence split: {split}.")
+}
+
+pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.2}", 100.0 * fraction)
 }
 
-fn interval(estimate: &Estimate) -> String {
+pub(crate) fn interval(estimate: &Estimate) -> String {
     format!("{} to {}", percent(estimate.low), percent(estimate.high))
 }

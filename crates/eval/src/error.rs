@@ -3,15 +3,22 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::ComparisonError;
+
 /// The result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can be wrong with an evaluation; the message says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Two predictions have one id.
-    #[error("two predictions have the id {id:?}; keep one of them")]
+    /// Something could not be read.
+    #[error(transparent)]
+    Input(Box<dyn std::error::Error + Send + Sync>),
+    /// Two predictions of a system have one id.
+    #[error("{system}: two predictions have the id {id:?}; keep one of them")]
     DoubledPrediction {
+        /// The system.
+        system: String,
         /// The id.
         id: String,
     },
@@ -22,17 +29,21 @@ pub enum Error {
         id: String,
     },
     /// A reference record has no prediction.
-    #[error("no prediction has the id {id:?}{}; predict every record, or leave it out of the references", more(*.others))]
+    #[error("{system}: no prediction has the id {id:?}{}; predict every record, or leave it out of the references", more(*.others))]
     MissingPrediction {
+        /// The system.
+        system: String,
         /// The first such id.
         id: String,
         /// How many more there are.
         others: usize,
     },
     /// A prediction has no reference record.
-    #[error("no reference record has the id {id:?}{}; the predictions belong to other records", more(*.others))]
+    #[error("{system}: no reference record has the id {id:?}{}; the predictions belong to other records", more(*.others))]
     MissingReference {
-        /// The first such id.
+        /// The system.
+        system: String,
+        /// One such id.
         id: String,
         /// How many more there are.
         others: usize,
@@ -46,6 +57,9 @@ pub enum Error {
     /// There is nothing to score.
     #[error("there are no records to evaluate")]
     NoRecords,
+    /// Systems that cannot be told apart, or cannot be compared.
+    #[error(transparent)]
+    Comparison(#[from] ComparisonError),
     /// ROUGE-0 was asked for.
     #[error("ROUGE-N needs N of at least 1, not 0")]
     ZeroNgram,

@@ -1,124 +1,76 @@
 //! From texts to a report.
 
 use rayon::prelude::*;
-use rouge::{Metric, Score, bootstrap, score_metrics};
 
-use crate::baselines::{lead, tail};
-use crate::join::{Joined, join};
-use crate::lengths::{mean_words, words};
-use crate::{
-    Baseline, Error, LengthStatistics, Lengths, MetricScores, Options, Prediction, RecordScores, Reference, Report,
-    Result, Scores,
-};
+use crate::gather::Gathered;
+use crate::join::{Join, Joined};
+use crate::lengths::words;
+use crate::record::{Found, Scorer};
+use crate::{Error, Input, Options, Prediction, Predictions, Reference, Report, Result, Stream};
 
-/// Scores `predictions` against the `references` of the same ids, in parallel over records.
-///
-/// Every prediction must have its reference record and every reference record its prediction; records are reported in
-/// the order of `references`. With several reference texts the best F1 counts, for each metric on its own. When every
-/// reference record has its document, the lead and tail of the documents are scored too, with one sentence a line, each
-/// as long as the mean reference (the first of each record, rounded down to whole words).
+/// Records that are looked at together, and about how many bytes their documents have at most.
+const CHUNK: (usize, usize) = (256, 32 << 20);
+
+/// [`evaluate_streams`] of one system, `predictions`, whose texts are in memory.
 ///
 /// # Errors
-/// A missing or doubled id, a record without reference text, no records at all, or ROUGE-0.
+/// As there.
 pub fn evaluate(predictions: &[Prediction], references: &[Reference], options: &Options) -> Result<Report> {
-    let metrics = options.metrics()?;
-    let records = join(predictions, references)?;
-    if records.is_empty() {
-        return Err(Error::NoRecords);
-    }
-    let scorer = Scorer { options, metrics, references };
-    let summaries: Vec<&str> = records.iter().map(|(prediction, _)| prediction.summary.as_str()).collect();
-    let scores = scorer.score(&summaries);
-    let lengths = lengths(&records);
-    Ok(Report {
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        records: records.len(),
-        options: options.clone(),
-        scores: scorer.aggregate(&scores),
-        baselines: scorer.baselines(),
-        lengths,
-        per_record: scorer.per_record(&records, scores),
-    })
+    let stream = Box::new(predictions.iter().cloned().map(Ok));
+    let systems = vec![Predictions { name: "predictions".to_owned(), stream }];
+    evaluate_streams(systems, &|| Ok(Box::new(references.iter().cloned().map(Ok))), options)
 }
 
-/// The lead and tail scores of `references` alone, as in the report of [`evaluate`]; none unless every record has its
-/// document.
+/// Scores what `systems` wrote against the `references` of the same ids.
+///
+/// Every system must have a prediction for each reference record, and no other; records are reported in the order of the
+/// references. Of several reference texts the score counts that `options` say. When every reference record has its
+/// document, the baselines of the documents are scored too, with one sentence a line, as long as the mean reference (the
+/// first of each record, rounded down to whole words).
+///
+/// Texts are read as a stream and scored in parallel: of a record only numbers stay, and of the first ones what
+/// `report.html` shows. `references` opens the records and is called twice where there are baselines, which need the mean
+/// length.
 ///
 /// # Errors
-/// A record without reference text, no records at all, or ROUGE-0.
-pub fn baselines(references: &[Reference], options: &Options) -> Result<Vec<Baseline>> {
+/// A missing or doubled id, a record without reference text, no records at all, systems of one name or of a baseline's,
+/// ROUGE-0, or what a stream fails with.
+pub fn evaluate_streams<'a>(
+    systems: Vec<Predictions<'a>>,
+    references: &dyn Fn() -> Input<Stream<'a, Reference>>,
+    options: &Options,
+) -> Result<Report> {
     let metrics = options.metrics()?;
-    if references.is_empty() {
-        return Err(Error::NoRecords);
+    let open = || references().map_err(Error::Input);
+    let words = if options.baselines.is_empty() { None } else { mean_words(open()?)? };
+    let baselines = if words.is_some() { options.baselines.as_slice() } else { &[] };
+    let words = words.unwrap_or_default();
+    let names: Vec<String> = systems.iter().map(|system| system.name.clone()).collect();
+    let scorer = Scorer { options, metrics: &metrics, baselines, words };
+    let mut gathered = Gathered::new(names);
+    let mut join = Join::new(systems, open()?);
+    let mut read = || join.next(CHUNK.0, CHUNK.1);
+    let mut chunk = read()?;
+    while !chunk.is_empty() {
+        let find = || chunk.par_iter().map(|record: &Joined| scorer.find(record)).collect::<Vec<Found>>();
+        let (found, next) = rayon::join(find, &mut read);
+        found.into_iter().for_each(|found| gathered.add(found));
+        chunk = next?;
     }
-    if let Some(without) = references.iter().find(|reference| reference.references.is_empty()) {
-        return Err(Error::NoReferenceText { id: without.id.clone() });
-    }
-    Ok(Scorer { options, metrics, references }.baselines())
+    gathered.report(&scorer)
 }
 
-struct Scorer<'a> {
-    options: &'a Options,
-    metrics: Vec<Metric>,
-    references: &'a [Reference],
-}
-
-impl Scorer<'_> {
-    /// One list of scores a record, in the order of the metrics.
-    fn score<S: AsRef<str> + Sync>(&self, summaries: &[S]) -> Vec<Vec<Score>> {
-        let split = self.options.sentence_split;
-        let records = self.references.par_iter().zip(summaries);
-        let scores = records.map(|(reference, summary)| {
-            let references: Vec<_> = reference.references.iter().map(|text| split.apply(text)).collect();
-            score_metrics(&references, &split.apply(summary.as_ref()), &self.metrics, &self.options.rouge())
-        });
-        scores.collect()
+/// The mean length of the first reference of each record in words, rounded down; nothing unless every record has its
+/// document.
+fn mean_words(references: Stream<'_, Reference>) -> Result<Option<usize>> {
+    let (mut sum, mut records) = (0, 0);
+    for reference in references {
+        let reference = reference.map_err(Error::Input)?;
+        if reference.documents.is_empty() {
+            return Ok(None);
+        }
+        sum += reference.references.first().map_or(0, |text| words(text));
+        records += 1;
     }
-
-    fn aggregate(&self, scores: &[Vec<Score>]) -> Scores {
-        let aggregate = |(index, &metric): (usize, &Metric)| {
-            let of_metric: Vec<Score> = scores.iter().map(|record| record[index]).collect();
-            let found = bootstrap(&of_metric, self.options.bootstrap, self.options.seed);
-            let found = found.expect("there is at least one record");
-            (metric, MetricScores::from_aggregate(&found))
-        };
-        Scores(self.metrics.iter().enumerate().map(aggregate).collect())
-    }
-
-    fn baselines(&self) -> Vec<Baseline> {
-        let documents = self.references.iter().map(|reference| reference.document.as_deref());
-        let Some(documents) = documents.collect::<Option<Vec<&str>>>() else {
-            return Vec::new();
-        };
-        let lengths = self.references.iter().map(|reference| words(&reference.references[0]));
-        let words = lengths.sum::<usize>() / documents.len();
-        let baseline = |name: &str, take: fn(&str, usize) -> String| {
-            let summaries: Vec<String> = documents.par_iter().map(|document| take(document, words)).collect();
-            Baseline { name: name.to_owned(), words, scores: self.aggregate(&self.score(&summaries)) }
-        };
-        vec![baseline("lead", lead), baseline("tail", tail)]
-    }
-
-    fn per_record(&self, records: &[Joined<'_>], scores: Vec<Vec<Score>>) -> Vec<RecordScores> {
-        let records = records.iter().zip(scores);
-        let records = records.map(|((prediction, reference), scores)| RecordScores {
-            id: reference.id.clone(),
-            prediction_words: words(&prediction.summary),
-            reference_words: mean_words(&reference.references),
-            scores: self.metrics.iter().copied().zip(scores).collect(),
-        });
-        records.collect()
-    }
-}
-
-fn lengths(records: &[Joined<'_>]) -> Lengths {
-    let predictions: Vec<f64> = records.iter().map(|(prediction, _)| words(&prediction.summary) as f64).collect();
-    let references = records.iter().map(|(_, reference)| mean_words(&reference.references));
-    let documents = records.iter().map(|(_, reference)| reference.document.as_deref().map(|text| words(text) as f64));
-    Lengths {
-        empty_predictions: predictions.iter().filter(|&&words| words == 0.0).count(),
-        predictions: LengthStatistics::of(predictions),
-        references: LengthStatistics::of(references.collect()),
-        documents: documents.collect::<Option<Vec<f64>>>().map(LengthStatistics::of),
-    }
+    Ok((records > 0).then(|| sum / records))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::{Error, Report, Result};
 
 impl Report {
-    /// Writes `report.json`, `report.md` and `report.html` into `directory`, which is made if need be.
+    /// Writes `report.json`, `report.md`, `report.tex` (the table for a paper) and `report.html` into `directory`, which is made if need be.
     ///
     /// Each file is complete or, after an error, as it was before.
     ///
@@ -15,21 +15,27 @@ impl Report {
     /// [`Error::Write`] with the path that could not be written.
     pub fn write(&self, directory: &Path) -> Result<()> {
         fs::create_dir_all(directory).map_err(|source| Error::Write { path: directory.into(), source })?;
-        for (name, text) in [("report.json", self.json()), ("report.md", self.markdown()), ("report.html", self.html())]
-        {
+        let file = |name: &str, write: &dyn Fn(&mut dyn Write) -> io::Result<()>| {
             let path = directory.join(name);
-            replace(&path, &text).map_err(|source| Error::Write { path, source })?;
-        }
+            replace(&path, write).map_err(|source| Error::Write { path, source })
+        };
+        file("report.json", &|out| {
+            serde_json::to_writer_pretty(&mut *out, self)?;
+            out.write_all(b"\n")
+        })?;
+        file("report.md", &|out| out.write_all(self.markdown().as_bytes()))?;
+        file("report.tex", &|out| out.write_all(self.comparisons.latex().as_bytes()))?;
+        file("report.html", &|out| self.write_html(out))?;
         Ok(())
     }
 }
 
 /// Writes beside `path` first, so that a full disk leaves no half file under that name.
-fn replace(path: &Path, text: &str) -> io::Result<()> {
+fn replace(path: &Path, write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
-    let written = write_through(&unfinished, text).and_then(|()| fs::rename(&unfinished, path));
+    let written = write_through(&unfinished, write).and_then(|()| fs::rename(&unfinished, path));
     if written.is_err() {
         // Nothing more can be done if this fails too, and the first error is the one to report.
         let _ = fs::remove_file(&unfinished);
@@ -37,8 +43,8 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-fn write_through(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = fs::File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+fn write_through(path: &Path, write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut file = io::BufWriter::new(fs::File::create(path)?);
+    write(&mut file)?;
+    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
 }

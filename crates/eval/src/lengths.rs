@@ -33,12 +33,6 @@ pub(crate) fn words(text: &str) -> usize {
     text.split_whitespace().count()
 }
 
-/// The mean length of several texts, in words.
-pub(crate) fn mean_words(texts: &[String]) -> f64 {
-    let total: usize = texts.iter().map(|text| words(text)).sum();
-    total as f64 / texts.len().max(1) as f64
-}
-
 #[cfg(test)]
 mod tests {
     use super::LengthStatistics;

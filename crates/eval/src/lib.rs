@@ -1,14 +1,15 @@
 //! Predictions and references in, a report out.
 //!
-//! [`evaluate`] joins [`Prediction`]s and [`Reference`]s by id, scores each record with ROUGE-1, 2, L and Lsum, and gives a
-//! [`Report`]: means with bootstrap intervals, the scores of every record, lengths and, when the documents are known, the
-//! lead and tail baselines. A report renders itself as a table for the terminal, as JSON, Markdown and HTML.
+//! [`evaluate_streams`] joins the [`Predictions`] of one or more systems with [`Reference`]s by id, scores each record with
+//! ROUGE-1, 2, L and Lsum, and gives a [`Report`]: means with bootstrap intervals, baselines made of the documents' own
+//! sentences, tests of every difference, what the summaries are like, and the scores of every record. [`evaluate`] does so
+//! for one system in memory. A report renders itself as tables for the terminal, as JSON, Markdown, LaTeX and HTML.
 //!
 //! ```
 //! use epitome_eval::{Options, Prediction, Reference, evaluate};
 //!
-//! let predictions = [Prediction { id: "a".into(), summary: "A cat sat.".into() }];
-//! let references = [Reference { id: "a".into(), references: vec!["The cat sat.".into()], document: None }];
+//! let predictions = [Prediction { id: "a".into(), summary: "A cat sat.".into(), ..Prediction::default() }];
+//! let references = [Reference { id: "a".into(), references: vec!["The cat sat.".into()], documents: Vec::new() }];
 //! let report = evaluate(&predictions, &references, &Options::default())?;
 //! println!("{}", report.table());
 //! assert_eq!(report.scores.get("rouge1").map(|score| score.recall.mean), Some(2.0 / 3.0));
@@ -19,30 +20,41 @@
 //!
 //! # Modules
 //!
-//! `input` and `join`: what comes in; `options` and `sentences`: how it is compared; `baselines`; `evaluate` makes the
-//! `report`, from which `cells` makes the rows and notes that `render` (text, Markdown) and `html` lay out; `files`
-//! writes.
+//! `input` and `join`: what comes in, record by record; `options`: how it is compared; `record`: what is
+//! found of one record, with `baselines` and `characteristics`; `gather` makes the `report` of all, with `comparison`;
+//! `cells` makes rows and notes that `render` (text, Markdown) and `html` lay out; `files` writes.
 
 #![forbid(unsafe_code)]
 
 mod baselines;
 mod cells;
+mod characteristics;
+mod comparison;
 mod error;
 mod evaluate;
 mod files;
+mod gather;
 mod html;
 mod input;
 mod join;
 mod lengths;
 mod options;
+mod record;
 mod render;
 mod report;
-mod sentences;
 
+pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
+pub use cells::Table;
+pub use characteristics::{
+    Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
+    POSITION_BINS, Profile, Profiler, SourceDocument, char_range, scores_by_document_length,
+};
+pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, System, SystemScores, compare};
 pub use error::{Error, Result};
-pub use evaluate::{baselines, evaluate};
-pub use input::{Prediction, Reference};
+pub use evaluate::{evaluate, evaluate_streams};
+pub use input::{Input, Prediction, Predictions, Reference, Stream};
 pub use lengths::LengthStatistics;
-pub use options::{Options, SentenceSplit, UnknownSplit};
-pub use report::{Baseline, Estimate, Lengths, MetricScores, RecordScores, Report, Scores};
-pub use sentences::sentences;
+pub use options::{Options, SentenceSplit, SeveralReferences, UnknownChoice, UnknownSplit};
+pub use report::{
+    AblationPoint, Baseline, Estimate, MetricScores, RecordScores, Report, SCHEMA, Scores, SystemRecord, SystemReport,
+};

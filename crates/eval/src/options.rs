@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
-use rouge::Metric;
-use serde::Serialize;
+use epitome_sentences::sentences;
+use rouge::{Metric, Score};
+use serde::{Serialize, Serializer};
 
-use crate::{Error, Result, sentences};
+use crate::{BaselineKind, Error, RANDOMIZATIONS, Result};
 
 /// Where the sentences of predictions and references end; ROUGE-Lsum depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -56,6 +57,60 @@ impl FromStr for SentenceSplit {
     }
 }
 
+/// Which score counts where a record has several references.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeveralReferences {
+    /// That with the best F1, for each metric on its own.
+    #[default]
+    Max,
+    /// The mean of all.
+    Mean,
+}
+
+impl SeveralReferences {
+    /// The score that counts of those against each reference; 0 without any.
+    pub(crate) fn of(self, scores: &[Score]) -> Score {
+        let best = |best: Score, next: &Score| if next.f1 > best.f1 { *next } else { best };
+        let count = scores.len().max(1) as f64;
+        let mean = |field: fn(&Score) -> f64| scores.iter().map(field).sum::<f64>() / count;
+        match self {
+            Self::Max => scores.iter().skip(1).fold(scores.first().copied().unwrap_or_default(), best),
+            Self::Mean => Score {
+                precision: mean(|score| score.precision),
+                recall: mean(|score| score.recall),
+                f1: mean(|score| score.f1),
+            },
+        }
+    }
+}
+
+impl fmt::Display for SeveralReferences {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Max => "max",
+            Self::Mean => "mean",
+        })
+    }
+}
+
+/// A choice that is neither `max` nor `mean`.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown choice {0:?}: expected max or mean")]
+pub struct UnknownChoice(String);
+
+impl FromStr for SeveralReferences {
+    type Err = UnknownChoice;
+
+    fn from_str(name: &str) -> std::result::Result<Self, UnknownChoice> {
+        match name {
+            "max" => Ok(Self::Max),
+            "mean" => Ok(Self::Mean),
+            other => Err(UnknownChoice(other.to_owned())),
+        }
+    }
+}
+
 /// How predictions and references are compared. Written to `report.json` as it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Options {
@@ -69,6 +124,19 @@ pub struct Options {
     pub seed: u64,
     /// ROUGE-N for these N besides 1 and 2. None by default.
     pub extra_ngrams: Vec<usize>,
+    /// Of several references the one with the best F1 counts by default.
+    pub several_references: SeveralReferences,
+    /// Summaries to score beside the systems, where every record has its document; `BaselineKind::STANDARD` by default.
+    #[serde(serialize_with = "names")]
+    pub baselines: Vec<BaselineKind>,
+    /// Random assignments of signs for p-values; [`RANDOMIZATIONS`] by default.
+    pub randomizations: usize,
+    /// How many records `report.html` shows with their texts, the first ones; 1000 by default.
+    pub shown_records: usize,
+}
+
+fn names<S: Serializer>(kinds: &[BaselineKind], serializer: S) -> std::result::Result<S::Ok, S::Error> {
+    serializer.collect_seq(kinds.iter().map(|kind| kind.name()))
 }
 
 impl Default for Options {
@@ -79,6 +147,10 @@ impl Default for Options {
             bootstrap: 1000,
             seed: 0,
             extra_ngrams: Vec::new(),
+            several_references: SeveralReferences::default(),
+            baselines: BaselineKind::STANDARD.to_vec(),
+            randomizations: RANDOMIZATIONS,
+            shown_records: 1000,
         }
     }
 }

@@ -1,28 +1,88 @@
 //! The report: what an evaluation found.
 
+use std::sync::Arc;
+
 use rouge::{Aggregate, Metric, Score};
 use serde::Serialize as DeriveSerialize;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use crate::{LengthStatistics, Options};
+use crate::html::ShownRecord;
+use crate::{Comparisons, LengthDistribution, LengthGroup, Options, Profile};
+
+/// The version of the form of `report.json`; it changes when a field changes its meaning or goes.
+pub const SCHEMA: u32 = 2;
 
 /// What an evaluation found. Its serialized form is `report.json`.
 #[derive(Clone, Debug, PartialEq, DeriveSerialize)]
 pub struct Report {
+    /// [`SCHEMA`].
+    pub schema: u32,
     /// Version of this program.
     pub version: String,
     /// How many records were scored.
     pub records: usize,
+    /// How many texts they are scored against; more than records where some have several references.
+    pub reference_texts: usize,
     /// How they were compared.
     pub options: Options,
-    /// The scores of the predictions.
+    /// The scores of the first system.
     pub scores: Scores,
-    /// Lead and tail; empty unless every record has its document.
+    /// Every system, in the order given.
+    pub systems: Vec<SystemReport>,
+    /// Summaries made of the documents' own sentences; empty unless every record has its document.
     pub baselines: Vec<Baseline>,
-    /// How long the texts are.
-    pub lengths: Lengths,
+    /// Every pair of systems and baselines by every metric; in `report.json` a list of comparisons.
+    #[serde(serialize_with = "pairs")]
+    pub comparisons: Comparisons,
+    /// What the references are like; of several of a record, their mean.
+    pub references: Profile,
+    /// How long the documents are, when every record has its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub documents: Option<LengthDistribution>,
+    /// The systems that are one model reading so much of each document, from least to most; empty where there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ablation: Vec<AblationPoint>,
     /// The scores of each record, in the order of the references.
     pub per_record: Vec<RecordScores>,
+    /// What `report.html` shows of the first records.
+    #[serde(skip)]
+    pub(crate) shown: Vec<ShownRecord>,
+}
+
+fn pairs<S: Serializer>(comparisons: &Comparisons, serializer: S) -> Result<S::Ok, S::Error> {
+    comparisons.comparisons.serialize(serializer)
+}
+
+/// What was found of one system.
+#[derive(Clone, Debug, PartialEq, DeriveSerialize)]
+pub struct SystemReport {
+    /// What it is called.
+    pub name: String,
+    /// Its scores.
+    pub scores: Scores,
+    /// What its summaries are like.
+    pub profile: Profile,
+    /// F1 by the length of the document, for each metric in five groups of as many records; empty unless every record has
+    /// its document.
+    #[serde(serialize_with = "by_metric")]
+    pub by_document_length: Vec<(Metric, Vec<LengthGroup>)>,
+}
+
+fn by_metric<T: Serialize, S: Serializer>(values: &[(Metric, T)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(values.iter().map(|(metric, value)| (metric.to_string(), value)))
+}
+
+/// A model that read so much of each document.
+#[derive(Clone, Debug, PartialEq, DeriveSerialize)]
+pub struct AblationPoint {
+    /// The name of the system.
+    pub system: String,
+    /// How many tokens of a document it read at most; none for all.
+    pub max_document_tokens: Option<usize>,
+    /// How many tokens of a document it read in the mean.
+    pub mean_document_tokens: f64,
+    /// Wall time of decoding a document, in the mean.
+    pub seconds_per_document: f64,
 }
 
 /// Scores by metric, in the order they are printed. Serialized as an object whose keys are the metrics.
@@ -39,7 +99,7 @@ impl Scores {
 
 impl Serialize for Scores {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(metric, scores)| (metric.to_string(), scores)))
+        by_metric(&self.0, serializer)
     }
 }
 
@@ -66,7 +126,7 @@ impl MetricScores {
     }
 }
 
-/// A mean over records with its 95 % bootstrap interval, as fractions from 0 to 1.
+/// A mean over records with its 95 % bootstrap interval; of scores, as fractions from 0 to 1.
 #[derive(Clone, Copy, Debug, PartialEq, DeriveSerialize)]
 pub struct Estimate {
     /// The mean of the records' scores.
@@ -79,50 +139,55 @@ pub struct Estimate {
     pub high: f64,
 }
 
-/// The scores of summaries taken from the document without a model, as long as the mean reference.
+/// The scores of summaries made of the documents' own sentences, without a model.
 #[derive(Clone, Debug, PartialEq, DeriveSerialize)]
 pub struct Baseline {
-    /// `lead`: the first sentences; `tail`: the last words.
+    /// As [`BaselineKind::name`](crate::BaselineKind::name).
     pub name: String,
-    /// The length aimed at, in words.
+    /// What it is.
+    pub description: String,
+    /// Whether it sees the references, so that it bounds what extracts can reach.
+    pub upper_bound: bool,
+    /// The length that is aimed at, in words: that of the mean reference.
     pub words: usize,
-    /// As for the predictions.
+    /// As for the systems.
     pub scores: Scores,
 }
 
-/// How long the texts are, in words separated by white space.
+/// The scores of one record.
 #[derive(Clone, Debug, PartialEq, DeriveSerialize)]
-pub struct Lengths {
-    /// What the system wrote.
-    pub predictions: LengthStatistics,
-    /// What people wrote; of several references of a record, their mean length.
-    pub references: LengthStatistics,
-    /// What there was to summarize, when every record has its document.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub documents: Option<LengthStatistics>,
-    /// Predictions without any word.
-    pub empty_predictions: usize,
-}
-
-/// The scores of one record. Serialized with the metrics beside the other fields.
-#[derive(Clone, Debug, PartialEq)]
 pub struct RecordScores {
     /// Which record.
     pub id: String,
-    /// Words of the prediction.
-    pub prediction_words: usize,
+    /// Words of the document, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub document_words: Option<usize>,
     /// Words of the reference, of several their mean.
     pub reference_words: f64,
+    /// By system, in the order of [`Report::systems`]; in `report.json` an object.
+    #[serde(serialize_with = "by_system")]
+    pub systems: Vec<SystemRecord>,
+}
+
+/// The scores of one record and system. Serialized with the metrics beside the other fields.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SystemRecord {
+    /// The name of the system.
+    pub system: Arc<str>,
+    /// Words of the summary.
+    pub words: usize,
     /// By metric, in the order of [`Report::scores`].
     pub scores: Vec<(Metric, Score)>,
 }
 
-impl Serialize for RecordScores {
+fn by_system<S: Serializer>(systems: &[SystemRecord], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(systems.iter().map(|record| (&*record.system, record)))
+}
+
+impl Serialize for SystemRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3 + self.scores.len()))?;
-        map.serialize_entry("id", &self.id)?;
-        map.serialize_entry("prediction_words", &self.prediction_words)?;
-        map.serialize_entry("reference_words", &self.reference_words)?;
+        let mut map = serializer.serialize_map(Some(1 + self.scores.len()))?;
+        map.serialize_entry("words", &self.words)?;
         for (metric, score) in &self.scores {
             let score = PlainScore { precision: score.precision, recall: score.recall, f1: score.f1 };
             map.serialize_entry(&metric.to_string(), &score)?;

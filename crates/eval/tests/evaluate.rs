@@ -1,14 +1,17 @@
 //! Joining, scores, baselines and options of an evaluation.
 
-use epitome_eval::{Error, Options, Prediction, Reference, Report, SentenceSplit, baselines, evaluate};
+use epitome_eval::{
+    BaselineKind, Error, Options, Prediction, Predictions, Reference, Report, SentenceSplit, SeveralReferences,
+    evaluate, evaluate_streams,
+};
 
 fn prediction(id: &str, summary: &str) -> Prediction {
-    Prediction { id: id.into(), summary: summary.into() }
+    Prediction { id: id.into(), summary: summary.into(), ..Prediction::default() }
 }
 
 fn reference(id: &str, references: &[&str], document: Option<&str>) -> Reference {
     let references = references.iter().map(|text| text.to_string()).collect();
-    Reference { id: id.into(), references, document: document.map(str::to_owned) }
+    Reference { id: id.into(), references, documents: document.map(str::to_owned).into_iter().collect() }
 }
 
 fn three() -> (Vec<Prediction>, Vec<Reference>) {
@@ -39,7 +42,7 @@ fn joined_by_id_in_the_order_of_the_references() {
     let report = evaluate(&predictions, &references, &Options::default()).expect("all ids match");
     let ids: Vec<&str> = report.per_record.iter().map(|record| record.id.as_str()).collect();
     assert_eq!(ids, ["a", "b", "c"]);
-    let recalls: Vec<f64> = report.per_record.iter().map(|record| record.scores[0].1.recall).collect();
+    let recalls: Vec<f64> = report.per_record.iter().map(|record| record.systems[0].scores[0].1.recall).collect();
     assert_eq!(recalls, [4.0 / 6.0, 0.0, 2.0 / 4.0]);
     assert!((f1(&report, "rouge1") - (4.0 / 6.0 + 4.0 / 7.0) / 3.0).abs() < 1e-12);
     let mut reordered = predictions.clone();
@@ -114,33 +117,78 @@ fn baselines_are_as_long_as_the_mean_reference() {
     ];
     let report = evaluate(&predictions, &references, &Options::default()).expect("two records");
     // (5 + 3) / 2 words.
-    let [lead, tail] = &report.baselines[..] else { panic!("lead and tail") };
+    let [lead, tail, _, _, oracle] = &report.baselines[..] else { panic!("the standard baselines") };
+    assert_eq!((oracle.name.as_str(), oracle.upper_bound, lead.upper_bound), ("oracle", true, false));
     assert_eq!((lead.name.as_str(), lead.words, tail.name.as_str(), tail.words), ("lead", 4, "tail", 4));
     let recall = |baseline: &epitome_eval::Baseline| baseline.scores.get("rouge1").expect("always there").recall.mean;
     // Lead: two sentences, all of the first reference and nothing of the second.
     assert_eq!(recall(lead), 0.5);
     // Tail: "theta iota. Kappa lambda."; of the second record's references the one with the better F1 counts.
     assert_eq!(recall(tail), 3.0 / 5.0 / 2.0);
-    assert_eq!(report.lengths.empty_predictions, 1);
-    assert_eq!(report.lengths.documents.expect("documents are there").mean, 11.0);
+    assert_eq!(report.systems[0].profile.measures.is_empty.expect("always there").estimate.mean, 0.5);
+    assert_eq!(report.documents.expect("documents are there").statistics.mean, 11.0);
+    let oracle = report.comparisons.between("rouge1", "oracle", "predictions").expect("all are compared");
+    assert_eq!((oracle.wins, oracle.losses), (0, 2), "predictions come first");
 }
 
 #[test]
 fn no_baselines_unless_every_document_is_known() {
     let (predictions, mut references) = three();
-    references[0].document = Some("One document of three.".into());
+    references[0].documents = vec!["One document of three.".into()];
     let report = evaluate(&predictions, &references, &Options::default()).expect("all ids match");
     assert!(report.baselines.is_empty());
-    assert_eq!(report.lengths.documents, None);
+    assert_eq!(report.documents, None);
+    assert!(report.systems[0].by_document_length.is_empty());
 }
 
 #[test]
-fn baselines_alone_are_those_of_the_report() {
-    let predictions = [prediction("a", "x")];
-    let references = [reference("a", &["one two three four"], Some("Zero one two. Three four. Five."))];
-    let options = Options { bootstrap: 20, seed: 3, ..Options::default() };
-    let report = evaluate(&predictions, &references, &options).expect("one record");
-    assert_eq!(baselines(&references, &options).expect("one record"), report.baselines);
-    assert!(matches!(baselines(&[], &options), Err(Error::NoRecords)));
-    assert!(baselines(&[reference("a", &[], None)], &options).is_err());
+fn of_several_references_the_best_or_the_mean_counts() {
+    let (predictions, references) = three();
+    let with = |several_references| {
+        let options = Options { several_references, ..Options::default() };
+        let report = evaluate(&predictions, &references, &options).expect("all ids match");
+        report.per_record[2].systems[0].scores[0].1.f1
+    };
+    // "the dog ran" against "dogs run" and "a dog ran home".
+    assert!((with(SeveralReferences::Max) - 4.0 / 7.0).abs() < 1e-12);
+    assert!((with(SeveralReferences::Mean) - 2.0 / 7.0).abs() < 1e-12);
+}
+
+#[test]
+fn several_systems_are_read_side_by_side_in_any_order() {
+    let (predictions, references) = three();
+    let mut reversed = predictions.clone();
+    reversed.reverse();
+    reversed[0].summary = "rain fell".into();
+    let run = |one: &[Prediction], other: &[Prediction], name: &str| {
+        let system = |name: &str, predictions: &[Prediction]| Predictions {
+            name: name.into(),
+            stream: Box::new(predictions.iter().cloned().map(Ok)),
+        };
+        let references = references.clone();
+        let open = || Ok(Box::new(references.clone().into_iter().map(Ok)) as Box<dyn Iterator<Item = _> + Send>);
+        evaluate_streams(vec![system("one", one), system(name, other)], &open, &Options::default())
+    };
+    let report = run(&predictions, &reversed, "two").expect("all ids match");
+    let names: Vec<&str> = report.systems.iter().map(|system| system.name.as_str()).collect();
+    assert_eq!(names, ["one", "two"]);
+    assert_eq!(report.scores, report.systems[0].scores);
+    let pair = report.comparisons.between("rouge1", "one", "two").expect("both are compared");
+    assert_eq!((pair.wins, pair.losses, pair.ties), (0, 1, 2));
+    let error = run(&predictions, &reversed[..2], "two").expect_err("one is missing");
+    assert!(error.to_string().starts_with("two: no prediction has the id \"c\""), "{error}");
+    let error = run(&predictions, &reversed, "one").expect_err("one name");
+    assert!(error.to_string().contains("one"), "{error}");
+}
+
+#[test]
+fn what_a_stream_fails_with_is_the_error() {
+    let (predictions, references) = three();
+    let stream = Box::new([Ok(predictions[1].clone()), Err("line 2: no JSON".into())].into_iter());
+    let systems = vec![Predictions { name: "one".into(), stream }];
+    let options = Options { baselines: vec![BaselineKind::Lead], ..Options::default() };
+    let found = evaluate_streams(systems, &|| Ok(Box::new(references.clone().into_iter().map(Ok))), &options);
+    assert_eq!(found.expect_err("a line is broken").to_string(), "line 2: no JSON");
+    let found = evaluate_streams(Vec::new(), &|| Err("no file".into()), &Options::default());
+    assert_eq!(found.expect_err("nothing to open").to_string(), "no file");
 }

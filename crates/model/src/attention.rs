@@ -1,5 +1,7 @@
 //! BART's attention, with names as in its checkpoints: the decoder's self- and cross-attention.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use epitome_kernels::{
     self as kernels, Attended, Attention, AttentionMemory, Dropout, Precision, Segments, Visibility,
@@ -135,6 +137,27 @@ impl MultiHeadAttention {
             }
         };
         self.out_proj.forward(&context.reshape(hidden.shape())?)
+    }
+
+    /// As [`attend_memory`](Self::attend_memory), for many rows at a time, with the mean over the heads of the mass that each
+    /// row has on each of its document's `spans`.
+    pub(crate) fn attend_memory_with_mass(
+        &self,
+        hidden: &Tensor,
+        memory: &CrossMemory,
+        layer: usize,
+        rows: &Segments,
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<(Tensor, Vec<Vec<f32>>)> {
+        let query = self.q_proj.heads(hidden, self.heads)?;
+        let (context, masses) = match memory.layer(layer) {
+            LayerMemory::Kept(kept) => kept.attend_with_mass(&query, rows, self.scale, spans)?,
+            LayerMemory::Folded { pooling, encoded } => {
+                let segments = PoolingSegments { queries: rows, rows: memory.sources() };
+                pooling.attend_with_mass(&(query * f64::from(self.scale))?, encoded, segments, spans)?
+            }
+        };
+        Ok((self.out_proj.forward(&context.reshape(hidden.shape())?)?, masses))
     }
 
     /// Output of the attention of `hidden` `[R, d]` to itself and what the cache holds of each row's past, `[R, d]`; the cache

@@ -1,5 +1,7 @@
 //! The decoder: a standard transformer decoder with cross-attention to the encoded document.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Precision, Segments, Visibility};
 
@@ -154,6 +156,34 @@ impl Decoder {
         Ok(CrossMemory::new(self.layers.iter().map(memory).collect::<Result<_>>()?, sources.clone()))
     }
 
+    /// Where the cross-attention lies while decoder inputs `[T]` are read, each packed by `targets`: for every row the mass
+    /// that it has on each of its document's `spans` of tokens, which are ascending and do not overlap, in the mean over
+    /// layers and heads. What lies on other tokens is what is missing to 1. `rows` says how many consecutive rows belong to
+    /// each document of `memory`; a document may have several targets.
+    ///
+    /// # Errors
+    /// When a token id lies outside the vocabulary, the spans do not fit the documents, or an operation fails.
+    pub fn attention_mass(
+        &self,
+        ids: &[u32],
+        targets: &Segments,
+        memory: &CrossMemory,
+        rows: &Segments,
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<Vec<Vec<f32>>> {
+        let mut hidden = self.normalise_embedding(&self.embedding_sum(ids, targets)?, None)?;
+        let mut means: Vec<Vec<f32>> = vec![Vec::new(); ids.len()];
+        for layer in &self.layers {
+            let (output, masses) = layer.read_with_mass(&hidden, targets, memory, rows, spans)?;
+            for (mean, masses) in means.iter_mut().zip(masses) {
+                mean.resize(masses.len(), 0.0);
+                mean.iter_mut().zip(masses).for_each(|(mean, mass)| *mean += mass / self.layers.len() as f32);
+            }
+            hidden = output;
+        }
+        Ok(means)
+    }
+
     /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out. `rows` says how many
     /// consecutive rows belong to each document of `memory`, none for a finished one.
     ///
@@ -263,6 +293,24 @@ impl DecoderLayer {
         let attended = self.encoder_attn.attend_memory(&query, memory, self.index, rows)?;
         let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
         Ok(self.feed_forward.forward(&middle, None, Keep::Input)?.0)
+    }
+
+    /// Teacher forcing over what decoding keeps of the documents: `[T, d]` to `[T, d]`, and each row's masses.
+    fn read_with_mass(
+        &self,
+        hidden: &Tensor,
+        targets: &Segments,
+        memory: &CrossMemory,
+        rows: &Segments,
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<(Tensor, Vec<Vec<f32>>)> {
+        let causal = &Visibility::Causal { past: 0 };
+        let scope = Scope { queries: targets, keys: targets, visibility: causal, dropout: None };
+        let attended = self.self_attn.forward(hidden, hidden, scope, Keep::Input)?.0;
+        let query = self.self_attn_layer_norm.add(&attended, hidden)?;
+        let (attended, masses) = self.encoder_attn.attend_memory_with_mass(&query, memory, self.index, rows, spans)?;
+        let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
+        Ok((self.feed_forward.forward(&middle, None, Keep::Input)?.0, masses))
     }
 
     fn dropouts(&self, inputs: DecoderInputs<'_>) -> Option<Dropouts> {

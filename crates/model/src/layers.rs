@@ -79,6 +79,12 @@ impl Projection {
         })
     }
 
+    /// Head `head` of `size` numbers of the projection of `x` `[T, d]`, `[T, 1, size]`.
+    pub(crate) fn head(&self, x: &Tensor, head: usize, size: usize) -> Result<Tensor> {
+        let part = |parameter: &Tensor| parameter.narrow(0, head * size, size);
+        Ok(kernels::linear(x, &part(&self.weight)?, Some(&part(&self.bias)?))?.unsqueeze(1)?)
+    }
+
     /// The running sums of the parameters' gradients.
     fn sums(&self, sums: &mut dyn GradientSums) -> Result<AffineSums> {
         affine_sums(sums, &self.name, &self.weight, &self.bias)

@@ -1,7 +1,9 @@
 //! Attention of few queries to all rows of long documents without projecting those rows.
 
+use std::ops::Range;
+
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Dropout, Segments};
+use epitome_kernels::{self as kernels, AttentionMemory, Dropout, Precision, Segments};
 
 use crate::Result;
 use crate::layers::Projection;
@@ -47,5 +49,35 @@ impl Pooling {
         let bias = self.value.bias.reshape((1, heads, size))?;
         let context = (projected + mass.broadcast_mul(&bias)?)?;
         Ok(context.reshape((count, d))?)
+    }
+
+    /// The context `[R, d]` of many queries `[R, H, D]`, already scaled, and the mean over the heads of their softmax's sums
+    /// over spans of rows, as [`AttentionMemory::attend_with_mass`] gives them. So many queries are worth projecting the
+    /// rows for; the keys and values of one head at a time are kept.
+    pub(crate) fn attend_with_mass(
+        &self,
+        query: &Tensor,
+        x: &Tensor,
+        segments: PoolingSegments<'_>,
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<(Tensor, Vec<Vec<f32>>)> {
+        let (count, heads, size) = query.dims3()?;
+        let mut contexts = Vec::with_capacity(heads);
+        let mut masses: Vec<Vec<f32>> = Vec::new();
+        for head in 0..heads {
+            let memory = AttentionMemory::project(segments.rows, (1, size), Precision::F32, |rows| -> Result<_> {
+                let rows = x.narrow(0, rows.start, rows.len())?;
+                Ok([self.key.head(&rows, head, size)?, self.value.head(&rows, head, size)?])
+            })?;
+            let query = query.narrow(1, head, 1)?;
+            let (context, found) = memory.attend_with_mass(&query, segments.queries, 1.0, spans)?;
+            contexts.push(context);
+            masses.resize_with(found.len(), Vec::new);
+            for (sums, found) in masses.iter_mut().zip(found) {
+                sums.resize(found.len(), 0.0);
+                sums.iter_mut().zip(found).for_each(|(sum, mass)| *sum += mass / heads as f32);
+            }
+        }
+        Ok((Tensor::cat(&contexts, 1)?.reshape((count, heads * size))?, masses))
     }
 }

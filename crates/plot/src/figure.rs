@@ -1,36 +1,12 @@
 //! Panels under a title.
 
 use crate::escaped;
-use crate::panel::{HEIGHT, Panel, WIDTH};
+use crate::panel::{HEIGHT, Panel};
+use crate::svg::STYLE;
 
 const COLUMNS: usize = 2;
+const WIDTH: usize = 480;
 const TITLE_HEIGHT: usize = 44;
-
-/// Text, lines and fills are told apart by class, so that their colours can follow the reader's system. The colours of marks
-/// (`c0`, `c1`, ...) stand out from both backgrounds.
-const STYLE: &str = "\
-svg { color-scheme: light dark; }
-text { font-family: system-ui, 'Segoe UI', 'Helvetica Neue', Arial, sans-serif; font-size: 11px; fill: #333; }
-.paper { fill: #fff; }
-.title { font-size: 16px; font-weight: 600; }
-.panel { font-size: 13px; font-weight: 600; }
-.end { text-anchor: end; }
-.middle { text-anchor: middle; }
-.grid { stroke: #e4e4e4; stroke-width: 1; }
-.frame { stroke: #8a8a8a; stroke-width: 1; fill: none; }
-.line { fill: none; stroke-width: 1.8; stroke-linejoin: round; stroke-linecap: round; }
-.thin { fill: none; stroke-width: 1; stroke-linejoin: round; opacity: .4; }
-.rule { fill: none; stroke-width: 1.2; stroke-dasharray: 4 3; }
-.bar { fill-opacity: .5; stroke-width: .6; }
-.c0 { stroke: #2f7ed8; } .c1 { stroke: #e0701c; } .c2 { stroke: #2a9d5c; } .c3 { stroke: #a463d0; } .c4 { stroke: #888; }
-.f0 { fill: #2f7ed8; } .f1 { fill: #e0701c; } .f2 { fill: #2a9d5c; } .f3 { fill: #a463d0; } .f4 { fill: #888; }
-@media (prefers-color-scheme: dark) {
-text { fill: #ddd; }
-.paper { fill: #1b1b1d; }
-.grid { stroke: #38383b; }
-.thin { opacity: .6; }
-}
-";
 
 /// A picture.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,7 +24,7 @@ impl Figure {
         let (width, height) = (columns * WIDTH, TITLE_HEIGHT + self.panels.len().div_ceil(columns) * HEIGHT);
         let title = escaped(&self.title);
         let mut out = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" width=\"{width}\" height=\"{height}\" \
+            "<svg class=\"plot\" xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" width=\"{width}\" height=\"{height}\" \
              viewBox=\"0 0 {width} {height}\">\n<title>{title}</title>\n<style>\n{STYLE}</style>\n\
              <rect class=\"paper\" width=\"{width}\" height=\"{height}\"/>\n\
              <text class=\"title\" x=\"16\" y=\"28\">{title}</text>\n"
@@ -56,7 +32,7 @@ impl Figure {
         for (index, panel) in self.panels.iter().enumerate() {
             let (x, y) = (index % columns * WIDTH, TITLE_HEIGHT + index / columns * HEIGHT);
             out.push_str(&format!("<g transform=\"translate({x} {y})\">\n"));
-            panel.draw(&mut out);
+            panel.draw(WIDTH, &mut out);
             out.push_str("</g>\n");
         }
         out.push_str("</svg>\n");
@@ -67,7 +43,8 @@ impl Figure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Axis, Mark, Scale, Shape, histogram};
+    use crate::svg::tests::assert_well_formed;
+    use crate::{Axis, Interval, Mark, Scale, Shape, histogram};
 
     fn panel(marks: Vec<Mark>, scale: Scale) -> Panel {
         Panel { title: "a <panel>".into(), x: Axis::new("x & x", scale), y: Axis::new("y", Scale::Linear), marks }
@@ -75,22 +52,6 @@ mod tests {
 
     fn line(points: Vec<(f64, f64)>) -> Mark {
         Mark { name: "\"name\"".into(), color: 0, shape: Shape::Line(points) }
-    }
-
-    /// Whether every element is closed and no number is missing.
-    #[track_caller]
-    fn assert_well_formed(svg: &str) {
-        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
-        let mut open = Vec::new();
-        for tag in svg.split('<').skip(1) {
-            let (tag, _) = tag.split_once('>').expect("a tag ends");
-            match tag.strip_prefix('/') {
-                Some(name) => assert_eq!(open.pop(), Some(name)),
-                None if tag.ends_with('/') => (),
-                None => open.push(tag.split_whitespace().next().unwrap()),
-            }
-        }
-        assert!(open.is_empty(), "{open:?}");
     }
 
     #[test]
@@ -142,5 +103,34 @@ mod tests {
         let svg = Figure { title: "bars".into(), panels: vec![panel(marks, Scale::Log)] }.svg();
         assert_well_formed(&svg);
         assert_eq!(svg.matches("class=\"rule c4\"").count(), 2, "the rule and its entry in the legend");
+    }
+
+    #[test]
+    fn steps_and_intervals_are_drawn() {
+        let interval = |x, value: f64| Interval { x, low: value - 1.0, value, high: value + 2.0 };
+        let intervals = vec![interval(1.0, 5.0), interval(f64::NAN, 1.0), interval(3.0, f64::NAN), interval(4.0, 6.0)];
+        let marks = vec![
+            Mark { name: "shares".into(), color: 4, shape: Shape::Steps(vec![(0.0, 2.0, 3.0), (2.0, 4.0, 1.0)]) },
+            Mark { name: "scores".into(), color: 1, shape: Shape::Intervals(intervals) },
+        ];
+        let svg = panel(marks, Scale::Linear).svg(360);
+        assert_well_formed(&svg);
+        assert!(!svg.contains("<style") && svg.contains("aria-label=\"a &lt;panel&gt;\""));
+        assert_eq!(svg.matches("class=\"whisker c1\"").count(), 2, "what has no place is left out");
+        let steps = svg.split("class=\"step c4 f4\" d=\"M").nth(1).and_then(|rest| rest.split('"').next()).unwrap();
+        // From 0 to 4 over 276 pixels; the highest value, 8, at the top.
+        assert_eq!(steps, "66.0 240.0L66.0 168.0L204.0 168.0L204.0 216.0L342.0 216.0L342.0 240.0");
+    }
+
+    #[test]
+    fn names_that_do_not_fit_begin_another_row() {
+        let marks = |count| vec![Mark { name: "a name of some length".into(), ..line(vec![(1.0, 2.0)]) }; count];
+        let rows = |count| {
+            let svg = panel(marks(count), Scale::Linear).svg(360);
+            let mut heights: Vec<&str> = svg.split("class=\"line c0\" d=\"M66.0 ").skip(1).collect();
+            heights.dedup();
+            heights.len()
+        };
+        assert_eq!((rows(1), rows(2), rows(3)), (1, 2, 3));
     }
 }

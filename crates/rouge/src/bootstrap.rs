@@ -1,8 +1,7 @@
 //! Means of many scores, with bootstrap confidence intervals.
 
-use rayon::prelude::*;
-
 use crate::Score;
+use crate::resampling::{percentiles, resample};
 
 /// The mean of a set of scores and what bootstrap resampling says of its spread, each for precision, recall and F1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -36,73 +35,56 @@ pub struct Aggregate {
 /// assert!(found.low.recall < 0.49 && 0.49 < found.high.recall);
 /// ```
 pub fn bootstrap(scores: &[Score], resamples: usize, seed: u64) -> Option<Aggregate> {
-    if scores.is_empty() {
+    let rows: Vec<[f64; 3]> = scores.iter().map(|score| [score.precision, score.recall, score.f1]).collect();
+    let intervals = bootstrap_means(&rows, resamples, seed)?;
+    let score = |field: fn(&Interval) -> f64| {
+        let [precision, recall, f1] = intervals.each_ref().map(field);
+        Score { precision, recall, f1 }
+    };
+    Some(Aggregate {
+        mean: score(|interval| interval.mean),
+        low: score(|interval| interval.low),
+        mid: score(|interval| interval.mid),
+        high: score(|interval| interval.high),
+    })
+}
+
+/// The mean of one value and its 95 % bootstrap interval, the fields as in [`Aggregate`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Interval {
+    /// The mean of the values themselves.
+    pub mean: f64,
+    /// The 2.5th percentile of the resampled means.
+    pub low: f64,
+    /// Their median.
+    pub mid: f64,
+    /// Their 97.5th percentile.
+    pub high: f64,
+}
+
+/// [`bootstrap`] of any values, one row of `N` a document, that share each draw; `None` when there are no rows.
+///
+/// ```
+/// let found = rouge::bootstrap_means(&[[1.0], [2.0], [6.0]], 1000, 42).expect("there are rows");
+/// assert_eq!((found[0].mean, found[0].high), (3.0, 6.0));
+/// ```
+pub fn bootstrap_means<const N: usize>(rows: &[[f64; N]], resamples: usize, seed: u64) -> Option<[Interval; N]> {
+    if rows.is_empty() {
         return None;
     }
-    let mean = mean(scores.iter());
-    let resample = |index| {
-        let mut random = SplitMix64::for_stream(seed, index as u64);
-        let draw = || &scores[random.below(scores.len())];
-        self::mean(std::iter::repeat_with(draw).take(scores.len()))
-    };
-    let means: Vec<Score> = (0..resamples).into_par_iter().map(resample).collect();
-    let spread = |field: fn(&Score) -> f64| {
-        let mut values: Vec<f64> = means.iter().map(field).collect();
-        values.sort_unstable_by(f64::total_cmp);
-        [0.025, 0.5, 0.975].map(|fraction| quantile(&values, fraction).unwrap_or(field(&mean)))
-    };
-    let precision = spread(|score| score.precision);
-    let recall = spread(|score| score.recall);
-    let f1 = spread(|score| score.f1);
-    let at = |index: usize| Score { precision: precision[index], recall: recall[index], f1: f1[index] };
-    Some(Aggregate { mean, low: at(0), mid: at(1), high: at(2) })
+    let mean = mean(rows.iter());
+    let means = resample(rows.len(), resamples, seed, |draws| self::mean(draws.map(|index| &rows[index])));
+    Some(std::array::from_fn(|column| {
+        let values = means.iter().map(|row| row[column]).collect();
+        let [low, mid, high] = percentiles(values).unwrap_or([mean[column]; 3]);
+        Interval { mean: mean[column], low, mid, high }
+    }))
 }
 
-fn mean<'a>(scores: impl ExactSizeIterator<Item = &'a Score>) -> Score {
-    let count = scores.len() as f64;
-    let sum = scores.fold(Score::default(), |sum, score| Score {
-        precision: sum.precision + score.precision,
-        recall: sum.recall + score.recall,
-        f1: sum.f1 + score.f1,
-    });
-    Score { precision: sum.precision / count, recall: sum.recall / count, f1: sum.f1 / count }
-}
-
-/// The quantile of sorted values, interpolating linearly between the two nearest; `None` without values.
-fn quantile(sorted: &[f64], fraction: f64) -> Option<f64> {
-    let place = fraction * sorted.len().checked_sub(1)? as f64;
-    let below = sorted[place.floor() as usize];
-    let above = sorted[place.ceil() as usize];
-    Some(below + (above - below) * place.fract())
-}
-
-/// G. L. Steele, D. Lea, C. H. Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014.
-struct SplitMix64 {
-    state: u64,
-}
-
-impl SplitMix64 {
-    const INCREMENT: u64 = 0x9E37_79B9_7F4A_7C15;
-
-    fn for_stream(seed: u64, stream: u64) -> Self {
-        let mut first = Self { state: seed };
-        let start = first.next() ^ stream;
-        let state = Self { state: start }.next();
-        Self { state }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(Self::INCREMENT);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
-    }
-
-    /// A number from 0 to `bound` - 1; the bias is below `bound` / 2^64.
-    fn below(&mut self, bound: usize) -> usize {
-        ((u128::from(self.next()) * bound as u128) >> 64) as usize
-    }
+fn mean<'a, const N: usize>(rows: impl ExactSizeIterator<Item = &'a [f64; N]>) -> [f64; N] {
+    let count = rows.len() as f64;
+    let sum = rows.fold([0.0; N], |sum, row| std::array::from_fn(|column| sum[column] + row[column]));
+    sum.map(|sum| sum / count)
 }
 
 #[cfg(test)]
@@ -111,23 +93,6 @@ mod tests {
 
     fn same(value: f64) -> Score {
         Score { precision: value, recall: value, f1: value }
-    }
-
-    #[test]
-    fn quantiles_interpolate_linearly() {
-        let sorted = [1.0, 2.0, 4.0, 8.0];
-        assert_eq!(quantile(&sorted, 0.5), Some(3.0));
-        assert_eq!(quantile(&sorted, 0.25), Some(1.75));
-        assert_eq!(quantile(&sorted, 1.0), Some(8.0));
-        assert_eq!(quantile(&[], 0.5), None);
-    }
-
-    #[test]
-    fn generator_gives_the_published_sequence() {
-        let mut random = SplitMix64 { state: 1_234_567 };
-        let first: Vec<u64> = (0..3).map(|_| random.next()).collect();
-        let expected = [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423];
-        assert_eq!(first, expected);
     }
 
     #[test]

@@ -16,8 +16,9 @@
 //! - [`score`] compares a prediction with one reference, [`score_multi`] with several (the best F1 counts, for each
 //!   metric on its own; [`score_metrics`] takes any list of metrics), [`score_batch`] many pairs in parallel.
 //! - [`Pair`] tokenizes two texts once and then gives any [`Metric`], also ROUGE-3 and beyond.
-//! - [`bootstrap`] turns the scores of many documents into a mean and a confidence interval.
-//! - [`tokenize`] shows the words that are compared.
+//! - [`bootstrap`] turns the scores of many documents into a mean and a confidence interval;
+//!   [`bootstrap_means`] does so for other values.
+//! - [`tokenize`] shows the words that are compared, [`visit_words`] also where they stand; [`Vocabulary`] numbers them.
 //!
 //! ROUGE-L treats a text as one sequence. ROUGE-Lsum goes by lines: put each sentence on a line of its own. What the
 //! literature prints as "ROUGE-L" of long summaries is usually ROUGE-Lsum.
@@ -30,7 +31,7 @@
 //! # Modules
 //!
 //! `tokenize` (with `porter`, the stemmer) turns text into numbers, `ngram` and `lcs` (over the bit masks of `columns`)
-//! count matches, `pair` makes scores of the counts, `bootstrap` aggregates.
+//! count matches, `pair` makes scores of the counts, `bootstrap` aggregates them with what [`resampling`] offers.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ mod lcs;
 mod ngram;
 mod pair;
 mod porter;
+pub mod resampling;
 mod score;
 mod tokenize;
 
@@ -49,10 +51,10 @@ struct ReadmeExamples;
 
 use rayon::prelude::*;
 
-pub use bootstrap::{Aggregate, bootstrap};
+pub use bootstrap::{Aggregate, Interval, bootstrap, bootstrap_means};
 pub use pair::Pair;
 pub use score::{Metric, Score, UnknownMetric};
-pub use tokenize::tokenize;
+pub use tokenize::{Vocabulary, tokenize, visit_words};
 
 /// How texts are compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -18,7 +18,11 @@ impl Score {
     /// The score of `matches` shared units between a reference and a prediction of the given sizes.
     ///
     /// An empty side counts as size 1, so that its score is 0 rather than undefined.
-    pub(crate) fn from_matches(matches: usize, reference: usize, prediction: usize) -> Self {
+    ///
+    /// ```
+    /// assert_eq!(rouge::Score::from_matches(2, 4, 2).f1, 2.0 / 3.0);
+    /// ```
+    pub fn from_matches(matches: usize, reference: usize, prediction: usize) -> Self {
         let precision = matches as f64 / prediction.max(1) as f64;
         let recall = matches as f64 / reference.max(1) as f64;
         let sum = precision + recall;

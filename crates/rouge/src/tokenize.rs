@@ -1,6 +1,7 @@
 //! Text to words, and words to small integers.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::Options;
 use crate::porter;
@@ -22,7 +23,7 @@ const UNSTEMMED_LENGTH: usize = 3;
 pub fn tokenize(text: &str, options: &Options) -> Vec<String> {
     let mut tokens = Vec::new();
     for_each_word(text, |event| {
-        if let Event::Word(word) = event {
+        if let Event::Word(word, _) = event {
             let mut word = word.to_vec();
             if options.stemmer {
                 stem_long(&mut word);
@@ -32,6 +33,23 @@ pub fn tokenize(text: &str, options: &Options) -> Vec<String> {
         }
     });
     tokens
+}
+
+/// Calls `visit` with each word of `text` in order, lower-cased but not stemmed, and the bytes of `text` it stands at.
+///
+/// Both ends of the range are on character boundaries. What a word is says [`tokenize`].
+///
+/// ```
+/// let mut found = Vec::new();
+/// rouge::visit_words("\u{C9}t\u{E9} 3 \u{212A}g", |word, bytes| found.push((word.to_owned(), bytes)));
+/// assert_eq!(found, [("t".into(), 2..3), ("3".into(), 6..7), ("kg".into(), 8..12)]);
+/// ```
+pub fn visit_words(text: &str, mut visit: impl FnMut(&str, Range<usize>)) {
+    for_each_word(text, |event| {
+        if let Event::Word(word, bytes) = event {
+            visit(std::str::from_utf8(word).expect("words are ASCII letters and digits"), bytes);
+        }
+    });
 }
 
 fn stem_long(word: &mut Vec<u8>) {
@@ -65,9 +83,19 @@ impl Text {
     }
 }
 
-/// Numbers for words, `0..len()`, equal for words that compare equal.
+/// Numbers for words, from 0 in the order of their first occurrence, equal for words that compare equal.
+///
+/// For those who count matches themselves: [`Vocabulary::tokens`] gives the words of [`tokenize`] as numbers.
+///
+/// ```
+/// use rouge::{Options, Vocabulary};
+///
+/// let mut vocabulary = Vocabulary::new(&Options { stemmer: true });
+/// assert_eq!(vocabulary.tokens("Cats saw cats."), [0, 1, 0]);
+/// assert_eq!(vocabulary.tokens("A cat"), [2, 0]);
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Vocabulary {
+pub struct Vocabulary {
     stemmer: bool,
     /// By word as written in lower case, so that each is stemmed once.
     ids: HashMap<Box<[u8]>, u32>,
@@ -77,20 +105,31 @@ pub(crate) struct Vocabulary {
 }
 
 impl Vocabulary {
-    pub(crate) fn new(options: &Options) -> Self {
+    /// One without words.
+    pub fn new(options: &Options) -> Self {
         Self { stemmer: options.stemmer, ..Self::default() }
     }
 
     /// How many different words there are.
-    pub(crate) fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// Whether there are no words yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The words of `text` in order, line breaks ignored, adding new ones.
+    pub fn tokens(&mut self, text: &str) -> Vec<u32> {
+        self.read(text).tokens
     }
 
     /// Tokenizes `text`, adding its new words.
     pub(crate) fn read(&mut self, text: &str) -> Text {
         let mut read = Text::default();
         for_each_word(text, |event| match event {
-            Event::Word(word) => read.tokens.push(self.id(word)),
+            Event::Word(word, _) => read.tokens.push(self.id(word)),
             Event::LineBreak => read.end_line(),
         });
         read.end_line();
@@ -116,19 +155,25 @@ impl Vocabulary {
 }
 
 enum Event<'a> {
-    Word(&'a [u8]),
+    /// A word and the bytes of the text it stands at.
+    Word(&'a [u8], Range<usize>),
     LineBreak,
 }
 
 /// Calls `visit` with each lower-cased word and each line break, in order.
 fn for_each_word(text: &str, mut visit: impl FnMut(Event<'_>)) {
     let mut word = Vec::new();
-    for letter in text.chars() {
+    let mut bytes = 0..0;
+    for (index, letter) in text.char_indices() {
         let (kept, ends_word) = lower_case(letter);
+        if kept.is_some() {
+            let start = if word.is_empty() { index } else { bytes.start };
+            bytes = start..index + letter.len_utf8();
+        }
         word.extend(kept);
         if ends_word {
             if !word.is_empty() {
-                visit(Event::Word(&word));
+                visit(Event::Word(&word, bytes.clone()));
                 word.clear();
             }
             if letter == '\n' {
@@ -137,7 +182,7 @@ fn for_each_word(text: &str, mut visit: impl FnMut(Event<'_>)) {
         }
     }
     if !word.is_empty() {
-        visit(Event::Word(&word));
+        visit(Event::Word(&word, bytes));
     }
 }
 
@@ -168,6 +213,16 @@ mod tests {
             let found = lower_case(letter);
             assert_eq!((found.0.into_iter().collect::<Vec<u8>>(), found.1), (kept, ends_word), "{letter:?}");
         }
+    }
+
+    #[test]
+    fn words_are_where_they_stand() {
+        let text = "\u{130}\u{130}b \u{FC}Ab9\u{212A}\u{1F600}z";
+        let mut found = Vec::new();
+        visit_words(text, |word, bytes| found.push((word.to_owned(), &text[bytes])));
+        let expected = [("i", "\u{130}"), ("i", "\u{130}"), ("b", "b"), ("ab9k", "Ab9\u{212A}"), ("z", "z")];
+        assert_eq!(found, expected.map(|(word, source)| (word.to_owned(), source)));
+        assert_eq!(tokenize(text, &Options::default()), expected.map(|(word, _)| word));
     }
 
     #[test]

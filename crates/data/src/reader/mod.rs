@@ -111,6 +111,12 @@ impl RecordReader {
         self
     }
 
+    /// Keeps fields that are no part of a record, in [`Record::other`].
+    pub fn keeping_other_fields(mut self) -> Self {
+        self.form.keeps_others = true;
+        self
+    }
+
     /// Puts bad records aside, to be listed by [`skipped`](Self::skipped), instead of yielding them.
     pub fn skipping_bad_records(mut self, skip: bool) -> Self {
         self.skip = skip;

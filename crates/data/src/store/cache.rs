@@ -16,7 +16,7 @@ use super::writer::Writer;
 use crate::error::{Error, Result};
 use crate::examples::{Limits, Targets, stream_examples};
 use crate::fields::FieldNames;
-use crate::input::STDIN;
+use crate::input::{STDIN, content_hash};
 use crate::reader::RecordReader;
 use crate::tokenizer::Tokenizer;
 
@@ -217,10 +217,7 @@ impl ExampleSource<'_> {
         hasher.update(MAGIC).update(blake3::hash(options.as_bytes()).as_bytes());
         hasher.update(&self.tokenizer.map_or(Ok([0; 32]), Tokenizer::fingerprint)?);
         for path in files {
-            let mut content = blake3::Hasher::new();
-            let read = File::open(path).and_then(|file| content.update_reader(file).map(drop));
-            read.map_err(|error| Error::io("read", path, error))?;
-            hasher.update(content.finalize().as_bytes());
+            hasher.update(content_hash(path)?.as_bytes());
         }
         // Half of the hash is enough for a name.
         Ok(hasher.finalize().to_hex()[..32].to_owned())

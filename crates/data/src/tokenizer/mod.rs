@@ -14,6 +14,7 @@ mod merges;
 mod save;
 mod train;
 
+use std::ops::Range;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -110,6 +111,17 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The same with the bytes of the text that each token stands for, white space around them perhaps left out. Tokens that
+    /// share a character both stand for all of its bytes.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_with_offsets(&self, text: &str) -> Result<(Vec<u32>, Vec<Range<usize>>)> {
+        let encoding = self.inner.encode(text, false).map_err(failed)?;
+        let offsets = encoding.get_offsets().iter().map(|&(start, end)| start..end).collect();
+        Ok((encoding.get_ids().to_vec(), offsets))
+    }
+
     /// The token ids of a text as a whole sequence: `<s> ... </s>`.
     ///
     /// # Errors
@@ -131,6 +143,33 @@ impl Tokenizer {
     /// The decoder of the directory's tokenizer is broken.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
         self.inner.decode(ids, true).map_err(failed)
+    }
+
+    /// The text of token ids as [`decode`](Self::decode) gives it, and for each token the byte of the text where it ends;
+    /// nothing for special tokens. A token that ends within a character ends with that character.
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_with_ends(&self, ids: &[u32]) -> Result<(String, Vec<Option<usize>>)> {
+        let text = self.decode(ids)?;
+        let mut stream = self.inner.decode_stream(true);
+        let mut ends: Vec<Option<usize>> = Vec::with_capacity(ids.len());
+        let (mut end, mut complete) = (0, 0);
+        for &id in ids {
+            ends.push(if self.is_special(id) { None } else { Some(text.len()) });
+            if let Some(more) = stream.step(id).map_err(failed)? {
+                end += more.len();
+                ends[complete..].iter_mut().flatten().for_each(|token_end| *token_end = end);
+                complete = ends.len();
+            }
+        }
+        Ok((text, ends))
+    }
+
+    /// Whether decoding leaves a token out.
+    fn is_special(&self, id: u32) -> bool {
+        let token = self.inner.id_to_token(id);
+        token.is_none_or(|token| self.inner.get_added_vocabulary().is_special_token(&token))
     }
 
     /// As [`decode`](Self::decode), with the special tokens written out.

@@ -7,6 +7,7 @@ mod documents;
 mod fields;
 mod objectives;
 mod parquet_files;
+mod passages;
 mod records;
 mod sources;
 mod stores;

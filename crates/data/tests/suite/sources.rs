@@ -137,14 +137,25 @@ fn a_cut_leaves_no_global_position_on_another_token() {
 fn tokenized_records_need_no_tokenizer() {
     let tokens = record(r#"{"input_ids": [5, 6, 7, 8], "labels": [9, -100, 3], "global_positions": [1, 3]}"#);
     let source = Source::new(&tokens, None, None).unwrap();
-    let expected =
-        Source { input_ids: vec![5, 6, 7, 8], leading_tokens: 0, global_positions: vec![1, 3], truncated_tokens: 0 };
+    let expected = Source {
+        input_ids: vec![5, 6, 7, 8],
+        leading_tokens: 0,
+        global_positions: vec![1, 3],
+        truncated_tokens: 0,
+        passages: None,
+    };
     assert_eq!(source, expected);
     assert_eq!(Target::new(&tokens, None, None).unwrap().labels, [9, -100, 3]);
     let cut = Source::new(&tokens, None, Some(3)).unwrap();
     assert_eq!(
         cut,
-        Source { input_ids: vec![5, 6, 8], leading_tokens: 0, global_positions: vec![1, 2], truncated_tokens: 1 }
+        Source {
+            input_ids: vec![5, 6, 8],
+            leading_tokens: 0,
+            global_positions: vec![1, 2],
+            truncated_tokens: 1,
+            passages: None
+        }
     );
     let cut = Target::new(&tokens, None, Some(2)).unwrap();
     assert_eq!(cut, Target { labels: vec![9, 3], truncated_tokens: 1 });

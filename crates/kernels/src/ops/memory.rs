@@ -1,7 +1,7 @@
 //! [`AttentionMemory`].
 
 use super::{compute, tensor};
-use crate::cpu::memory_attention::{HeadMemory, Queries, Stored, attend};
+use crate::cpu::memory_attention::{HeadMemory, Queries, SpannedQueries, Stored, attend, attend_with_mass};
 use crate::cpu::tile::{Bf16x2, Int8x2};
 use crate::cpu::view::View;
 use crate::{Precision, Segments};
@@ -105,6 +105,39 @@ impl AttentionMemory {
     /// # Errors
     /// When shapes do not fit or `query` is in a graph.
     pub fn attend(&self, query: &Tensor, rows: &Segments, scale: f32) -> Result<Tensor> {
+        self.check_query(query, rows)?;
+        let context = compute("AttentionMemory::attend", [query], |[query]| match &self.stored {
+            Heads::F32(heads) => self.context(heads, query, rows, scale),
+            Heads::Bf16(heads) => self.context(heads, query, rows, scale),
+            Heads::Int8(heads) => self.context(heads, query, rows, scale),
+        })?;
+        tensor(context, query.shape())
+    }
+
+    /// As [`attend`](Self::attend) up to rounding, for many rows at a time, and where their attention lies: for each row
+    /// the mean over the heads of the sum of `softmax(scale q k^T)` over each of its document's `spans` of keys, which are
+    /// ascending and do not overlap. What lies on keys outside them is what is missing to 1.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend), or when the spans are not of this form.
+    pub fn attend_with_mass(
+        &self,
+        query: &Tensor,
+        rows: &Segments,
+        scale: f32,
+        spans: &[Vec<Range<usize>>],
+    ) -> Result<(Tensor, Vec<Vec<f32>>)> {
+        self.check_query(query, rows)?;
+        self.check_spans(spans)?;
+        let (context, masses) = compute("AttentionMemory::attend_with_mass", [query], |[query]| match &self.stored {
+            Heads::F32(heads) => self.context_and_mass(heads, query, rows, scale, spans),
+            Heads::Bf16(heads) => self.context_and_mass(heads, query, rows, scale, spans),
+            Heads::Int8(heads) => self.context_and_mass(heads, query, rows, scale, spans),
+        })?;
+        Ok((tensor(context, query.shape())?, masses))
+    }
+
+    fn check_query(&self, query: &Tensor, rows: &Segments) -> Result<()> {
         if query.dims() != [rows.total(), self.heads, self.head_size] || rows.count() != self.documents {
             bail!(
                 "AttentionMemory::attend: query {:?} for {} rows of {} documents; there are {} of {} heads of {}",
@@ -116,12 +149,53 @@ impl AttentionMemory {
                 self.head_size
             );
         }
-        let context = compute("AttentionMemory::attend", [query], |[query]| match &self.stored {
-            Heads::F32(heads) => self.context(heads, query, rows, scale),
-            Heads::Bf16(heads) => self.context(heads, query, rows, scale),
-            Heads::Int8(heads) => self.context(heads, query, rows, scale),
-        })?;
-        tensor(context, query.shape())
+        Ok(())
+    }
+
+    fn check_spans(&self, spans: &[Vec<Range<usize>>]) -> Result<()> {
+        if spans.len() != self.documents {
+            bail!(
+                "AttentionMemory::attend_with_mass: spans of {} documents; there are {}",
+                spans.len(),
+                self.documents
+            );
+        }
+        for (document, spans) in spans.iter().enumerate() {
+            let keys = self.length(document);
+            let ends = spans.iter().map(|span| span.start).skip(1).chain([keys]);
+            if let Some((span, end)) =
+                spans.iter().zip(ends).find(|(span, end)| span.start > span.end || span.end > *end)
+            {
+                bail!(
+                    "AttentionMemory::attend_with_mass: span {span:?} of a document of {keys} keys is not before {end}"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys of a document.
+    fn length(&self, document: usize) -> usize {
+        let first = document * self.heads;
+        match &self.stored {
+            Heads::F32(heads) => heads[first].length(),
+            Heads::Bf16(heads) => heads[first].length(),
+            Heads::Int8(heads) => heads[first].length(),
+        }
+    }
+
+    fn context_and_mass<W: Stored>(
+        &self,
+        memories: &[HeadMemory<W>],
+        query: &[f32],
+        rows: &Segments,
+        scale: f32,
+        spans: &[Vec<Range<usize>>],
+    ) -> (Vec<f32>, Vec<Vec<f32>>) {
+        let documents = memories.chunks_exact(self.heads).zip(rows.ranges()).zip(spans);
+        let queries: Vec<SpannedQueries<'_, W>> =
+            documents.map(|((heads, rows), spans)| SpannedQueries { heads, rows, spans }).collect();
+        attend_with_mass(query, self.head_size, scale, &queries)
     }
 
     fn context<W: Stored>(&self, memories: &[HeadMemory<W>], query: &[f32], rows: &Segments, scale: f32) -> Vec<f32> {

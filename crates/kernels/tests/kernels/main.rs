@@ -13,6 +13,7 @@ mod dense;
 mod global_attention;
 mod linear;
 mod memory;
+mod memory_mass;
 mod numbers;
 mod packed;
 mod packed_precisions;

@@ -4,8 +4,9 @@ use crate::numbers::{Numbers, dot, tensor};
 use candle_core::Tensor;
 use epitome_kernels::{AttentionMemory, Precision, Segments};
 use half::bf16;
+use std::ops::Range;
 
-const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
+pub(crate) const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::Bf16, Precision::Int8];
 
 /// What is left beside the rounding of keys and values, which the reference does too, of values up to 1.5:
 /// - f32: sums.
@@ -41,19 +42,19 @@ fn kept(precision: Precision, row: &[f64]) -> Vec<f64> {
 }
 
 /// Documents with keys and values, and the rows of queries that attend to them.
-struct Case {
-    heads: usize,
-    size: usize,
-    scale: f32,
-    segments: Segments,
-    rows: Segments,
-    query: Vec<f64>,
+pub(crate) struct Case {
+    pub(crate) heads: usize,
+    pub(crate) size: usize,
+    pub(crate) scale: f32,
+    pub(crate) segments: Segments,
+    pub(crate) rows: Segments,
+    pub(crate) query: Vec<f64>,
     keys: Vec<f64>,
     values: Vec<f64>,
 }
 
 impl Case {
-    fn random((heads, size): (usize, usize), scale: f32, lengths: &[usize], rows: &[usize]) -> Self {
+    pub(crate) fn random((heads, size): (usize, usize), scale: f32, lengths: &[usize], rows: &[usize]) -> Self {
         let (segments, rows) = (Segments::from_lengths(lengths), Segments::from_lengths(rows));
         let mut numbers = Numbers::seeded((heads * 1000 + size + segments.total()) as u64);
         let query = numbers.vector(rows.total() * heads * size);
@@ -61,39 +62,58 @@ impl Case {
         Self { heads, size, scale, segments, rows, query, keys, values }
     }
 
-    fn tensor(&self, values: &[f64]) -> Tensor {
+    pub(crate) fn tensor(&self, values: &[f64]) -> Tensor {
         tensor(values, &[values.len() / (self.heads * self.size), self.heads, self.size])
     }
 
-    fn memory(&self, precision: Precision) -> AttentionMemory {
+    pub(crate) fn memory(&self, precision: Precision) -> AttentionMemory {
         AttentionMemory::new(&self.tensor(&self.keys), &self.tensor(&self.values), &self.segments, precision).unwrap()
     }
 
-    fn attend(&self, precision: Precision) -> Vec<f32> {
+    pub(crate) fn attend(&self, precision: Precision) -> Vec<f32> {
         flat(&self.memory(precision).attend(&self.tensor(&self.query), &self.rows, self.scale).unwrap())
     }
 
-    fn at(&self, row: usize, head: usize) -> std::ops::Range<usize> {
+    fn at(&self, row: usize, head: usize) -> Range<usize> {
         (row * self.heads + head) * self.size..(row * self.heads + head + 1) * self.size
+    }
+
+    /// A head's numbers of document `b` as they are kept.
+    fn kept(&self, precision: Precision, all: &[f64], (b, head): (usize, usize)) -> Vec<Vec<f64>> {
+        self.segments.range(b).map(|row| kept(precision, &all[self.at(row, head)])).collect()
+    }
+
+    /// The softmax of a query over the keys of its document.
+    fn probabilities(&self, precision: Precision, keys: &[Vec<f64>], row: usize, head: usize) -> Vec<f64> {
+        let query = &self.query[self.at(row, head)];
+        let query: Vec<f64> = query.iter().map(|q| f64::from(self.scale * *q as f32)).collect();
+        let query = if precision == Precision::Bf16 { rounded(&query) } else { query };
+        let scores: Vec<f64> = keys.iter().map(|key| dot(&query, key)).collect();
+        let most = scores.iter().fold(f64::NEG_INFINITY, |most, score| most.max(*score));
+        let total: f64 = scores.iter().map(|score| (score - most).exp()).sum();
+        scores.iter().map(|score| (score - most).exp() / total).collect()
+    }
+
+    /// The mean over the heads of the softmax's sum over spans of the keys of a row's document.
+    pub(crate) fn mass(&self, precision: Precision, b: usize, row: usize, spans: &[Range<usize>]) -> Vec<f64> {
+        let mut sums = vec![0.0; spans.len()];
+        for head in 0..self.heads {
+            let keys = self.kept(precision, &self.keys, (b, head));
+            let probabilities = self.probabilities(precision, &keys, row, head);
+            for (sum, span) in sums.iter_mut().zip(spans) {
+                *sum += span.clone().map(|key| probabilities[key]).sum::<f64>() / self.heads as f64;
+            }
+        }
+        sums
     }
 
     /// The same over the numbers that are kept.
     fn reference(&self, precision: Precision) -> Vec<f64> {
         let mut wanted = vec![0.0; self.query.len()];
         for (b, head) in (0..self.segments.count()).flat_map(|b| (0..self.heads).map(move |head| (b, head))) {
-            let kept = |all: &[f64]| -> Vec<Vec<f64>> {
-                self.segments.range(b).map(|row| kept(precision, &all[self.at(row, head)])).collect()
-            };
-            let (keys, values) = (kept(&self.keys), kept(&self.values));
+            let [keys, values] = [&self.keys, &self.values].map(|all| self.kept(precision, all, (b, head)));
             for row in self.rows.range(b) {
-                let query = &self.query[self.at(row, head)];
-                let query: Vec<f64> = query.iter().map(|q| f64::from(self.scale * *q as f32)).collect();
-                let query = if precision == Precision::Bf16 { rounded(&query) } else { query };
-                let scores: Vec<f64> = keys.iter().map(|key| dot(&query, key)).collect();
-                let most = scores.iter().fold(f64::NEG_INFINITY, |most, score| most.max(*score));
-                let total: f64 = scores.iter().map(|score| (score - most).exp()).sum();
-                for (score, value) in scores.iter().zip(&values) {
-                    let weight = (score - most).exp() / total;
+                for (weight, value) in self.probabilities(precision, &keys, row, head).iter().zip(&values) {
                     let wanted = &mut wanted[self.at(row, head)];
                     wanted.iter_mut().zip(value).for_each(|(wanted, value)| *wanted += weight * value);
                 }
@@ -115,7 +135,7 @@ impl Case {
     }
 }
 
-fn flat(t: &Tensor) -> Vec<f32> {
+pub(crate) fn flat(t: &Tensor) -> Vec<f32> {
     t.flatten_all().unwrap().to_vec1().unwrap()
 }
 

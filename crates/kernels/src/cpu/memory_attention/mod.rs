@@ -5,8 +5,10 @@
 //! threads, each with a softmax of its own; these are merged by their log-sum-exp in the order of the keys, so the result
 //! depends on neither threads nor other documents.
 
+mod mass;
 mod stored;
 
+pub(crate) use mass::{SpannedQueries, attend_with_mass};
 pub(crate) use stored::{HeadMemory, Stored};
 
 use super::math::{dispatch, exp, larger};
@@ -20,7 +22,7 @@ use std::ops::Range;
 const CHUNK: usize = 1024;
 
 impl<W: Stored> HeadMemory<W> {
-    fn length(&self) -> usize {
+    pub(crate) fn length(&self) -> usize {
         self.keys.columns()
     }
 
@@ -56,6 +58,8 @@ struct Partial {
     maximum: f32,
     sum: f32,
     context: Vec<f32>,
+    /// Sums of the exponentials over the spans of keys that were asked for.
+    masses: Vec<f32>,
 }
 
 /// Buffers of one thread.
@@ -89,11 +93,8 @@ pub(crate) fn attend<W: Stored>(
     let partials: Vec<Vec<Partial>> = tasks
         .into_par_iter()
         .map_init(Scratch::<W>::default, |scratch, (one, chunk)| {
-            scratch.query.clear();
-            for at in one.rows.clone().map(|at| row(at, one.head)) {
-                scratch.query.extend(query[at..][..head_size].iter().map(|value| scale * value));
-            }
-            scratch.chunk(one.memory, one.memory.chunk(chunk), one.rows.len())
+            scratch.take(query, one.rows.clone().map(|at| row(at, one.head)), head_size, scale);
+            scratch.chunk(one.memory, one.memory.chunk(chunk), one.rows.len(), &[])
         })
         .collect();
     let mut output = vec![0.0; query.len()];
@@ -111,8 +112,22 @@ pub(crate) fn attend<W: Stored>(
 }
 
 impl<W: Stored> Scratch<W> {
-    /// What the keys of a chunk add to the queries in `query`, already scaled.
-    fn chunk(&mut self, memory: &HeadMemory<W>, keys: Range<usize>, rows: usize) -> Vec<Partial> {
+    /// Takes the queries that begin at these places, scaled.
+    fn take(&mut self, query: &[f32], places: impl Iterator<Item = usize>, head_size: usize, scale: f32) {
+        self.query.clear();
+        for at in places {
+            self.query.extend(query[at..][..head_size].iter().map(|value| scale * value));
+        }
+    }
+
+    /// What the keys of a chunk add to the queries taken, with the masses of `spans`.
+    fn chunk(
+        &mut self,
+        memory: &HeadMemory<W>,
+        keys: Range<usize>,
+        rows: usize,
+        spans: &[Range<usize>],
+    ) -> Vec<Partial> {
         self.score(memory, keys.clone(), rows);
         let mut partials = Vec::with_capacity(rows);
         self.words.clear();
@@ -120,11 +135,12 @@ impl<W: Stored> Scratch<W> {
         for scores in self.scores.chunks_exact_mut(keys.len()) {
             let mut statistics = [0.0; 2];
             exponentials(scores, &mut statistics);
+            let masses = mass::sums_over(spans, &keys, scores);
             if let Some(scales) = memory.value_scales.get(keys.clone()) {
                 scores.iter_mut().zip(scales).for_each(|(score, scale)| *score *= scale);
             }
             self.scales.push(W::push_row(&mut self.words, scores, MOST_PROBABILITY));
-            partials.push(Partial { maximum: statistics[0], sum: statistics[1], context: Vec::new() });
+            partials.push(Partial { maximum: statistics[0], sum: statistics[1], context: Vec::new(), masses });
         }
         self.weigh(memory, keys, rows);
         for (partial, context) in partials.iter_mut().zip(self.context.chunks_exact(memory.values.columns())) {
@@ -168,8 +184,8 @@ impl<W: Stored> Scratch<W> {
     }
 }
 
-/// Adds what the chunks found, relative to the greatest of their scores.
-fn merge<'p>(output: &mut [f32], partials: impl Iterator<Item = &'p Partial> + Clone) {
+/// Adds what the chunks found, relative to the greatest of their scores; returns that and the sum of the exponentials.
+fn merge<'p>(output: &mut [f32], partials: impl Iterator<Item = &'p Partial> + Clone) -> [f32; 2] {
     let maximum = partials.clone().map(|partial| partial.maximum).fold(f32::NEG_INFINITY, f32::max);
     let mut total = 0.0;
     for partial in partials {
@@ -180,6 +196,7 @@ fn merge<'p>(output: &mut [f32], partials: impl Iterator<Item = &'p Partial> + C
         }
     }
     output.iter_mut().for_each(|value| *value /= total);
+    [maximum, total]
 }
 
 dispatch! {

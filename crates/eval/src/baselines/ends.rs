@@ -1,19 +1,13 @@
-//! Summaries that need no model: the beginning and the end of the document.
+//! The beginning and the end of the document.
 
-use crate::sentences;
+use epitome_sentences::sentences;
+
+use super::take_words;
 
 /// The first whole sentences of `document` that together have at least `words` words, one a line.
 pub(crate) fn lead(document: &str, words: usize) -> String {
-    let mut kept = Vec::new();
-    let mut count = 0;
-    for sentence in sentences(document) {
-        if count >= words {
-            break;
-        }
-        count += sentence.split_whitespace().count();
-        kept.push(sentence);
-    }
-    kept.join("\n")
+    let sentences = sentences(document);
+    take_words(&sentences, 0..sentences.len(), words)
 }
 
 /// The last `words` words of `document`, sentences on lines; the first one may have lost its beginning.
@@ -23,9 +17,21 @@ pub(crate) fn tail(document: &str, words: usize) -> String {
     sentences(&kept).join("\n")
 }
 
+/// The first `count` sentences of `document`, one a line.
+pub(super) fn lead_sentences(document: &str, count: usize) -> String {
+    let sentences = sentences(document);
+    sentences[..count.min(sentences.len())].join("\n")
+}
+
+/// The last `count` sentences of `document`, one a line.
+pub(super) fn tail_sentences(document: &str, count: usize) -> String {
+    let sentences = sentences(document);
+    sentences[sentences.len().saturating_sub(count)..].join("\n")
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{lead, tail};
+    use super::{lead, lead_sentences, tail, tail_sentences};
 
     const DOCUMENT: &str = "One two. Three four five.\nSix. Seven eight.";
 
@@ -42,5 +48,14 @@ mod tests {
         assert_eq!(tail(DOCUMENT, 0), "");
         assert_eq!(tail(DOCUMENT, 4), "five.\nSix.\nSeven eight.");
         assert_eq!(tail(DOCUMENT, 100).split_whitespace().count(), 8);
+    }
+
+    #[test]
+    fn whole_sentences_from_both_ends() {
+        assert_eq!(lead_sentences(DOCUMENT, 2), "One two.\nThree four five.");
+        assert_eq!(tail_sentences(DOCUMENT, 2), "Six.\nSeven eight.");
+        assert_eq!(lead_sentences(DOCUMENT, 0), "");
+        assert_eq!(tail_sentences(DOCUMENT, 0), "");
+        assert_eq!(lead_sentences(DOCUMENT, 9), tail_sentences(DOCUMENT, 9));
     }
 }

@@ -1,0 +1,152 @@
+//! `epitome evaluate`.
+
+mod model;
+mod predictions;
+mod references;
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use epitome_distributed::ProcessGroup;
+use epitome_eval::{BaselineKind, Options, RANDOMIZATIONS, Report, SentenceSplit, SeveralReferences, evaluate_streams};
+
+use crate::decoding::DecodingOptions;
+use crate::failure::usage;
+use crate::output::print;
+use crate::results::{self, Data};
+use crate::shared;
+use model::Length;
+use predictions::Named;
+use references::References;
+pub(crate) use references::files;
+
+/// What only a model uses: predictions that are there already need none of it. A struct with flattened parts has no group
+/// of its own, so its options are named.
+const DECODING: [&str; 8] = [
+    "ModelOption",
+    "DeviceOptions",
+    "GenerationArguments",
+    "batch_size",
+    "max_document_tokens",
+    "attribute",
+    "skip_bad_records",
+    "ablate_length",
+];
+
+/// The files that a report is written to.
+const REPORTS: [&str; 4] = ["report.json", "report.md", "report.tex", "report.html"];
+
+/// Options of `epitome evaluate`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// Summaries of a system: JSON Lines with `id` and `summary` such as `epitome decode` writes, text with one summary a
+    /// line (.txt), or a table with a column `summary` or `prediction` and perhaps `id` (.csv, .tsv); repeat it to compare
+    /// systems
+    #[arg(long, value_name = "[NAME=]FILE", value_parser = Named::parse, requires = "references")]
+    #[arg(conflicts_with = "data", conflicts_with_all = DECODING)]
+    predictions: Vec<Named>,
+    /// Records with `id` and `summary` or `references`; without --predictions only the baselines are scored
+    #[arg(long, value_name = "FILE", conflicts_with = "data", conflicts_with_all = DECODING)]
+    references: Option<PathBuf>,
+    /// Records to decode with the model and to evaluate against
+    #[arg(long, value_name = "RECORDS")]
+    data: Option<PathBuf>,
+    /// Decode once for each of these lengths in tokens (numbers, or full) and compare
+    #[arg(long, value_name = "N,...", value_delimiter = ',', value_parser = Length::parse, conflicts_with = "max_document_tokens")]
+    ablate_length: Vec<Length>,
+    /// Directory for report.json, report.md, report.tex and report.html (and predictions.jsonl with --data)
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+    /// Add a line a system to this file, which `epitome results` shows
+    #[arg(long, value_name = "FILE")]
+    append_results: Option<PathBuf>,
+    /// Compare stems (NLTK's Porter stemmer) instead of words
+    #[arg(long)]
+    stemmer: bool,
+    /// Where sentences end, for ROUGE-Lsum: newline or period
+    #[arg(long, value_name = "WHERE", default_value = "newline")]
+    sentence_split: SentenceSplit,
+    /// Which score counts where a record has several references: max or mean
+    #[arg(long, value_name = "WHICH", default_value = "max")]
+    several_references: SeveralReferences,
+    /// Summaries from the documents' own sentences to score too: lead, tail, lead-N, tail-N, random, lexrank, oracle, or none
+    #[arg(long, value_name = "NAME,...", default_value = "lead,tail,random,lexrank,oracle")]
+    baselines: String,
+    /// Resamples for the confidence intervals; 0 for none
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    bootstrap: usize,
+    /// Random assignments of signs for the p-values of differences
+    #[arg(long, value_name = "N", default_value_t = RANDOMIZATIONS)]
+    randomizations: usize,
+    /// Seed of the resampling, of the p-values and of the random baseline
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// Records that report.html shows with their texts, the first ones
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    shown_records: usize,
+    #[command(flatten)]
+    decoding: DecodingOptions,
+}
+
+pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
+    if !group.is_root() {
+        return match arguments.data {
+            Some(_) => shared::serve(group, || arguments.decoding.load()),
+            None => Ok(()),
+        };
+    }
+    let options = arguments.options()?;
+    let report = match (&arguments.references, &arguments.data) {
+        (Some(path), None) => {
+            let inputs = files(path)?;
+            let predicted = arguments.predictions.iter().map(|named| named.file.clone());
+            arguments.check_outputs(&inputs.iter().cloned().chain(predicted).collect::<Vec<_>>())?;
+            let references = References::open(inputs, arguments.decoding.fields.names()?)?;
+            let systems = arguments.predictions.iter().map(|named| named.open(&references));
+            evaluate_streams(systems.collect::<Result<_>>()?, &|| references.stream(), &options)?
+        }
+        (None, Some(data)) => {
+            let mut decoded = model::decode(arguments, group, data)?;
+            let systems = decoded.systems();
+            let mut report = evaluate_streams(systems, &|| decoded.references.stream(), &options)?;
+            report.ablation = decoded.ablation;
+            report
+        }
+        _ => return usage("give --references with --predictions, or --data with --model"),
+    };
+    arguments.write(&report)
+}
+
+impl Arguments {
+    fn options(&self) -> Result<Options> {
+        let baselines = match self.baselines.as_str() {
+            "none" => Vec::new(),
+            names => match names.split(',').map(str::parse).collect::<std::result::Result<Vec<BaselineKind>, _>>() {
+                Ok(kinds) => kinds,
+                Err(error) => return usage(format!("--baselines: {error}")),
+            },
+        };
+        Ok(Options {
+            stemmer: self.stemmer,
+            sentence_split: self.sentence_split,
+            several_references: self.several_references,
+            bootstrap: self.bootstrap,
+            randomizations: self.randomizations,
+            seed: self.seed,
+            shown_records: self.shown_records,
+            baselines,
+            ..Options::default()
+        })
+    }
+
+    fn write(&self, report: &Report) -> Result<()> {
+        if let Some(directory) = &self.output {
+            report.write(directory)?;
+        }
+        if let (Some(path), Some(data)) = (&self.append_results, self.references.as_ref().or(self.data.as_ref())) {
+            results::append(path, report, &Data::of(data)?)?;
+        }
+        print(report.table().trim_end())
+    }
+}

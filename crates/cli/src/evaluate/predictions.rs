@@ -1,0 +1,153 @@
+//! Predictions that are there already, in the forms in which other programs write them.
+
+use std::io::BufRead;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use epitome_data::{RecordReader, open_text};
+use epitome_eval::{Input, Prediction, Predictions, Stream};
+
+use super::references::References;
+
+/// Columns of a table that may hold the summaries, the first that is there.
+const SUMMARY_COLUMNS: [&str; 2] = ["summary", "prediction"];
+
+/// `--predictions [NAME=]FILE`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    pub(crate) file: PathBuf,
+}
+
+impl Named {
+    /// What stands before the first `=` is the name, unless the whole is a file; without one it is the file's name without
+    /// its endings.
+    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
+        match text.split_once('=') {
+            Some((name, file)) if !Path::new(text).exists() => match (name.trim(), file) {
+                ("", _) | (_, "") => Err("needs the form NAME=FILE or FILE".into()),
+                (name, file) => Ok(Self { name: name.to_owned(), file: file.into() }),
+            },
+            _ => Ok(Self { name: stem(Path::new(text)), file: text.into() }),
+        }
+    }
+
+    /// The predictions; those without ids of their own are for the records of `references` in their order.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, or a table without a column of summaries.
+    pub(crate) fn open<'a>(&'a self, references: &'a References) -> Result<Predictions<'a>> {
+        let stream: Stream<'a, Prediction> = match ending(&self.file) {
+            Some("txt") => Box::new(lines(&self.file, references)?),
+            Some("csv") => table(&self.file, b',', references)?,
+            Some("tsv") => table(&self.file, b'\t', references)?,
+            _ => Box::new(records(&self.file)?),
+        };
+        Ok(Predictions { name: self.name.clone(), stream })
+    }
+}
+
+/// The name of a file without what says how it is written.
+fn stem(file: &Path) -> String {
+    let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
+    name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(&name).to_owned()
+}
+
+/// How the text of a file is written, whatever it is compressed with.
+fn ending(file: &Path) -> Option<&str> {
+    let name = file.file_name()?.to_str()?;
+    name.trim_end_matches(".gz").trim_end_matches(".zst").rsplit_once('.').map(|(_, ending)| ending)
+}
+
+/// JSON Lines or Parquet, such as `epitome decode` writes.
+fn records(file: &Path) -> Result<impl Iterator<Item = Input<Prediction>> + Send> {
+    let reader = RecordReader::open(file)?.with_documents_optional().keeping_other_fields();
+    Ok(reader.map(|record| {
+        let mut record = record?;
+        let Some(summary) = record.summary else {
+            return Err(anyhow!("{}: no `summary`", record.location).into());
+        };
+        let is_cut = record.other.get("ended").and_then(serde_json::Value::as_bool).map(|ended| !ended);
+        Ok(Prediction { id: record.id, summary, is_cut, attribution: record.other.remove("attribution") })
+    }))
+}
+
+/// One summary a line, such as the `generated_predictions.txt` of `transformers`' examples.
+fn lines<'a>(
+    file: &'a Path,
+    references: &'a References,
+) -> Result<impl Iterator<Item = Input<Prediction>> + Send + 'a> {
+    let lines = open_text(file)?.lines().map(|line| line.map_err(anyhow::Error::from));
+    in_order(file, "lines", lines, references)
+}
+
+/// A table with a header. Rows with an `id` are joined by it, others are in the order of the records.
+fn table<'a>(file: &'a Path, delimiter: u8, references: &'a References) -> Result<Stream<'a, Prediction>> {
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(open_text(file)?);
+    let header = reader.headers().with_context(|| format!("{}: no header", file.display()))?.clone();
+    let column = |name: &str| header.iter().position(|column| column.trim_start_matches('\u{FEFF}') == name);
+    let Some(summary) = SUMMARY_COLUMNS.iter().find_map(|name| column(name)) else {
+        bail!("{}: no column `summary` or `prediction` in its header", file.display());
+    };
+    let id = column("id");
+    let rows = reader.into_records().map(move |row| {
+        let row = row?;
+        Ok((id.map(|id| row[id].to_owned()), row[summary].to_owned()))
+    });
+    if id.is_none() {
+        let summaries = rows.map(|row: Result<(Option<String>, String)>| row.map(|(_, summary)| summary));
+        return Ok(Box::new(in_order(file, "rows", summaries, references)?));
+    }
+    Ok(Box::new(rows.map(move |row: Result<_>| {
+        let (id, summary) = row.with_context(|| file.display().to_string())?;
+        Ok(Prediction { id: id.unwrap_or_default(), summary, ..Prediction::default() })
+    })))
+}
+
+/// Summaries without ids: one for each record.
+fn in_order<'a>(
+    file: &'a Path,
+    unit: &'static str,
+    mut summaries: impl Iterator<Item = Result<String>> + Send + 'a,
+    references: &'a References,
+) -> Result<impl Iterator<Item = Input<Prediction>> + Send + 'a> {
+    let mut records = references.stream().map_err(anyhow::Error::from_boxed)?;
+    let mut count = 0;
+    Ok(std::iter::from_fn(move || {
+        let named = |message: String| Some(Err(anyhow!("{}: {message}", file.display()).into()));
+        match (summaries.next(), records.next()) {
+            (None, None) => None,
+            (_, Some(Err(error))) => Some(Err(error)),
+            (Some(Err(error)), _) => Some(Err(error.context(file.display().to_string()).into())),
+            (Some(Ok(summary)), Some(Ok(record))) => {
+                count += 1;
+                Some(Ok(Prediction { id: record.id, summary, ..Prediction::default() }))
+            }
+            (None, Some(Ok(record))) => named(format!(
+                "ends after {count} {unit}, before the record `{}`: without ids there must be one for each record",
+                record.id
+            )),
+            (Some(Ok(_)), None) => {
+                named(format!("more {unit} than the {count} records: a summary must be one of them"))
+            }
+        }
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_endings() {
+        let named = |text| Named::parse(text).unwrap();
+        assert_eq!(named("ours=out/a.jsonl"), Named { name: "ours".into(), file: "out/a.jsonl".into() });
+        assert_eq!(
+            named("out/led.base.jsonl.zst"),
+            Named { name: "led".into(), file: "out/led.base.jsonl.zst".into() }
+        );
+        assert!(Named::parse("=x").is_err() && Named::parse("x=").is_err());
+        assert_eq!(ending(Path::new("a/b.csv.gz")), Some("csv"));
+        assert_eq!(ending(Path::new("b")), None);
+    }
+}

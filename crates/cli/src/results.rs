@@ -1,0 +1,172 @@
+//! `epitome results`: the evaluations of many runs as one table, from a file to which `epitome evaluate` adds lines.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{BufRead, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use epitome_data::{content_hash, open_text};
+use epitome_eval::{Report, Scores, Table};
+use serde::{Deserialize, Serialize};
+
+use crate::evaluate::files;
+use crate::output::print;
+
+/// Options of `epitome results`.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Arguments {
+    /// Files that `epitome evaluate --append-results` wrote
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<PathBuf>,
+    /// Only systems whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    system: Option<String>,
+    /// Only data whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    data: Option<String>,
+    /// How to write the table
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// Columns for a terminal.
+    Text,
+    /// For repositories.
+    Markdown,
+}
+
+/// What was scored against.
+pub(crate) struct Data {
+    name: String,
+    /// BLAKE3 of the content of the files.
+    hash: Option<String>,
+}
+
+impl Data {
+    /// The records of a path; what can be read only once has no hash.
+    pub(crate) fn of(path: &Path) -> Result<Self> {
+        let hash = |file: &PathBuf| -> Result<Option<String>> {
+            Ok(if file.is_file() { Some(content_hash(file)?.to_hex()[..16].to_owned()) } else { None })
+        };
+        let hashes: Option<Vec<String>> = files(path)?.iter().map(hash).collect::<Result<_>>()?;
+        Ok(Self { name: path.display().to_string(), hash: hashes.map(|hashes| hashes.join("-")) })
+    }
+}
+
+/// A line to write: one system of one evaluation.
+#[derive(Serialize)]
+struct Line<'a> {
+    schema: u32,
+    version: &'a str,
+    system: &'a str,
+    data: &'a str,
+    data_hash: Option<&'a str>,
+    records: usize,
+    options: &'a epitome_eval::Options,
+    scores: &'a Scores,
+}
+
+/// Adds a line for each system of a report to a file.
+///
+/// # Errors
+/// A file that cannot be written.
+pub(crate) fn append(path: &Path, report: &Report, data: &Data) -> Result<()> {
+    let mut text = String::new();
+    for system in &report.systems {
+        let line = Line {
+            schema: report.schema,
+            version: &report.version,
+            system: &system.name,
+            data: &data.name,
+            data_hash: data.hash.as_deref(),
+            records: report.records,
+            options: &report.options,
+            scores: &system.scores,
+        };
+        text += &(serde_json::to_string(&line)? + "\n");
+    }
+    let written = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// What is read of a line.
+#[derive(Deserialize)]
+struct Found {
+    system: String,
+    data: String,
+    data_hash: Option<String>,
+    records: usize,
+    options: FoundOptions,
+    scores: BTreeMap<String, FoundScore>,
+}
+
+#[derive(Deserialize)]
+struct FoundOptions {
+    stemmer: bool,
+    sentence_split: String,
+}
+
+#[derive(Deserialize)]
+struct FoundScore {
+    f1: FoundEstimate,
+}
+
+#[derive(Deserialize)]
+struct FoundEstimate {
+    mean: f64,
+    low: f64,
+    high: f64,
+}
+
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let mut found = Vec::new();
+    for path in &arguments.files {
+        for (index, line) in open_text(path)?.lines().enumerate() {
+            let line = line.with_context(|| path.display().to_string())?;
+            let parsed = serde_json::from_str(&line);
+            found.push(parsed.with_context(|| format!("{}, line {}: not a result", path.display(), index + 1))?);
+        }
+    }
+    let contains = |name: &str, part: &Option<String>| part.as_deref().is_none_or(|part| name.contains(part));
+    found.retain(|line: &Found| contains(&line.system, &arguments.system) && contains(&line.data, &arguments.data));
+    if found.is_empty() {
+        bail!("no result is left to show");
+    }
+    let table = table(&found);
+    print(
+        match arguments.format {
+            Format::Text => table.text(),
+            Format::Markdown => table.markdown(),
+        }
+        .trim_end(),
+    )
+}
+
+/// A row a line: F1 in percent with intervals by every metric that any line has.
+fn table(found: &[Found]) -> Table {
+    let mut metrics: Vec<&String> = found.iter().flat_map(|line| line.scores.keys()).collect();
+    metrics.sort_unstable();
+    metrics.dedup();
+    let header = ["system", "data", "hash", "records", "split", "stemmed"].map(str::to_owned);
+    let row = |line: &Found| {
+        let hash = line.data_hash.as_ref().map_or("-", |hash| &hash[..hash.len().min(8)]);
+        let stemmed = if line.options.stemmer { "yes" } else { "no" };
+        let facts = [&line.system, &line.data, hash, &line.records.to_string(), &line.options.sentence_split, stemmed];
+        let score = |metric: &&String| match line.scores.get(*metric) {
+            Some(FoundScore { f1: FoundEstimate { mean, low, high } }) => {
+                format!("{:.2} ({:.2} to {:.2})", 100.0 * mean, 100.0 * low, 100.0 * high)
+            }
+            None => "-".to_owned(),
+        };
+        facts.map(str::to_owned).into_iter().chain(metrics.iter().map(score)).collect()
+    };
+    let header = header.into_iter().chain(metrics.iter().map(|metric| (*metric).clone())).collect();
+    Table { header, rows: found.iter().map(row).collect() }
+}
