@@ -21,16 +21,15 @@ fine_tune() {
     fi
 }
 
-# summarize NAME [OPTION...]: the model's name, then `decode`'s options
+# summarize NAME LENGTH [OPTION...]: summaries by a model, reading so much. All are made to have 320 tokens, for ROUGE depends
+# on length.
 summarize() {
     local model=$runs/$1 length=$2
     shift 2
     for set in elife sumpubmed; do
         if [ ! -e "$model/$set-$length.jsonl" ]; then
             "$epitome" decode --model "$model" --input $runs/$set-100.jsonl --output "$model/$set-$length.jsonl" \
-                --num-beams 4 --no-repeat-ngram-size 3 --min-new-tokens 100 --max-new-tokens 448 "$@"
-            "$epitome" evaluate --predictions "$model/$set-$length.jsonl" --references $runs/$set-100.jsonl \
-                --sentence-split period --output "$model/report-$set-$length"
+                --num-beams 4 --no-repeat-ngram-size 3 --min-new-tokens 320 --max-new-tokens 320 "$@"
         fi
     done
 }
@@ -60,6 +59,9 @@ lose 1024 --max-document-tokens 1024
 lose 4096 --max-document-tokens 4096
 lose whole
 for set in elife sumpubmed; do
+    "$epitome" evaluate --references $runs/$set-100.jsonl --sentence-split period --output $runs/report-$set \
+        --predictions 1024=$runs/1024/$set-1024.jsonl --predictions 4096=$runs/4096/$set-4096.jsonl \
+        --predictions whole=$runs/whole/$set-whole.jsonl --predictions whole-from-1024=$runs/whole/$set-1024.jsonl
     echo "$set, validation loss:"
     python3 "$here"/loss_by_length.py \
         1024=$runs/1024/$set-losses.jsonl 4096=$runs/4096/$set-losses.jsonl whole=$runs/whole/$set-losses.jsonl
