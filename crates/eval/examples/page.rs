@@ -9,7 +9,8 @@ use std::error::Error;
 use std::io::{self, BufRead};
 use std::path::PathBuf;
 
-use epitome_eval::{Options, Prediction, Predictions, Reference, evaluate_streams, sentences};
+use epitome_eval::{Options, Prediction, Predictions, Reference, evaluate_streams};
+use epitome_sentences::sentences;
 use serde_json::{Value, json};
 
 /// Words of a summary.

@@ -154,6 +154,10 @@ fn of_several_references_the_best_or_the_mean_counts() {
     assert!((with(SeveralReferences::Mean) - 2.0 / 7.0).abs() < 1e-12);
 }
 
+fn system<'a>(name: &str, predictions: &'a [Prediction]) -> Predictions<'a> {
+    Predictions { name: name.into(), stream: Box::new(predictions.iter().cloned().map(Ok)) }
+}
+
 #[test]
 fn several_systems_are_read_side_by_side_in_any_order() {
     let (predictions, references) = three();
@@ -161,10 +165,6 @@ fn several_systems_are_read_side_by_side_in_any_order() {
     reversed.reverse();
     reversed[0].summary = "rain fell".into();
     let run = |one: &[Prediction], other: &[Prediction], name: &str| {
-        let system = |name: &str, predictions: &[Prediction]| Predictions {
-            name: name.into(),
-            stream: Box::new(predictions.iter().cloned().map(Ok)),
-        };
         let references = references.clone();
         let open = || Ok(Box::new(references.clone().into_iter().map(Ok)) as Box<dyn Iterator<Item = _> + Send>);
         evaluate_streams(vec![system("one", one), system(name, other)], &open, &Options::default())
