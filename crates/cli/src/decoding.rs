@@ -51,7 +51,7 @@ pub(crate) struct DecodingOptions {
     batch_size: Option<u32>,
     /// Read only the first N tokens of a document; without this nothing is ever cut
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
-    max_document_tokens: Option<u64>,
+    pub(crate) max_document_tokens: Option<u64>,
     /// Say which passages of its document each sentence of a summary rests on; needs text, not token ids
     #[arg(long)]
     pub(crate) attribute: bool,

@@ -40,7 +40,7 @@ impl ModelOption {
         entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
     }
 
-    fn directory(&self) -> Option<PathBuf> {
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
         self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
     }
 

@@ -1,8 +1,8 @@
 //! `epitome results`: the evaluations of many runs as one table, from a file to which `epitome evaluate` adds lines.
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{BufRead, Write};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,7 @@ use clap::{Args, ValueEnum};
 use epitome_data::{content_hash, open_text};
 use epitome_eval::{Report, Scores, Table};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::evaluate::files;
 use crate::output::print;
@@ -67,6 +68,7 @@ struct Line<'a> {
     data_hash: Option<&'a str>,
     records: usize,
     options: &'a epitome_eval::Options,
+    decoding: Option<&'a serde_json::Value>,
     scores: &'a Scores,
 }
 
@@ -85,15 +87,37 @@ pub(crate) fn append(path: &Path, report: &Report, data: &Data) -> Result<()> {
             data_hash: data.hash.as_deref(),
             records: report.records,
             options: &report.options,
+            decoding: report.decoding.as_ref(),
             scores: &system.scores,
         };
         text += &(serde_json::to_string(&line)? + "\n");
     }
-    let written = OpenOptions::new().create(true).append(true).open(path).and_then(|mut file| {
+    let written = open(path).and_then(|mut file| {
+        // What an interrupted run left of a line stays a line of its own.
+        if file.seek(SeekFrom::End(0))? > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            let mut last = [0];
+            file.read_exact(&mut last)?;
+            if last != *b"\n" {
+                text.insert(0, '\n');
+            }
+        }
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
     written.with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).read(true).append(true).open(path)
+}
+
+/// Whether lines can be added to a file, asked before hours of work.
+///
+/// # Errors
+/// When they cannot.
+pub(crate) fn check(path: &Path) -> Result<()> {
+    open(path).map(drop).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// What is read of a line.
@@ -104,6 +128,8 @@ struct Found {
     data_hash: Option<String>,
     records: usize,
     options: FoundOptions,
+    #[serde(default)]
+    decoding: Value,
     scores: BTreeMap<String, FoundScore>,
 }
 
@@ -130,6 +156,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for path in &arguments.files {
         for (index, line) in open_text(path)?.lines().enumerate() {
             let line = line.with_context(|| path.display().to_string())?;
+            if line.trim().is_empty() {
+                continue;
+            }
             let parsed = serde_json::from_str(&line);
             found.push(parsed.with_context(|| format!("{}, line {}: not a result", path.display(), index + 1))?);
         }
@@ -149,16 +178,37 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     )
 }
 
+/// What decided the summaries of a model, in short; `-` of summaries that were there already.
+fn settings(decoding: &Value) -> String {
+    let Some(model) = decoding["model"].as_str() else { return "-".to_owned() };
+    let mut settings = vec![model.to_owned()];
+    settings.extend(decoding["precision"].as_str().map(str::to_owned));
+    let generation = &decoding["generation"];
+    for name in ["num_beams", "length_penalty", "no_repeat_ngram_size", "min_length", "max_length"] {
+        settings.extend(generation.get(name).map(|value| format!("{name} {value}")));
+    }
+    settings.extend(decoding["max_document_tokens"].as_u64().map(|tokens| format!("reads {tokens}")));
+    settings.join(", ")
+}
+
 /// A row a line: F1 in percent with intervals by every metric that any line has.
 fn table(found: &[Found]) -> Table {
     let mut metrics: Vec<&String> = found.iter().flat_map(|line| line.scores.keys()).collect();
     metrics.sort_unstable();
     metrics.dedup();
-    let header = ["system", "data", "hash", "records", "split", "stemmed"].map(str::to_owned);
+    let header = ["system", "model and settings", "data", "hash", "records", "split", "stemmed"].map(str::to_owned);
     let row = |line: &Found| {
-        let hash = line.data_hash.as_ref().map_or("-", |hash| &hash[..hash.len().min(8)]);
+        let hash = line.data_hash.as_ref().map_or("-", |hash| hash.get(..8).unwrap_or(hash));
         let stemmed = if line.options.stemmer { "yes" } else { "no" };
-        let facts = [&line.system, &line.data, hash, &line.records.to_string(), &line.options.sentence_split, stemmed];
+        let facts = [
+            &line.system,
+            &settings(&line.decoding),
+            &line.data,
+            hash,
+            &line.records.to_string(),
+            &line.options.sentence_split,
+            stemmed,
+        ];
         let score = |metric: &&String| match line.scores.get(*metric) {
             Some(FoundScore { f1: FoundEstimate { mean, low, high } }) => {
                 format!("{:.2} ({:.2} to {:.2})", 100.0 * mean, 100.0 * low, 100.0 * high)

@@ -1,6 +1,6 @@
 //! The rows and notes of a report, before they are laid out.
 
-use crate::{Estimate, LengthStatistics, MeanOfRecords, Measures, Options, Profile, Report, Scores};
+use crate::{Estimate, LengthStatistics, MeanOfRecords, Measures, Options, Profile, Report, SentenceSplit};
 
 /// A header and rows of equally many cells; the first column is text, the others are mostly numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,20 +11,10 @@ pub struct Table {
     pub rows: Vec<Vec<String>>,
 }
 
-/// One row a system and baseline: F1 by each metric with its interval, in percent.
+/// One row a system and baseline: F1 by each metric with its interval, in percent; marked as the
+/// notes say.
 pub(crate) fn systems(report: &Report) -> Table {
-    let metrics = report.comparisons.metrics.iter().cloned();
-    let systems = report.systems.iter().map(|system| (&system.name, &system.scores));
-    let baselines = report.baselines.iter().map(|baseline| (&baseline.name, &baseline.scores));
-    let row = |(name, scores): (&String, &Scores)| {
-        let cell = |f1: &Estimate| match report.options.bootstrap {
-            0 => percent(f1.mean),
-            _ => format!("{} ({})", percent(f1.mean), interval(f1)),
-        };
-        std::iter::once(name.clone()).chain(scores.0.iter().map(|(_, scores)| cell(&scores.f1))).collect()
-    };
-    let header = std::iter::once("F1".to_owned()).chain(metrics).collect();
-    Table { header, rows: systems.chain(baselines).map(row).collect() }
+    report.comparisons.plain_table()
 }
 
 /// One row a system and metric: precision, recall, F1 and its median over resamples, in percent.
@@ -84,13 +74,10 @@ pub(crate) fn records(report: &Report) -> Table {
     Table { header, rows: rows.collect() }
 }
 
-/// How the numbers came about, one sentence each.
+/// What else there is to say of how the numbers came about, one sentence each.
 pub(crate) fn notes(report: &Report) -> Vec<String> {
     let options = &report.options;
-    let mut notes = vec![scoring(report.records, options)];
-    if options.bootstrap > 0 {
-        notes.push(format!("Intervals from {} bootstrap resamples, seed {}.", options.bootstrap, options.seed));
-    }
+    let mut notes = Vec::new();
     if report.reference_texts > report.records {
         notes.push(format!("Of several references of a record: {}.", options.several_references));
     }
@@ -99,6 +86,8 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
     if let Some(first) = report.baselines.first() {
         let words = first.words;
         notes.push(format!("Asked for: {words} words, like the mean reference. {}.", baselines.join("; ")));
+    } else if !options.baselines.is_empty() {
+        notes.push("No baselines: not every record has its document.".to_owned());
     }
     notes
 }
@@ -106,7 +95,12 @@ pub(crate) fn notes(report: &Report) -> Vec<String> {
 /// What was scored, and how.
 pub(crate) fn scoring(records: usize, options: &Options) -> String {
     let stemming = if options.stemmer { "with" } else { "without" };
-    let split = options.sentence_split;
+    let split = match options.sentence_split {
+        SentenceSplit::Newline => "newline (a sentence a line)",
+        SentenceSplit::Period => {
+            "period (at marks that end a sentence; abbreviations, initials and decimals are known)"
+        }
+    };
     format!("{records} records; ROUGE in percent, {stemming} stemming; sentence split: {split}.")
 }
 

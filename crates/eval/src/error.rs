@@ -57,6 +57,12 @@ pub enum Error {
     /// There is nothing to score.
     #[error("there are no records to evaluate")]
     NoRecords,
+    /// There are neither systems nor baselines.
+    #[error(
+        "there are no systems to score, and no baselines: they need the `document` or `documents` of every record and at \
+         least one name"
+    )]
+    NothingToScore,
     /// Systems that cannot be told apart, or cannot be compared.
     #[error(transparent)]
     Comparison(#[from] ComparisonError),

@@ -41,11 +41,15 @@ pub fn evaluate_streams<'a>(
     options: &Options,
 ) -> Result<Report> {
     let metrics = options.metrics()?;
+    let names: Vec<String> = systems.iter().map(|system| system.name.clone()).collect();
+    options.check_names(&names)?;
     let open = || references().map_err(Error::Input);
     let words = if options.baselines.is_empty() { None } else { mean_words(open()?)? };
     let baselines = if words.is_some() { options.baselines.as_slice() } else { &[] };
+    if names.is_empty() && baselines.is_empty() {
+        return Err(Error::NothingToScore);
+    }
     let words = words.unwrap_or_default();
-    let names: Vec<String> = systems.iter().map(|system| system.name.clone()).collect();
     let scorer = Scorer { options, metrics: &metrics, baselines, words };
     let mut gathered = Gathered::new(names);
     let mut join = Join::new(systems, open()?);

@@ -8,8 +8,8 @@ use crate::html::ShownRecord;
 use crate::record::{Found, Scorer};
 use crate::report::SCHEMA;
 use crate::{
-    Baseline, BaselineKind, Comparisons, Error, LengthDistribution, MetricScores, Options, Profile, Profiler,
-    RecordScores, Report, Result, Scores, System, SystemRecord, SystemReport, compare, scores_by_document_length,
+    Baseline, Comparisons, Error, LengthDistribution, MetricScores, Options, Profile, Profiler, RecordScores, Report,
+    Result, Role, Scores, System, SystemRecord, SystemReport, compare, scores_by_document_length,
 };
 
 /// Groups of documents of about one length.
@@ -92,7 +92,7 @@ impl Gathered {
         let baselines = baselines.map(|(&kind, column)| Baseline {
             name: kind.name(),
             description: kind.description(),
-            upper_bound: kind == BaselineKind::Oracle,
+            upper_bound: kind.role() == Role::UpperBound,
             words: scorer.words,
             scores: column.aggregate(options, metrics),
         });
@@ -102,6 +102,7 @@ impl Gathered {
             records: self.ids.len(),
             reference_texts: self.reference_texts,
             options: options.clone(),
+            decoding: None,
             scores: systems.first().map(|system| system.scores.clone()).unwrap_or_default(),
             systems,
             baselines: baselines.collect(),
@@ -117,14 +118,14 @@ impl Gathered {
 
     /// Systems and baselines, each with each.
     fn comparisons(&self, scorer: &Scorer<'_>) -> Result<Comparisons> {
-        let names = self.names.iter().map(|name| (name.to_string(), false));
-        let kinds = scorer.baselines.iter().map(|&kind| (kind.name(), kind == BaselineKind::Oracle));
-        let names: Vec<(String, bool)> = names.chain(kinds).collect();
+        let names = self.names.iter().map(|name| (name.to_string(), Role::System));
+        let kinds = scorer.baselines.iter().map(|&kind| (kind.name(), kind.role()));
+        let names: Vec<(String, Role)> = names.chain(kinds).collect();
         let f1 = |column: &Column| column.f1(scorer.metrics.len());
         let columns: Vec<Vec<Vec<f64>>> = self.systems.iter().chain(&self.baselines).map(f1).collect();
-        let systems = names.iter().zip(&columns).map(|((name, upper_bound), column)| System {
+        let systems = names.iter().zip(&columns).map(|((name, role), column)| System {
             name,
-            upper_bound: *upper_bound,
+            role: *role,
             scores: column.iter().map(Vec::as_slice).collect(),
         });
         let metrics: Vec<String> = scorer.metrics.iter().map(Metric::to_string).collect();

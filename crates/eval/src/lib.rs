@@ -49,7 +49,7 @@ pub use characteristics::{
     Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
     POSITION_BINS, Profile, Profiler, SourceDocument, char_range, scores_by_document_length,
 };
-pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, System, SystemScores, compare};
+pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, Role, System, SystemScores, compare};
 pub use error::{Error, Result};
 pub use evaluate::{evaluate, evaluate_streams};
 pub use input::{Input, Prediction, Predictions, Reference, Stream};

@@ -1,6 +1,7 @@
 //! How predictions and references are compared.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -8,7 +9,7 @@ use epitome_sentences::sentences;
 use rouge::{Metric, Score};
 use serde::{Serialize, Serializer};
 
-use crate::{BaselineKind, Error, RANDOMIZATIONS, Result};
+use crate::{BaselineKind, ComparisonError, Error, RANDOMIZATIONS, Result};
 
 /// Where the sentences of predictions and references end; ROUGE-Lsum depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -167,6 +168,19 @@ impl Options {
         }
         let ngrams = ngrams.into_iter().map(Metric::N);
         Ok(ngrams.chain([Metric::L, Metric::Lsum]).collect())
+    }
+
+    /// Checks that systems and baselines can be told apart.
+    ///
+    /// # Errors
+    /// Names the first that cannot.
+    pub fn check_names(&self, systems: &[String]) -> Result<()> {
+        let mut known = HashSet::new();
+        let names = systems.iter().cloned().chain(self.baselines.iter().map(|kind| kind.name()));
+        match names.into_iter().find(|name| !known.insert(name.clone())) {
+            Some(name) => Err(ComparisonError::DoubledName { name }.into()),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn rouge(&self) -> rouge::Options {

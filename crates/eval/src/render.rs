@@ -10,7 +10,8 @@ impl Report {
     /// Tables of scores, lengths and characteristics for the terminal, with notes on how they came about. Ends with a line
     /// break.
     pub fn table(&self) -> String {
-        let notes: String = cells::notes(self).iter().map(|note| format!("{note}\n")).collect();
+        let notes = self.comparisons.caption("*").into_iter().chain(cells::notes(self));
+        let notes: String = notes.map(|note| format!("{note}\n")).collect();
         let tables = [cells::systems(self), cells::scores(self), cells::lengths(self), cells::characteristics(self)];
         let tables = tables.map(|table| table.text() + "\n");
         tables.concat() + &notes

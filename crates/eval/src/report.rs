@@ -25,6 +25,9 @@ pub struct Report {
     pub reference_texts: usize,
     /// How they were compared.
     pub options: Options,
+    /// How a model made the summaries, where it did now: the model, its settings, what else decides them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decoding: Option<serde_json::Value>,
     /// The scores of the first system.
     pub scores: Scores,
     /// Every system, in the order given.

@@ -12,7 +12,7 @@ fn shifted(scores: &[f64], by: f64) -> Vec<f64> {
 }
 
 fn system<'a>(name: &'a str, scores: &[&'a [f64]]) -> System<'a> {
-    System { name, upper_bound: false, scores: scores.to_vec() }
+    System { name, role: Role::System, scores: scores.to_vec() }
 }
 
 fn options(bootstrap: usize) -> Options {
@@ -130,7 +130,7 @@ fn four_systems() -> Comparisons {
     let ours = [0.5; 10];
     let close = [0.25, 0.75, 0.25, 0.75, 0.25, 0.75, 0.25, 0.75, 0.25, 0.5];
     let (far, one) = ([0.25; 10], [1.0; 10]);
-    let oracle = System { upper_bound: true, ..system("oracle", &[&one, &one]) };
+    let oracle = System { role: Role::UpperBound, ..system("oracle", &[&one, &one]) };
     let systems =
         [oracle, system("ours_{1}", &[&ours, &far]), system("a|b & c", &[&close, &far]), system("far", &[&far, &far])];
     compare(&["rouge1", "rougeL_x"], &systems, &Options { bootstrap: 0, ..options(0) }, 9999).expect("the scores fit")
@@ -146,7 +146,7 @@ fn markdown_is_as_written_by_hand() {
 | a\\|b \\& c | 47.50† | **25.00** |
 | far | 25.00 | **25.00** |
 
-10 records; ROUGE in percent, without stemming; sentence split: newline. Bold: the best of a column. †: not significantly \
+10 records; ROUGE in percent, without stemming; sentence split: newline (a sentence a line). Bold: the best of a column. †: not significantly \
 different from the best (two-sided approximate randomization test with 9999 randomizations, seed 7; p of at least 0.05 \
 after Holm-Bonferroni correction for all pairs of rows of a column, which are 6). ‡: an upper bound, which does not count \
 as the best.
@@ -160,7 +160,7 @@ fn latex_is_as_written_by_hand() {
 % Needs \\usepackage{booktabs}.
 \\begin{table}
   \\centering
-  \\caption{10 records; ROUGE in percent, without stemming; sentence split: newline. Bold: the best of a column. \
+  \\caption{10 records; ROUGE in percent, without stemming; sentence split: newline (a sentence a line). Bold: the best of a column. \
 $^{\\dagger}$: not significantly different from the best (two-sided approximate randomization test with 9999 \
 randomizations, seed 7; p of at least 0.05 after Holm-Bonferroni correction for all pairs of rows of a column, which are \
 6). $^{\\ddagger}$: an upper bound, which does not count as the best.}
@@ -220,7 +220,7 @@ fn serialized_fields_are_those_documented() {
     ];
     assert_eq!(keys, expected);
     assert_eq!(json["comparisons"].as_array().map(Vec::len), Some(12));
-    assert_eq!(json["systems"][0]["upper_bound"], true);
+    assert_eq!(json["systems"][0]["role"], "upper_bound");
     assert_eq!(json["systems"][1]["scores"][0]["mean"], 0.5);
     assert_eq!(json["randomizations"], 9999);
 }

@@ -41,7 +41,7 @@ const REPORTS: [&str; 4] = ["report.json", "report.md", "report.tex", "report.ht
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Arguments {
     /// Summaries of a system: JSON Lines with `id` and `summary` such as `epitome decode` writes, text with one summary a
-    /// line (.txt), or a table with a column `summary` or `prediction` and perhaps `id` (.csv, .tsv); repeat it to compare
+    /// line (.txt), or a table with a column `prediction` or `summary` and perhaps `id` (.csv, .tsv); repeat it to compare
     /// systems
     #[arg(long, value_name = "[NAME=]FILE", value_parser = Named::parse, requires = "references")]
     #[arg(conflicts_with = "data", conflicts_with_all = DECODING)]
@@ -74,11 +74,11 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME,...", default_value = "lead,tail,random,lexrank,oracle")]
     baselines: String,
     /// Resamples for the confidence intervals; 0 for none
-    #[arg(long, value_name = "N", default_value_t = 1000)]
-    bootstrap: usize,
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
+    bootstrap: u32,
     /// Random assignments of signs for the p-values of differences
-    #[arg(long, value_name = "N", default_value_t = RANDOMIZATIONS)]
-    randomizations: usize,
+    #[arg(long, value_name = "N", default_value_t = RANDOMIZATIONS as u32, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    randomizations: u32,
     /// Seed of the resampling, of the p-values and of the random baseline
     #[arg(long, value_name = "S", default_value_t = 0)]
     seed: u64,
@@ -97,6 +97,9 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         };
     }
     let options = arguments.options()?;
+    if let Some(path) = &arguments.append_results {
+        results::check(path)?;
+    }
     let report = match (&arguments.references, &arguments.data) {
         (Some(path), None) => {
             let inputs = files(path)?;
@@ -107,10 +110,12 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
             evaluate_streams(systems.collect::<Result<_>>()?, &|| references.stream(), &options)?
         }
         (None, Some(data)) => {
+            options.check_names(&arguments.system_names())?;
             let mut decoded = model::decode(arguments, group, data)?;
             let systems = decoded.systems();
             let mut report = evaluate_streams(systems, &|| decoded.references.stream(), &options)?;
             report.ablation = decoded.ablation;
+            report.decoding = Some(decoded.decoding);
             report
         }
         _ => return usage("give --references with --predictions, or --data with --model"),
@@ -131,8 +136,8 @@ impl Arguments {
             stemmer: self.stemmer,
             sentence_split: self.sentence_split,
             several_references: self.several_references,
-            bootstrap: self.bootstrap,
-            randomizations: self.randomizations,
+            bootstrap: self.bootstrap as usize,
+            randomizations: self.randomizations as usize,
             seed: self.seed,
             shown_records: self.shown_records,
             baselines,
@@ -141,12 +146,14 @@ impl Arguments {
     }
 
     fn write(&self, report: &Report) -> Result<()> {
+        // First, so that a failure to write takes nothing away.
+        print(report.table().trim_end())?;
         if let Some(directory) = &self.output {
             report.write(directory)?;
         }
         if let (Some(path), Some(data)) = (&self.append_results, self.references.as_ref().or(self.data.as_ref())) {
             results::append(path, report, &Data::of(data)?)?;
         }
-        print(report.table().trim_end())
+        Ok(())
     }
 }

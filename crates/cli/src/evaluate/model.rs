@@ -10,6 +10,7 @@ use epitome_data::{Location, Record};
 use epitome_decode::Summarizer;
 use epitome_distributed::ProcessGroup;
 use epitome_eval::{AblationPoint, Prediction, Predictions};
+use serde_json::json;
 
 use super::Arguments;
 use super::references::{References, files, reference};
@@ -52,6 +53,8 @@ impl Length {
 pub(crate) struct Decoded {
     pub(crate) references: References,
     systems: Vec<(String, Vec<Prediction>)>,
+    /// How they were made.
+    pub(crate) decoding: serde_json::Value,
     /// One for each system where several lengths were asked for.
     pub(crate) ablation: Vec<AblationPoint>,
 }
@@ -86,6 +89,7 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
     }
     let mut systems = Vec::new();
     let mut ablation = Vec::new();
+    let mut used = HashSet::new();
     let mut kept = if rereadable { None } else { Some(Vec::new()) };
     let runs = arguments.runs();
     for (index, &(ref name, length)) in runs.iter().enumerate() {
@@ -95,7 +99,8 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
         if decoded.is_err() || index + 1 == runs.len() {
             shared::dismiss(group);
         }
-        let (predictions, point) = decoded?;
+        let (predictions, locations, point) = decoded?;
+        used = locations;
         if index == 0 {
             records.list_skipped();
         }
@@ -109,17 +114,10 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
         Some(kept) => References::of(kept),
         None => {
             let references = References::open(inputs, arguments.decoding.fields.names()?)?;
-            let ids: Option<HashSet<String>> = arguments.decoding.skip_bad_records.then(|| {
-                let first = systems.first().map(|(_, predictions)| predictions.as_slice()).unwrap_or_default();
-                first.iter().map(|prediction| prediction.id.clone()).collect()
-            });
-            match ids {
-                Some(ids) => references.only(ids),
-                None => references,
-            }
+            if arguments.decoding.skip_bad_records { references.only(used) } else { references }
         }
     };
-    Ok(Decoded { references, systems, ablation })
+    Ok(Decoded { references, systems, decoding: arguments.how(&summarizer), ablation })
 }
 
 /// One pass over the records.
@@ -132,13 +130,13 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// The predictions, and what they took; records that cannot be read again go to `kept`.
+    /// The predictions, the places of their records, and what they took; records that cannot be read again go to `kept`.
     fn decode(
         &self,
         records: &mut Records,
         name: &str,
         mut kept: Option<&mut Vec<epitome_eval::Reference>>,
-    ) -> Result<(Vec<Prediction>, AblationPoint)> {
+    ) -> Result<(Vec<Prediction>, HashSet<String>, AblationPoint)> {
         let Self { arguments, group, .. } = self;
         let path = arguments.output.as_ref().map(|directory| directory.join(self.file_name()));
         check_paths(path.as_deref(), records.files())?;
@@ -148,14 +146,17 @@ impl Run<'_> {
         if let Some(length) = self.length {
             decoding = decoding.reading_at_most(length.tokens());
         }
-        let (mut predictions, mut document_tokens) = (Vec::new(), 0);
+        let (mut predictions, mut locations, mut document_tokens) = (Vec::new(), HashSet::new(), 0);
         let started = Instant::now();
         let outcome = decoding.pass(records, &mut |record, summary| {
             if let Some(output) = &mut output {
                 output.record(&OutputRecord { id: &record.id, summary: &summary })?;
             }
             document_tokens += summary.document_tokens;
-            let attribution = summary.best.attribution.as_ref().map(serde_json::to_value).transpose()?;
+            let is_shown = predictions.len() < arguments.shown_records;
+            let attribution = summary.best.attribution.as_ref().filter(|_| is_shown);
+            let attribution = attribution.map(serde_json::to_value).transpose()?;
+            locations.insert(record.location.to_string());
             let is_cut = Some(!summary.best.ended);
             let summary = summary.best.summary;
             predictions.push(Prediction { id: record.id.clone(), summary, is_cut, attribution });
@@ -172,7 +173,7 @@ impl Run<'_> {
             mean_document_tokens: document_tokens as f64 / count,
             seconds_per_document: started.elapsed().as_secs_f64() / count,
         };
-        Ok((predictions, point))
+        Ok((predictions, locations, point))
     }
 
     fn file_name(&self) -> String {
@@ -193,8 +194,25 @@ impl Arguments {
         self.ablate_length.iter().map(|&length| (format!("{model} {}", length.name()), Some(length))).collect()
     }
 
+    /// What decides the summaries, beside the records.
+    fn how(&self, summarizer: &Summarizer) -> serde_json::Value {
+        let model = self.decoding.model.directory().map(|directory| directory.display().to_string());
+        json!({
+            "model": model.unwrap_or_else(|| self.decoding.model.name()),
+            "precision": self.decoding.device.name(),
+            "max_document_tokens": self.decoding.max_document_tokens,
+            "generation": summarizer.generation(),
+        })
+    }
+
+    /// What the systems are called.
+    pub(super) fn system_names(&self) -> Vec<String> {
+        self.runs().into_iter().map(|(name, _)| name).collect()
+    }
+
     /// Refuses to write a report over something that is read.
     pub(super) fn check_outputs(&self, inputs: &[PathBuf]) -> Result<()> {
+        check_paths(self.append_results.as_deref(), inputs.iter().map(PathBuf::as_path))?;
         let Some(directory) = &self.output else { return Ok(()) };
         super::REPORTS
             .iter()

@@ -9,8 +9,11 @@ use epitome_eval::{Input, Prediction, Predictions, Stream};
 
 use super::references::References;
 
-/// Columns of a table that may hold the summaries, the first that is there.
-const SUMMARY_COLUMNS: [&str; 2] = ["summary", "prediction"];
+/// Columns of a table that may hold the summaries, the first that is there: beside predictions a `summary` is a reference.
+const SUMMARY_COLUMNS: [&str; 2] = ["prediction", "summary"];
+
+/// Endings that say how a file is written.
+const ENDINGS: [&str; 8] = ["gz", "zst", "json", "jsonl", "parquet", "txt", "csv", "tsv"];
 
 /// `--predictions [NAME=]FILE`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl Named {
     /// # Errors
     /// A file that cannot be opened, or a table without a column of summaries.
     pub(crate) fn open<'a>(&'a self, references: &'a References) -> Result<Predictions<'a>> {
-        let stream: Stream<'a, Prediction> = match ending(&self.file) {
+        let stream: Stream<'a, Prediction> = match ending(&self.file).as_deref() {
             Some("txt") => Box::new(lines(&self.file, references)?),
             Some("csv") => table(&self.file, b',', references)?,
             Some("tsv") => table(&self.file, b'\t', references)?,
@@ -50,13 +53,20 @@ impl Named {
 /// The name of a file without what says how it is written.
 fn stem(file: &Path) -> String {
     let name = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy();
-    name.split('.').next().filter(|stem| !stem.is_empty()).unwrap_or(&name).to_owned()
+    let mut stem: &str = &name;
+    while let Some((before, _)) = stem.rsplit_once('.').filter(|(before, after)| {
+        let after = after.to_ascii_lowercase();
+        !before.is_empty() && ENDINGS.contains(&after.as_str())
+    }) {
+        stem = before;
+    }
+    stem.to_owned()
 }
 
 /// How the text of a file is written, whatever it is compressed with.
-fn ending(file: &Path) -> Option<&str> {
-    let name = file.file_name()?.to_str()?;
-    name.trim_end_matches(".gz").trim_end_matches(".zst").rsplit_once('.').map(|(_, ending)| ending)
+fn ending(file: &Path) -> Option<String> {
+    let name = file.file_name()?.to_str()?.to_ascii_lowercase();
+    name.trim_end_matches(".gz").trim_end_matches(".zst").rsplit_once('.').map(|(_, ending)| ending.to_owned())
 }
 
 /// JSON Lines or Parquet, such as `epitome decode` writes.
@@ -77,13 +87,19 @@ fn lines<'a>(
     file: &'a Path,
     references: &'a References,
 ) -> Result<impl Iterator<Item = Input<Prediction>> + Send + 'a> {
-    let lines = open_text(file)?.lines().map(|line| line.map_err(anyhow::Error::from));
+    let lines = open_text(file)?.split(b'\n').enumerate().map(|(index, line)| {
+        let line = line.map_err(anyhow::Error::from)?;
+        let text = String::from_utf8(line).map_err(|_| anyhow!("line {} is not UTF-8", index + 1))?;
+        Ok(text.trim_end_matches('\r').to_owned())
+    });
     in_order(file, "lines", lines, references)
 }
 
 /// A table with a header. Rows with an `id` are joined by it, others are in the order of the records.
 fn table<'a>(file: &'a Path, delimiter: u8, references: &'a References) -> Result<Stream<'a, Prediction>> {
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).from_reader(open_text(file)?);
+    // Tabs separate, and quotes are text: so tables are usually written with tabs.
+    let quoting = delimiter == b',';
+    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).from_reader(open_text(file)?);
     let header = reader.headers().with_context(|| format!("{}: no header", file.display()))?.clone();
     let column = |name: &str| header.iter().position(|column| column.trim_start_matches('\u{FEFF}') == name);
     let Some(summary) = SUMMARY_COLUMNS.iter().find_map(|name| column(name)) else {
@@ -144,10 +160,11 @@ mod tests {
         assert_eq!(named("ours=out/a.jsonl"), Named { name: "ours".into(), file: "out/a.jsonl".into() });
         assert_eq!(
             named("out/led.base.jsonl.zst"),
-            Named { name: "led".into(), file: "out/led.base.jsonl.zst".into() }
+            Named { name: "led.base".into(), file: "out/led.base.jsonl.zst".into() }
         );
         assert!(Named::parse("=x").is_err() && Named::parse("x=").is_err());
-        assert_eq!(ending(Path::new("a/b.csv.gz")), Some("csv"));
+        assert_eq!(stem(Path::new("out/p1.5.TXT")), "p1.5");
+        assert_eq!(ending(Path::new("a/b.CSV.gz")).as_deref(), Some("csv"));
         assert_eq!(ending(Path::new("b")), None);
     }
 }

@@ -10,7 +10,7 @@ use epitome_eval::{Input, Reference, Stream};
 /// Records that can be read as often as need be.
 pub(crate) struct References {
     source: Source,
-    /// The records that count; all without it.
+    /// The places of the records that count; all without it.
     only: Option<HashSet<String>>,
 }
 
@@ -35,9 +35,9 @@ impl References {
         Ok(Self { source, only: None })
     }
 
-    /// Only the records of these ids. Those that cannot be read count as having none of them.
-    pub(crate) fn only(self, ids: HashSet<String>) -> Self {
-        Self { only: Some(ids), ..self }
+    /// Only the records at these places ([`epitome_data::Location`] as text), of files.
+    pub(crate) fn only(self, places: HashSet<String>) -> Self {
+        Self { only: Some(places), ..self }
     }
 
     /// Records that are in memory.
@@ -47,18 +47,16 @@ impl References {
 
     /// The records from the first on.
     pub(crate) fn stream(&self) -> Input<Stream<'_, Reference>> {
-        let all: Stream<'_, Reference> = match &self.source {
+        let counts = |found: &epitome_data::Result<Record>| match (&self.only, found) {
+            (None, _) => true,
+            (Some(places), Ok(record)) => places.contains(&record.location.to_string()),
+            (Some(_), Err(error)) => !error.is_bad_record(),
+        };
+        Ok(match &self.source {
             Source::Files(files, names) => {
-                let keeps = self.only.is_none();
-                let records = reader(files, names)?
-                    .filter(move |record| keeps || !record.as_ref().is_err_and(epitome_data::Error::is_bad_record));
-                Box::new(records.map(|record| Ok(reference(record?))))
+                Box::new(reader(files, names)?.filter(counts).map(|record| Ok(reference(record?))))
             }
             Source::Memory(references) => Box::new(references.iter().cloned().map(Ok)),
-        };
-        Ok(match &self.only {
-            Some(ids) => Box::new(all.filter(|found| found.as_ref().map_or(true, |record| ids.contains(&record.id)))),
-            None => all,
         })
     }
 }

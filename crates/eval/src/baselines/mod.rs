@@ -11,6 +11,7 @@ mod random;
 use std::fmt;
 use std::str::FromStr;
 
+use crate::Role;
 use crate::lengths::words;
 pub(crate) use ends::{lead, tail};
 
@@ -88,6 +89,11 @@ impl BaselineKind {
             Self::LexRank => "lexrank".to_owned(),
             Self::Oracle => "oracle".to_owned(),
         }
+    }
+
+    /// What it stands for in a comparison.
+    pub(crate) fn role(self) -> Role {
+        if self == Self::Oracle { Role::UpperBound } else { Role::Baseline }
     }
 
     /// What it is, for readers of a report.

@@ -18,7 +18,7 @@ pub enum ComparisonError {
         records: usize,
     },
     /// Two systems have one name.
-    #[error("two systems are called {name:?}; name one of them differently")]
+    #[error("two systems or baselines are called {name:?}; name one of them differently, or leave it out")]
     DoubledName {
         /// The name.
         name: String,

@@ -19,6 +19,7 @@ mod result;
 mod table;
 
 use rayon::prelude::*;
+use serde::Serialize;
 
 use crate::Options;
 use bootstrap::Resampled;
@@ -33,13 +34,45 @@ pub const RANDOMIZATIONS: usize = 10_000;
 /// Scores of one record that differ by no more are a tie.
 const TIE: f64 = 1e-12;
 
+/// What a row of a comparison stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// What is asked about.
+    System,
+    /// What systems should beat.
+    Baseline,
+    /// What saw the references, as an oracle does: compared like the others but never the best of a table.
+    UpperBound,
+}
+
+/// Pairs whose p-values are corrected together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Family {
+    Systems,
+    SystemsWithBaselines,
+    Others,
+}
+
+impl Family {
+    const ALL: [Self; 3] = [Self::Systems, Self::SystemsWithBaselines, Self::Others];
+
+    fn of(pair: [Role; 2]) -> Self {
+        match pair {
+            [Role::System, Role::System] => Self::Systems,
+            [Role::System, Role::Baseline] | [Role::Baseline, Role::System] => Self::SystemsWithBaselines,
+            _ => Self::Others,
+        }
+    }
+}
+
 /// The scores of one system on the records that are compared. Higher is better.
 #[derive(Clone, Debug, PartialEq)]
 pub struct System<'a> {
     /// What tables call it.
     pub name: &'a str,
-    /// Whether it saw the references, as an oracle does. It is compared like the others but never the best of a table.
-    pub upper_bound: bool,
+    /// What it stands for.
+    pub role: Role,
     /// For each metric the scores (for ROUGE the F1) of all records, in the order in which all systems have them.
     pub scores: Vec<&'a [f64]>,
 }
@@ -57,16 +90,17 @@ pub struct System<'a> {
 /// - [`Comparison::p_randomization`]: approximate randomization (Noreen, "Computer-intensive methods for testing
 ///   hypotheses", 1989), with the same random signs for all pairs.
 /// - [`Comparison::p_corrected`]: `p_randomization` corrected by Holm, "A simple sequentially rejective multiple test
-///   procedure", Scandinavian Journal of Statistics 6, 1979. A family is all pairs of `systems`, baselines and upper bounds
-///   included, by one metric.
+///   procedure", Scandinavian Journal of Statistics 6, 1979. By one metric, pairs of systems are a family, pairs of a system
+///   and a baseline another, and all other pairs a third, so that a question about systems does not depend on which
+///   baselines stand beside them.
 ///
 /// The same arguments give the same result with any number of threads. Time is proportional to the number of systems
 /// times metrics, not of pairs.
 ///
 /// ```
-/// use epitome_eval::{Options, RANDOMIZATIONS, System, compare};
+/// use epitome_eval::{Options, RANDOMIZATIONS, Role, System, compare};
 ///
-/// let system = |name, scores| System { name, upper_bound: false, scores: vec![scores] };
+/// let system = |name, scores| System { name, role: Role::System, scores: vec![scores] };
 /// let systems = [system("ours", &[0.5, 0.75, 0.5]), system("theirs", &[0.5, 0.5, 0.25])];
 /// let found = compare(&["rouge1"], &systems, &Options::default(), RANDOMIZATIONS)?;
 /// assert_eq!((found.comparisons[0].wins, found.comparisons[0].ties), (2, 1));
@@ -86,7 +120,7 @@ pub fn compare(
     let statistics = Statistics::new(metrics, systems, options, randomizations);
     let summary = |(index, system): (usize, &System<'_>)| SystemScores {
         name: system.name.to_owned(),
-        upper_bound: system.upper_bound,
+        role: system.role,
         scores: (0..metrics.len()).map(|metric| statistics.resampled[metric][index].estimate()).collect(),
     };
     Ok(Comparisons {
@@ -95,7 +129,7 @@ pub fn compare(
         randomizations,
         metrics: metrics.iter().map(|&name| name.to_owned()).collect(),
         systems: systems.iter().enumerate().map(summary).collect(),
-        comparisons: (0..metrics.len()).flat_map(|metric| statistics.family(metric)).collect(),
+        comparisons: (0..metrics.len()).flat_map(|metric| statistics.pairs(metric)).collect(),
     })
 }
 
@@ -124,15 +158,22 @@ impl<'a> Statistics<'a> {
     }
 
     /// All pairs of systems by one metric.
-    fn family(&self, metric: usize) -> Vec<Comparison> {
+    fn pairs(&self, metric: usize) -> Vec<Comparison> {
         let systems = self.systems.len();
         let pairs = (0..systems).flat_map(|first| (first + 1..systems).map(move |second| (first, second)));
-        let mut family: Vec<Comparison> = pairs.map(|(first, second)| self.compare(metric, first, second)).collect();
-        let p_values: Vec<f64> = family.iter().map(|comparison| comparison.p_randomization).collect();
-        for (comparison, corrected) in family.iter_mut().zip(holm::holm(&p_values)) {
-            comparison.p_corrected = corrected;
+        let role = |index: usize| self.systems[index].role;
+        let mut found: Vec<(Family, Comparison)> = pairs
+            .map(|(first, second)| (Family::of([first, second].map(role)), self.compare(metric, first, second)))
+            .collect();
+        for family in Family::ALL {
+            let mut members: Vec<&mut Comparison> =
+                found.iter_mut().filter(|(own, _)| *own == family).map(|(_, comparison)| comparison).collect();
+            let p_values: Vec<f64> = members.iter().map(|comparison| comparison.p_randomization).collect();
+            for (comparison, corrected) in members.iter_mut().zip(holm::holm(&p_values)) {
+                comparison.p_corrected = corrected;
+            }
         }
-        family
+        found.into_iter().map(|(_, comparison)| comparison).collect()
     }
 
     /// Two systems by one metric, as if that were the only test.

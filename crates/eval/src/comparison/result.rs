@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::{Family, Role};
 use crate::{Estimate, Options};
 
 /// What a comparison of systems found.
@@ -26,8 +27,8 @@ pub struct Comparisons {
 pub struct SystemScores {
     /// What tables call it.
     pub name: String,
-    /// Whether it is an upper bound, such as an oracle, that cannot be the best system.
-    pub upper_bound: bool,
+    /// What it stands for.
+    pub role: Role,
     /// In the order of [`Comparisons::metrics`].
     pub scores: Vec<Estimate>,
 }
@@ -51,7 +52,8 @@ pub struct Comparison {
     /// least as far from 0 as the one found, and p is `(r + 1) / (R + 1)`. Sums count as equal within what rounding can do
     /// (2e-12 a record).
     pub p_randomization: f64,
-    /// `p_randomization` after the Holm-Bonferroni correction for all pairs of systems by this metric.
+    /// `p_randomization` after the Holm-Bonferroni correction for all pairs of the same family by this metric: pairs of
+    /// systems, pairs of a system and a baseline, or other pairs.
     pub p_corrected: f64,
     /// Records on which the first system scores higher, by more than 1e-12.
     pub wins: usize,
@@ -69,6 +71,15 @@ impl Comparison {
 }
 
 impl Comparisons {
+    /// Whether the randomizations are enough for the least p-value to be significant after correction in every family.
+    pub(super) fn can_find_significance(&self) -> bool {
+        let roles: Vec<Role> = self.systems.iter().map(|system| system.role).collect();
+        let pairs = (0..roles.len()).flat_map(|first| (first + 1..roles.len()).map(move |second| (first, second)));
+        let families: Vec<Family> = pairs.map(|(first, second)| Family::of([roles[first], roles[second]])).collect();
+        let largest = Family::ALL.map(|family| families.iter().filter(|own| **own == family).count()).into_iter().max();
+        (largest.unwrap_or(0) as f64) < 0.05 * (self.randomizations + 1) as f64
+    }
+
     /// The comparison of two systems by a metric, whichever of the two is first.
     pub fn between(&self, metric: &str, one: &str, other: &str) -> Option<&Comparison> {
         let mut comparisons = self.comparisons.iter().filter(|comparison| comparison.metric == metric);

@@ -1,6 +1,6 @@
 //! What the tables of a comparison show, before they are laid out.
 
-use super::{Comparison, Comparisons, TIE};
+use super::{Comparison, Comparisons, Role, TIE};
 use crate::Estimate;
 use crate::cells::{interval, percent, scoring};
 
@@ -38,15 +38,24 @@ impl Comparisons {
         let best: Vec<Option<usize>> = (0..self.metrics.len()).map(|metric| self.best(metric)).collect();
         let row = |index: usize| {
             let system = &self.systems[index];
-            let mark = if system.upper_bound { UPPER_BOUND } else { "" };
+            let mark = if system.role == Role::UpperBound { UPPER_BOUND } else { "" };
             let scores = best.iter().enumerate().map(|(metric, &best)| self.score_cell(metric, index, best));
             std::iter::once(Cell { mark, ..Cell::plain(&system.name) }).chain(scores).collect()
         };
         Table {
             header: header.map(str::to_owned).collect(),
             rows: (0..self.systems.len()).map(row).collect(),
-            caption: self.caption(),
+            caption: self.caption("Bold"),
         }
+    }
+
+    /// [`Comparisons::systems_table`] as plain text: an asterisk after the best.
+    pub(crate) fn plain_table(&self) -> crate::Table {
+        let Table { header, rows, .. } = self.systems_table();
+        let cell = |Cell { text, bold, mark, aside }: Cell| {
+            format!("{text}{}{mark} {aside}", if bold { "*" } else { "" }).trim_end().to_owned()
+        };
+        crate::Table { header, rows: rows.into_iter().map(|row| row.into_iter().map(cell).collect()).collect() }
     }
 
     /// One row a pair of systems and metric.
@@ -78,15 +87,16 @@ impl Comparisons {
     /// The system with the highest mean, upper bounds aside; the first of equal ones.
     fn best(&self, metric: usize) -> Option<usize> {
         let mean = |&index: &usize| self.systems[index].scores[metric].mean;
-        let candidates = (0..self.systems.len()).filter(|&index| !self.systems[index].upper_bound);
+        let candidates = (0..self.systems.len()).filter(|&index| self.systems[index].role != Role::UpperBound);
         candidates.reduce(|best, next| if mean(&next) > mean(&best) { next } else { best })
     }
 
     fn score_cell(&self, metric: usize, system: usize, best: Option<usize>) -> Cell {
         let scores = |system: usize| &self.systems[system].scores[metric];
-        let rival = best.filter(|_| !self.systems[system].upper_bound);
+        let rival = best.filter(|_| self.systems[system].role != Role::UpperBound);
         let is_best = rival.is_some_and(|best| scores(best).mean - scores(system).mean <= TIE);
-        let like_best = !is_best && rival.is_some_and(|best| !self.differ(metric, system, best));
+        let like_best =
+            !is_best && self.can_find_significance() && rival.is_some_and(|best| !self.differ(metric, system, best));
         Cell {
             text: percent(scores(system).mean),
             bold: is_best,
@@ -104,7 +114,8 @@ impl Comparisons {
         if self.options.bootstrap > 0 { format!("({})", interval(estimate)) } else { String::new() }
     }
 
-    fn caption(&self) -> Vec<String> {
+    /// How the numbers came about and what the marks mean, one sentence each; `best` is how the best of a column looks.
+    pub(crate) fn caption(&self, best: &str) -> Vec<String> {
         let mut caption = vec![scoring(self.records, &self.options)];
         if self.options.bootstrap > 0 {
             caption.push(format!(
@@ -112,20 +123,22 @@ impl Comparisons {
                 self.options.bootstrap, self.options.seed
             ));
         }
-        caption.push("Bold: the best of a column.".to_owned());
-        let systems = self.systems.len();
-        if systems > 1 {
+        caption.push(format!("{best}: the best of a column."));
+        let randomizations = self.randomizations;
+        if self.systems.len() > 1 && self.can_find_significance() {
             caption.push(format!(
-                "{LIKE_BEST}: not significantly different from the best (two-sided approximate randomization test with {} \
-                 randomizations, seed {}; p of at least 0.05 after Holm-Bonferroni correction for all pairs of rows of a \
-                 column, which are {}).",
-                self.randomizations,
-                self.options.seed,
-                systems * (systems - 1) / 2
+                "{LIKE_BEST}: not significantly different from the best (two-sided approximate randomization test with \
+                 {randomizations} randomizations, seed {}; p of at least 0.05 after Holm-Bonferroni correction, in each \
+                 column for pairs of systems, pairs of a system and a baseline, and other pairs apart).",
+                self.options.seed
+            ));
+        } else if self.systems.len() > 1 {
+            caption.push(format!(
+                "Significance is not marked: {randomizations} randomizations are too few for so many pairs."
             ));
         }
-        if self.systems.iter().any(|system| system.upper_bound) {
-            caption.push(format!("{UPPER_BOUND}: an upper bound, which does not count as the best."));
+        if self.systems.iter().any(|system| system.role == Role::UpperBound) {
+            caption.push(format!("{UPPER_BOUND}: made with the references, which does not count as the best."));
         }
         caption
     }

@@ -1,6 +1,7 @@
 // The table of records: chosen system and metric, filter, order and pages.
 
 const PAGE_ROWS = 100;
+const hasSystems = overview.systems.length > 0;
 const several = overview.systems.length > 1;
 const hasDocuments = rows.some((row) => row[1] !== null);
 
@@ -18,14 +19,14 @@ function columns() {
   const words = (name, value) => ({ name, value, text: (count) => (count === null ? '-' : Math.round(count).toString()) });
   return [
     { name: 'record', value: (row) => rows[row][0], text: (id) => id },
-    { name: overview.systems[view.system], value: score(view.system), text: hundredths },
+    ...(hasSystems ? [{ name: overview.systems[view.system], value: score(view.system), text: hundredths }] : []),
     ...(several ? [
       { name: overview.systems[view.other], value: score(view.other), text: hundredths },
       { name: 'difference', value: difference, text: signed },
     ] : []),
     ...(hasDocuments ? [words('document words', (row) => rows[row][1])] : []),
     words('reference words', (row) => rows[row][2]),
-    words('summary words', (row) => rows[row][3][view.system]),
+    ...(hasSystems ? [words('summary words', (row) => rows[row][3][view.system])] : []),
   ];
 }
 
@@ -114,8 +115,7 @@ function filter() {
 }
 
 byId('choices').append(
-  choice('F1 by', overview.metrics, 'metric'),
-  choice('of', overview.systems, 'system'),
+  ...(hasSystems ? [choice('F1 by', overview.metrics, 'metric'), choice('of', overview.systems, 'system')] : []),
   ...(several ? [choice('compared with', overview.systems, 'other')] : []),
   filter(),
 );
