@@ -1,6 +1,6 @@
 //! Systems compared on the same records, and the tables of it.
 
-use epitome_eval::{ComparisonError, Comparisons, Options, System, compare};
+use epitome_eval::{ComparisonError, Comparisons, Options, Role, System, compare};
 
 /// Scores without regularity, from 0 to 1.
 fn scores(count: usize, seed: usize) -> Vec<f64> {
