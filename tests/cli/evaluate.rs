@@ -125,7 +125,7 @@ fn baselines_need_no_predictions() {
     let folder = Folder::new();
     let data = folder.records("data.jsonl", 3);
     let table = run(&["evaluate", "--references", &data, "--baselines", "lead,tail-2,oracle"]).succeeds().stdout;
-    for name in ["lead ", "tail-2 ", "oracle "] {
+    for name in ["lead ", "tail-2 ", "oracle\u{2021} "] {
         assert!(table.lines().any(|line| line.starts_with(name)), "{table}");
     }
     assert!(!table.contains("lexrank"), "{table}");
@@ -147,7 +147,7 @@ fn predictions_of_other_programs_are_read() {
     let case = Case::new();
     let written = [
         ("lines.txt", "the cat\nfour five\n"),
-        ("rows.csv", "\u{FEFF}prediction,score\nthe cat,1\n\"four\nfive\",2\n"),
+        ("rows.csv", "\u{FEFF}prediction,summary\nthe cat,1\n\"four\nfive\",2\n"),
         ("rows.tsv", "id\tsummary\nb\tfour five\na\tthe cat\n"),
     ];
     for (name, text) in written {
@@ -191,11 +191,44 @@ fn skipped_records_are_not_compared() {
     let folder = Folder::new();
     let good = folder.records("data.jsonl", 2);
     let text = std::fs::read_to_string(&good).unwrap();
-    let data = folder.write("data.jsonl", format!("{{\n{text}{{\"id\": \"x\", \"document\": \"no summary\"}}\n"));
+    // One cannot be read, the other has the id of a good one but no summary.
+    let data = folder.write("data.jsonl", format!("{{\n{{\"id\": \"r0\", \"document\": \"words\"}}\n{text}"));
     let arguments = ["evaluate", "--data", &data, "--model", model(), "--max-new-tokens", "4", "--skip-bad-records"];
     let found = run(&arguments).succeeds();
     assert!(found.stderr.contains("skipped 2 bad record(s)"), "{}", found.stderr);
     assert!(found.stdout.contains("2 records;"), "{}", found.stdout);
+}
+
+#[test]
+fn names_that_cannot_be_told_apart_are_found_before_decoding() {
+    let folder = Folder::new();
+    let data = folder.records("data.jsonl", 1);
+    let output = folder.path("report");
+    let evaluate = |more: &[&str]| {
+        run(&[&["evaluate", "--data", &data, "--model", model(), "--output", &output][..], more].concat())
+    };
+    evaluate(&["--ablate-length", "8,8"]).fails_naming(&["8\""]);
+    evaluate(&["--baselines", "lead,lead"]).fails_naming(&["\"lead\""]);
+    assert!(!std::fs::exists(&output).unwrap(), "nothing was decoded");
+    evaluate(&["--append-results", &folder.path("missing/results.jsonl")]).fails_naming(&["missing/results.jsonl"]);
+    assert!(!std::fs::exists(&output).unwrap(), "nothing was decoded");
+}
+
+#[test]
+fn results_say_how_a_model_wrote() {
+    let folder = Folder::new();
+    let data = folder.records("data.jsonl", 1);
+    let results = folder.write("results.jsonl", "{\"half\": a line");
+    for beams in ["1", "2"] {
+        let decoding =
+            ["--model", model(), "--num-beams", beams, "--max-new-tokens", "3", "--append-results", &results];
+        run(&[&["evaluate", "--data", &data][..], &decoding].concat()).succeeds();
+    }
+    run(&["results", &results]).fails_naming(&["line 1"]);
+    let lines: Vec<String> = folder.read("results.jsonl").lines().skip(1).map(str::to_owned).collect();
+    let whole = folder.write("whole.jsonl", lines.join("\n"));
+    let table = run(&["results", &whole]).succeeds().stdout;
+    assert!(table.contains("num_beams 1") && table.contains("num_beams 2") && table.contains(model()), "{table}");
 }
 
 #[test]

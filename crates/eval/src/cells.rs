@@ -101,7 +101,7 @@ pub(crate) fn scoring(records: usize, options: &Options) -> String {
             "period (at marks that end a sentence; abbreviations, initials and decimals are known)"
         }
     };
-    format!("{records} records; ROUGE in percent, {stemming} stemming; sentence split: {split}.")
+    format!("{records} records; ROUGE F1 in percent, {stemming} stemming; sentence split: {split}.")
 }
 
 pub(crate) fn percent(fraction: f64) -> String {

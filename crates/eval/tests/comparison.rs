@@ -146,10 +146,10 @@ fn markdown_is_as_written_by_hand() {
 | a\\|b \\& c | 47.50† | **25.00** |
 | far | 25.00 | **25.00** |
 
-10 records; ROUGE in percent, without stemming; sentence split: newline (a sentence a line). Bold: the best of a column. †: not significantly \
-different from the best (two-sided approximate randomization test with 9999 randomizations, seed 7; p of at least 0.05 \
-after Holm-Bonferroni correction for all pairs of rows of a column, which are 6). ‡: an upper bound, which does not count \
-as the best.
+10 records; ROUGE F1 in percent, without stemming; sentence split: newline (a sentence a line). Bold: the best of a column. \
+†: not significantly different from the best (two-sided approximate randomization test with 9999 randomizations, seed 7; p \
+of at least 0.05 after Holm-Bonferroni correction, in each column for pairs of systems, pairs of a system and a baseline, \
+and other pairs apart). ‡: made with the references, which does not count as the best.
 ";
     assert_eq!(four_systems().markdown(), expected);
 }
@@ -160,10 +160,11 @@ fn latex_is_as_written_by_hand() {
 % Needs \\usepackage{booktabs}.
 \\begin{table}
   \\centering
-  \\caption{10 records; ROUGE in percent, without stemming; sentence split: newline (a sentence a line). Bold: the best of a column. \
-$^{\\dagger}$: not significantly different from the best (two-sided approximate randomization test with 9999 \
-randomizations, seed 7; p of at least 0.05 after Holm-Bonferroni correction for all pairs of rows of a column, which are \
-6). $^{\\ddagger}$: an upper bound, which does not count as the best.}
+  \\caption{10 records; ROUGE F1 in percent, without stemming; sentence split: newline (a sentence a line). Bold: the best of a \
+column. $^{\\dagger}$: not significantly different from the best (two-sided approximate randomization test with 9999 \
+randomizations, seed 7; p of at least 0.05 after Holm-Bonferroni correction, in each column for pairs of systems, pairs \
+of a system and a baseline, and other pairs apart). $^{\\ddagger}$: made with the references, which does not count as the \
+best.}
   \\begin{tabular}{lrr}
     \\toprule
     system & rouge1 & rougeL\\_x \\\\
@@ -242,4 +243,32 @@ fn scores_that_do_not_fit_together_are_named() {
     assert_eq!(found.to_string(), "m of the system \"b\" is NaN for record 1 (counted from 0)");
     assert!(matches!(error(&["m"], &[]), ComparisonError::Nothing { systems: 0, .. }));
     assert!(matches!(error(&["m"], &[system("a", &[&[]])]), ComparisonError::Nothing { records: 0, .. }));
+}
+
+#[test]
+fn what_is_said_of_systems_does_not_depend_on_baselines() {
+    let one: Vec<f64> = (0..20).map(|record| 0.5 + 0.01 * f64::from(record % 3)).collect();
+    let other: Vec<f64> = one.iter().enumerate().map(|(record, score)| score + 0.02 - 0.003 * record as f64).collect();
+    let low = vec![0.1; 20];
+    let systems = [system("one", &[&one]), system("other", &[&other])];
+    let baseline = |name| System { role: Role::Baseline, ..system(name, &[&low]) };
+    let alone = compare(&["f1"], &systems, &Options::default(), 999).expect("two systems");
+    let many = [&systems[..], &[baseline("lead"), baseline("tail"), baseline("random")]].concat();
+    let beside = compare(&["f1"], &many, &Options::default(), 999).expect("five rows");
+    assert_eq!(alone.between("f1", "one", "other"), beside.between("f1", "one", "other"));
+    // Six pairs of a system and a baseline, three of baselines.
+    let corrected = |one, other| beside.between("f1", one, other).expect("a pair").p_corrected;
+    assert!((corrected("one", "lead") - 6.0 / 1000.0).abs() < 1e-12, "{}", corrected("one", "lead"));
+    assert_eq!(corrected("lead", "tail"), 1.0);
+}
+
+#[test]
+fn too_few_randomizations_mark_nothing() {
+    let (high, low) = (vec![0.9; 30], vec![0.1; 30]);
+    let systems = [system("high", &[&high]), system("low", &[&low])];
+    let of = |randomizations| {
+        compare(&["f1"], &systems, &Options::default(), randomizations).expect("two systems").markdown()
+    };
+    assert!(of(18).contains("18 randomizations are too few") && !of(18).contains('\u{2020}'), "{}", of(18));
+    assert!(of(99).contains("\u{2020}: not significantly"), "{}", of(99));
 }
