@@ -150,7 +150,7 @@ def main():
             print(f"| {what} | {k} |", " | ".join(cells), "|")
     listed = [sum(p["weight"] for p in s["passages"]) for _, summary in pairs for s in summary["attribution"]]
     best = [s["passages"][0]["weight"] for _, summary in pairs for s in summary["attribution"] if s["passages"]]
-    agree = [("best_overlap" not in s) for _, summary in pairs for s in summary["attribution"]]
+    agree = [("best_overlap" not in s and any(p["overlap"] > 0 for p in s["passages"])) for _, summary in pairs for s in summary["attribution"]]
     print(f"\n{len(pairs)} documents, {len(listed)} sentences. Weight of the first passage {mean(best):.3f}, of the five")
     print(f"{mean(listed):.3f}; the passage of the greatest overlap is among the five for {100 * mean(agree):.1f} %.")
 

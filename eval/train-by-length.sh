@@ -27,10 +27,8 @@ summarize() {
     local model=$runs/$1 length=$2
     shift 2
     for set in elife sumpubmed; do
-        if [ ! -e "$model/$set-$length.jsonl" ]; then
-            "$epitome" decode --model "$model" --input $runs/$set-100.jsonl --output "$model/$set-$length.jsonl" \
-                --num-beams 4 --no-repeat-ngram-size 3 --min-new-tokens 320 --max-new-tokens 320 "$@"
-        fi
+        "$epitome" decode --resume --model "$model" --input $runs/$set-100.jsonl --output "$model/$set-$length.jsonl" \
+            --num-beams 4 --no-repeat-ngram-size 3 --min-new-tokens 320 --max-new-tokens 320 "$@"
     done
 }
 
@@ -40,7 +38,8 @@ lose() {
     shift
     for set in elife sumpubmed; do
         if [ ! -e "$model/$set-losses.jsonl" ]; then
-            "$epitome" score --model "$model" --input data/$set/validation.jsonl.zst --output "$model/$set-losses.jsonl" "$@"
+            "$epitome" score --model "$model" --input data/$set/validation.jsonl.zst --output "$model/$set-losses.part" "$@"
+            mv "$model/$set-losses.part" "$model/$set-losses.jsonl"
         fi
     done
 }
@@ -49,7 +48,9 @@ fine_tune 1024 --set data.max_source_length=1024
 fine_tune 4096 --set data.max_source_length=4096
 fine_tune whole
 for set in elife sumpubmed; do
-    zstd -dc --long=27 data/$set/test.jsonl.zst | head -n 100 > $runs/$set-100.jsonl || true
+    # `head` leaves zstd with a closed pipe, which is no failure.
+    (set +o pipefail; zstd -dc --long=27 data/$set/test.jsonl.zst | head -n 100 > $runs/$set-100.jsonl)
+    [ "$(wc -l < $runs/$set-100.jsonl)" = 100 ]
 done
 summarize 1024 1024 --max-document-tokens 1024
 summarize 4096 4096 --max-document-tokens 4096

@@ -85,13 +85,14 @@ fn a_run_that_cannot_fit_is_refused_at_the_start() {
     let refused = train(&[]);
     let message = refused.stderr.clone();
     refused.fails_naming(&[
-        "for an update on 9000 source and 3 target tokens",
-        "but 0.20 GiB are there",
+        "its largest update, 9000 source and 3 target tokens",
+        "but 0.200 GiB are there",
         "run.gradient_checkpointing = true takes",
         "optim.optimizer = \"adafactor\" takes",
         "a higher run.memory_limit_gib",
     ]);
     assert!(!std::path::Path::new(&output).join("metrics.jsonl").exists());
+    train(&["run.memory_limit_gib=0.01"]).fails_naming(&["the model, its gradients and its optimizer alone"]);
     let fits = message.split("data.max_source_length = ").nth(1).unwrap().split(' ').next().unwrap();
     train(&[&format!("data.max_source_length={fits}"), "run.max_steps=1"]).succeeds();
 }

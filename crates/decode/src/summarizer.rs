@@ -33,7 +33,7 @@ pub struct Sequence {
     pub tokens: Vec<u32>,
     /// Sum of log-probabilities (nats) over the length to the power of `length_penalty`.
     pub score: f32,
-    /// Whether it ended by itself, and not because it may not be longer.
+    /// Whether it ended by itself, and not because it may not be longer or no token may follow.
     pub ended: bool,
     /// What each sentence rests on, where the source has passages.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -286,8 +286,10 @@ impl Summarizer {
             None => String::new(),
         };
         let Hypothesis { tokens, score, .. } = hypothesis;
-        // A longest summary may have been given its end token.
-        let ended = tokens.len() < self.generation.max_new_tokens();
+        let GenerationConfig { eos_token_id, forced_eos_token_id, .. } = &self.generation;
+        // Where end tokens are forced a longest summary has been given its own.
+        let may_be_forced = !forced_eos_token_id.is_empty() && tokens.len() == self.generation.max_new_tokens();
+        let ended = !may_be_forced && tokens.last().is_none_or(|token| eos_token_id.contains(token));
         Ok(Sequence { summary: text, tokens, score, ended, attribution })
     }
 }

@@ -26,8 +26,8 @@ struct Group {
     directory: PathBuf,
     limit: &'static str,
     usage: &'static str,
-    /// Of `memory.stat`: cached files that go when memory is short.
-    cached: &'static str,
+    /// Of `memory.stat`: cached files, which go when memory is short.
+    cached: [&'static str; 2],
 }
 
 impl Group {
@@ -35,10 +35,11 @@ impl Group {
     fn of(line: &str, mounted: &Path) -> Option<Self> {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        let (root, [limit, usage, cached]) = if controllers.is_empty() {
-            (mounted.to_owned(), ["memory.max", "memory.current", "inactive_file "])
+        let (root, [limit, usage], cached) = if controllers.is_empty() {
+            (mounted.to_owned(), ["memory.max", "memory.current"], ["active_file ", "inactive_file "])
         } else if controllers.split(',').any(|controller| controller == "memory") {
-            (mounted.join("memory"), ["memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file "])
+            let cached = ["total_active_file ", "total_inactive_file "];
+            (mounted.join("memory"), ["memory.limit_in_bytes", "memory.usage_in_bytes"], cached)
         } else {
             return None;
         };
@@ -57,8 +58,9 @@ impl Group {
         let number = |name: &str| fs::read_to_string(directory.join(name)).ok()?.trim().parse::<usize>().ok();
         let (limit, usage) = (number(self.limit)?, number(self.usage)?);
         let stat = fs::read_to_string(directory.join("memory.stat")).unwrap_or_default();
-        let cached = stat.lines().find_map(|line| line.strip_prefix(self.cached)?.trim().parse().ok());
-        Some(limit.saturating_sub(usage.saturating_sub(cached.unwrap_or(0))))
+        let value = |name: &str| stat.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<usize>().ok());
+        let cached: usize = self.cached.into_iter().filter_map(value).sum();
+        Some(limit.saturating_sub(usage.saturating_sub(cached)))
     }
 }
 
@@ -81,7 +83,10 @@ mod tests {
     fn the_tightest_group_around_the_process_counts() {
         let root = std::env::temp_dir().join(format!("epitome-groups-{}", std::process::id()));
         let usage = ("memory.current", "700\n");
-        write(&root.join("a"), &[("memory.max", "1000\n"), usage, ("memory.stat", "anon 1\ninactive_file 200\n")]);
+        write(
+            &root.join("a"),
+            &[("memory.max", "1000\n"), usage, ("memory.stat", "anon 1\ninactive_file 150\nactive_file 50\n")],
+        );
         write(&root.join("a/b"), &[("memory.max", "max\n"), usage]);
         write(&root.join("memory/c"), &[("memory.limit_in_bytes", "50"), ("memory.usage_in_bytes", "60")]);
         let left = |line: &str| Group::of(line, &root)?.left();

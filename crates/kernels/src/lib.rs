@@ -63,7 +63,7 @@ pub use ops::past::{KeyValueRows, cached_attention};
 pub use ops::rows::{accumulate_rows, embed, gather_rows, write_rows};
 pub use ops::update;
 pub use precision::Precision;
-pub use process::{peak_memory_gib, prepare_process, resident_memory_gib};
+pub use process::{anonymous_memory_gib, peak_memory_gib, prepare_process, resident_memory_gib};
 pub use random::{Dropout, DropoutKey};
 pub use segments::Segments;
 pub use visibility::{Attention, Visibility};

@@ -19,6 +19,11 @@ pub fn resident_memory_gib() -> Option<f64> {
     memory_gib("VmRSS:")
 }
 
+/// The memory that this process holds now and that could not be read again from files, in GiB, where the system says (Linux).
+pub fn anonymous_memory_gib() -> Option<f64> {
+    memory_gib("RssAnon:")
+}
+
 /// The most memory that this process has held, in GiB, where the system says (Linux).
 pub fn peak_memory_gib() -> Option<f64> {
     memory_gib("VmHWM:")

@@ -139,7 +139,8 @@ pub struct RunOptions {
     pub tensorboard: bool,
     /// Compute layers again in the backward pass instead of keeping their insides; costly outputs are kept up to 256 MiB.
     pub gradient_checkpointing: bool,
-    /// A run whose largest update takes more memory than this, in GiB, is refused; unset means what the system has.
+    /// A run whose largest update takes more memory than this, in GiB for each process, is refused; unset means
+    /// what the system has.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit_gib: Option<f64>,
     /// `f32`.

@@ -182,8 +182,8 @@ impl Dataset {
         self.steps.batches(within).map(|batch| self.get(batch, epoch)).collect()
     }
 
-    /// The most tokens, of sources and of targets, that any update of `steps` has in its `side_by_side` largest micro-batches:
-    /// those for which no update has more of both.
+    /// The most source and target tokens that any update of `steps` has in its `side_by_side` largest micro-batches, of all
+    /// updates those than which none has more of both.
     pub(crate) fn largest_updates(&mut self, steps: Range<usize>, side_by_side: usize) -> Vec<(usize, usize)> {
         let mut largest: Vec<(usize, usize)> = Vec::new();
         for step in steps {
@@ -200,14 +200,28 @@ impl Dataset {
         largest
     }
 
+    /// No update has more source or more target tokens than this in `side_by_side` micro-batches of `batch_size` examples.
+    pub(crate) fn bound(&self, batch_size: usize, side_by_side: usize) -> (usize, usize) {
+        let (sources, targets) = (0..self.len()).map(|index| self.most_tokens_of(index)).unzip();
+        let longest = |mut lengths: Vec<usize>| {
+            lengths.sort_unstable_by_key(|&length| Reverse(length));
+            lengths.into_iter().take(batch_size.saturating_mul(side_by_side)).sum()
+        };
+        (longest(sources), longest(targets))
+    }
+
     /// The most source and target tokens that a batch may have.
     fn most_tokens(&self, batch: &[u32]) -> (usize, usize) {
-        let lengths = batch.iter().map(|&index| {
-            let index = index as usize;
-            let source = self.examples.source_length(index);
-            (source, self.objectives.most_tokens(source, self.examples.target_length(index)) - source)
-        });
+        let lengths = batch.iter().map(|&index| self.most_tokens_of(index as usize));
         lengths.fold((0, 0), |sum, (source, target)| (sum.0 + source, sum.1 + target))
+    }
+
+    fn most_tokens_of(&self, index: usize) -> (usize, usize) {
+        let (source, target) = (self.examples.source_length(index), self.examples.target_length(index));
+        if !self.draws {
+            return (source, target);
+        }
+        (self.objectives.most_source_tokens(source, target), self.objectives.most_target_tokens(source, target))
     }
 
     /// How many batches the epoch of the last update has; at first, the first epoch.

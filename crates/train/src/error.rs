@@ -53,8 +53,7 @@ pub enum Error {
     Dataset(String),
     /// The largest update of a run would take more memory than there is.
     #[error(
-        "training takes about {needed_gib:.2} GiB for an update on {source_tokens} source and {target_tokens} target tokens, \
-         its longest, but {limit_gib:.2} GiB are there: {}",
+        "training takes about {needed_gib:.3} GiB for {what}, but {limit_gib:.3} GiB are there: {}",
         changes.join("; ")
     )]
     Memory {
@@ -62,10 +61,8 @@ pub enum Error {
         needed_gib: f64,
         /// What there is.
         limit_gib: f64,
-        /// Tokens of the micro-batches that run side by side.
-        source_tokens: usize,
-        /// Tokens of their targets.
-        target_tokens: usize,
+        /// What takes it.
+        what: String,
         /// What to change, and what the update takes then.
         changes: Vec<String>,
     },

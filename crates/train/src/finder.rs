@@ -6,11 +6,12 @@ use std::path::Path;
 use epitome_distributed::ProcessGroup;
 use serde::Serialize;
 
+use crate::memory::{self, Processes};
 use crate::monitor::draw_learning_rates;
 use crate::setup::Setup;
 use crate::update::{self, Update};
 use crate::workers::Workers;
-use crate::{Error, Event, Result, RunConfig, memory};
+use crate::{Error, Event, Result, RunConfig};
 
 /// Decay of the running mean of losses.
 const SMOOTHING: f64 = 0.9;
@@ -87,7 +88,7 @@ pub fn find_learning_rate(
     config.optim.ema_decay = None;
     let mut setup = Setup::new(&config, None)?;
     setup.announce(on_event);
-    memory::check(&mut setup, &config, sweep.steps, 1)?;
+    memory::check(&mut setup, &config, sweep.steps, Processes::ALONE)?;
     on_event(Event::Started {
         parameters: setup.trained_parameters(),
         records: setup.training.len(),

@@ -75,7 +75,8 @@ impl Steps {
 
     /// The batches of an update of the epoch that was found last.
     pub(crate) fn batches(&self, within: usize) -> impl Iterator<Item = &[u32]> {
-        self.batches.iter().skip(within * self.batches_per_step).take(self.batches_per_step)
+        let start = within * self.batches_per_step;
+        (start..self.batches.len().min(start + self.batches_per_step)).map(|number| self.batches.batch(number))
     }
 
     /// Updates of an epoch.

@@ -10,15 +10,14 @@ use serde_json::{Value, json};
 use crate::checkpoint::{Contents, TrainState, Validation};
 use crate::guard;
 use crate::lock::RunLock;
+use crate::memory::{self, Processes};
 use crate::monitor::Monitor;
 use crate::setup::Setup;
 use crate::steps::Place;
 use crate::update::{self, Update};
 use crate::validation::validation_loss;
 use crate::workers::Workers;
-use crate::{
-    Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, memory, replicas,
-};
+use crate::{Context, Error, Event, Outcome, Result, RunConfig, ScoreSummaries, checkpoint, learning_rate, replicas};
 
 /// Runs `config`. `run.predict_with_generate` needs `score_summaries`.
 ///
@@ -41,6 +40,8 @@ pub fn train(
     guard::check_shares(config, group.world_size())?;
     let _lock = if group.is_root() { Some(RunLock::acquire(output)?) } else { None };
     group.barrier();
+    let processes = Processes { all: group.world_size(), on_this_machine: group.on_this_machine() };
+    memory::check_model(config, processes)?;
     let mut setup = Setup::resume(config, output)?;
     replicas::check_alike(group, setup.state.step, setup.training.len(), setup.trainable.parameters())?;
     setup.announce(on_event);
@@ -48,7 +49,7 @@ pub fn train(
         on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));
     }
     let total_steps = setup.training.total_steps(&config.run);
-    memory::check(&mut setup, config, total_steps, group.on_this_machine())?;
+    memory::check(&mut setup, config, total_steps, processes)?;
     // Nobody writes before everybody has looked.
     group.barrier();
     let monitor = if group.is_root() { Some(begin(config, output, &setup)?) } else { None };

@@ -113,8 +113,21 @@ impl Objectives {
 
     /// The most tokens, of source and target together, that an example of such lengths may have when it is drawn.
     pub fn most_tokens(&self, source_length: usize, target_length: usize) -> usize {
+        source_length + self.most_target_tokens(source_length, target_length)
+    }
+
+    /// The longest target that an example of such lengths may have when it is drawn.
+    pub fn most_target_tokens(&self, source_length: usize, target_length: usize) -> usize {
         // What is drawn is a part of the document: with `<s>` and `</s>` no longer than the source.
-        source_length + target_length.max(self.longest_target().min(source_length))
+        target_length.max(self.longest_target().min(source_length))
+    }
+
+    /// The longest source that an example of such lengths may have when it is drawn.
+    pub fn most_source_tokens(&self, source_length: usize, target_length: usize) -> usize {
+        let Mixture { summarize, denoise, gap_sentences } = self.mixture;
+        let whole = gap_sentences > 0.0 || denoise == 0.0 || (summarize > 0.0 && target_length > 0);
+        // Damaged passages are not longer than whole ones, but for a mask in an empty place.
+        if whole { source_length } else { source_length.min(2 * self.denoising.length + 2) }
     }
 
     /// What `example`, the one at `index`, teaches in `epoch`.

@@ -1,6 +1,6 @@
 //! Whether a run fits into memory, asked before its first update.
 
-use epitome_kernels::{available_memory, resident_memory_gib};
+use epitome_kernels::{anonymous_memory_gib, available_memory};
 use epitome_model::Config;
 
 use super::{Memory, Trained, Update};
@@ -9,38 +9,62 @@ use crate::{Error, OptimConfig, OptimizerName, Result, RunConfig};
 
 const GIB: f64 = (1u64 << 30) as f64;
 
-/// Refuses a run of `total_steps` updates whose largest one will not fit into `run.memory_limit_gib`, by default into what
-/// the system has for each of the `processes` on this machine.
+/// The processes of a run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Processes {
+    /// All of them.
+    pub(crate) all: usize,
+    /// Those that share this one's memory, itself included.
+    pub(crate) on_this_machine: usize,
+}
+
+impl Processes {
+    /// One process.
+    pub(crate) const ALONE: Self = Self { all: 1, on_this_machine: 1 };
+
+    /// GiB that each may hold: `run.memory_limit_gib`, or what this one holds and its share of the rest.
+    fn limit_gib(self, config: &RunConfig) -> Option<f64> {
+        let share = || Some(available_memory()? as f64 / GIB / self.on_this_machine as f64 + anonymous_memory_gib()?);
+        config.run.memory_limit_gib.or_else(share)
+    }
+}
+
+/// Refuses a model whose weights and optimizer alone will not fit, before they are loaded.
+///
+/// # Errors
+/// [`Error::Memory`], or a model that cannot be read.
+pub(crate) fn check_model(config: &RunConfig, processes: Processes) -> Result<()> {
+    let Some(limit_gib) = processes.limit_gib(config) else { return Ok(()) };
+    let model = config.model.resolve()?;
+    Plan::new(&model, config, processes)?.check(&[(0, 0)], limit_gib, &[])
+}
+
+/// Refuses a run of `total_steps` updates whose largest one will not fit.
 ///
 /// # Errors
 /// [`Error::Memory`], which says what to change.
-pub(crate) fn check(setup: &mut Setup, config: &RunConfig, total_steps: usize, processes: usize) -> Result<()> {
-    let Some(limit_gib) = config.run.memory_limit_gib.or_else(|| available_gib(processes)) else { return Ok(()) };
-    let workers = config.run.parallel_micro_batches;
-    let updates = setup.training.largest_updates(setup.state.step..total_steps, workers);
-    let plan = Plan::new(&setup.model, config)?;
-    let needed = |&(source, target): &(usize, usize)| (plan.gib(source, target), source, target);
-    let Some((needed_gib, source_tokens, target_tokens)) =
-        updates.iter().map(needed).max_by(|a, b| a.0.total_cmp(&b.0))
-    else {
-        return Ok(());
-    };
-    if needed_gib <= limit_gib {
-        return Ok(());
+pub(crate) fn check(setup: &mut Setup, config: &RunConfig, total_steps: usize, processes: Processes) -> Result<()> {
+    let Some(limit_gib) = processes.limit_gib(config) else { return Ok(()) };
+    let model = setup.model.clone();
+    let plan = Plan::new(&model, config, processes)?;
+    // Looking at every update takes a while where there are millions, and most runs are far from the limit.
+    if config.run.batch_tokens.is_none() {
+        let (source, target) = setup.training.bound(config.run.batch_size, plan.workers);
+        if plan.gib(source, target) <= limit_gib {
+            return Ok(());
+        }
     }
-    let changes = plan.changes(config, (source_tokens, target_tokens), limit_gib)?;
-    Err(Error::Memory { needed_gib, limit_gib, source_tokens, target_tokens, changes })
-}
-
-/// What this process holds and what its share of the rest is.
-fn available_gib(processes: usize) -> Option<f64> {
-    Some(available_memory()? as f64 / GIB / processes as f64 + resident_memory_gib()?)
+    let steps = setup.state.step..total_steps;
+    let updates = setup.training.largest_updates(steps.clone(), plan.workers);
+    let one_by_one = if plan.workers > 1 { setup.training.largest_updates(steps, 1) } else { Vec::new() };
+    plan.check(&updates, limit_gib, &one_by_one)
 }
 
 /// What decides the memory of an update, beside its tokens.
 #[derive(Clone, Copy)]
 struct Plan<'a> {
     model: &'a Config,
+    config: &'a RunConfig,
     trained: Trained,
     micro_batches: usize,
     workers: usize,
@@ -48,15 +72,37 @@ struct Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
-    fn new(model: &'a Config, config: &RunConfig) -> Result<Self> {
+    fn new(model: &'a Config, config: &'a RunConfig, processes: Processes) -> Result<Self> {
         let run = &config.run;
+        // Every process has one batch at least.
+        let micro_batches = (run.gradient_accumulation_steps + 1).saturating_sub(processes.all).max(1);
         Ok(Self {
             model,
+            config,
             trained: Trained::new(model, &config.optim)?,
-            micro_batches: run.gradient_accumulation_steps,
-            workers: run.parallel_micro_batches,
+            micro_batches,
+            workers: run.parallel_micro_batches.min(micro_batches),
             gradient_checkpointing: run.gradient_checkpointing,
         })
+    }
+
+    /// Compares the largest of `updates`, source and target tokens of the micro-batches that run side by side, with the limit.
+    fn check(&self, updates: &[(usize, usize)], limit_gib: f64, one_by_one: &[(usize, usize)]) -> Result<()> {
+        let needed_gib = self.most_gib(updates);
+        if needed_gib <= limit_gib {
+            return Ok(());
+        }
+        let largest = updates.iter().copied().max_by(|a, b| self.gib(a.0, a.1).total_cmp(&self.gib(b.0, b.1)));
+        let what = match largest.unwrap_or_default() {
+            (0, 0) => "the model, its gradients and its optimizer alone".to_owned(),
+            (source, target) => format!("its largest update, {source} source and {target} target tokens at a time"),
+        };
+        let changes = self.changes(updates, limit_gib, one_by_one)?;
+        Err(Error::Memory { needed_gib, limit_gib, what, changes })
+    }
+
+    fn most_gib(&self, updates: &[(usize, usize)]) -> f64 {
+        updates.iter().map(|&(source, target)| self.gib(source, target)).fold(0.0, f64::max)
     }
 
     /// GiB of an update whose micro-batches that run side by side have so many tokens together.
@@ -71,45 +117,53 @@ impl<'a> Plan<'a> {
         Memory::predict(self.model, &self.trained, update).peak() as f64 / GIB
     }
 
-    /// Settings that would take less, each with what it would take, and how long sources may be.
-    fn changes(&self, config: &RunConfig, (source, target): (usize, usize), limit_gib: f64) -> Result<Vec<String>> {
-        let run = &config.run;
-        let with = |setting: &str, gib: f64| format!("{setting} takes {gib:.2} GiB");
+    /// Settings that would take less, each with what it would take, and how long sources may be. What a run that has begun
+    /// must keep is marked.
+    fn changes(
+        &self,
+        updates: &[(usize, usize)],
+        limit_gib: f64,
+        one_by_one: &[(usize, usize)],
+    ) -> Result<Vec<String>> {
+        let run = &self.config.run;
+        let with = |setting: &str, gib: f64| format!("{setting} takes {gib:.3} GiB");
         let mut changes = Vec::new();
         if !self.gradient_checkpointing {
             let plan = Self { gradient_checkpointing: true, ..*self };
-            changes.push(with("run.gradient_checkpointing = true", plan.gib(source, target)));
+            changes.push(with("run.gradient_checkpointing = true", plan.most_gib(updates)));
         }
+        changes.push("a higher run.memory_limit_gib tries all the same".into());
+        let before = changes.len();
         if self.workers > 1 {
-            let plan = Self { workers: 1, ..*self };
-            let gib = plan.gib(source.div_ceil(self.workers), target.div_ceil(self.workers));
-            changes.push(with("run.parallel_micro_batches = 1", gib));
+            changes.push(with("run.parallel_micro_batches = 1", Self { workers: 1, ..*self }.most_gib(one_by_one)));
         }
-        if config.optim.optimizer == OptimizerName::AdamW {
-            let optim = OptimConfig { optimizer: OptimizerName::Adafactor, ..config.optim.clone() };
+        if self.config.optim.optimizer == OptimizerName::AdamW {
+            let optim = OptimConfig { optimizer: OptimizerName::Adafactor, ..self.config.optim.clone() };
             let plan = Self { trained: Trained::new(self.model, &optim)?, ..*self };
-            changes.push(with("optim.optimizer = \"adafactor\"", plan.gib(source, target)));
+            changes.push(with("optim.optimizer = \"adafactor\"", plan.most_gib(updates)));
         }
         match run.batch_tokens {
             Some(_) => changes.push("a lower run.batch_tokens".into()),
             None if run.batch_size > 1 => changes.push("a lower run.batch_size".into()),
             None => (),
         }
-        let longest = self.longest_source(source, target, limit_gib);
-        if longest > 0 {
-            let each = longest / (self.workers * run.batch_size);
-            changes.push(format!("data.max_source_length = {each} fits, which cuts longer documents"));
+        let longest = self.longest_source(updates, limit_gib) / (self.workers * run.batch_size);
+        if longest > 1 && run.batch_tokens.is_none() {
+            changes.push(format!("data.max_source_length = {longest} fits, which cuts longer documents"));
         }
-        changes.push("a higher run.memory_limit_gib tries all the same".into());
+        if let Some(first) = changes.get_mut(before) {
+            first.insert_str(0, "in a run that has not begun: ");
+        }
         Ok(changes)
     }
 
-    /// The most source tokens, below `source`, that fit beside so many target tokens; 0 if none do.
-    fn longest_source(&self, source: usize, target: usize, limit_gib: f64) -> usize {
-        let (mut fits, mut exceeds) = (0, source);
+    /// The most source tokens with which every update fits; 0 if there are none.
+    fn longest_source(&self, updates: &[(usize, usize)], limit_gib: f64) -> usize {
+        let (mut fits, mut exceeds) = (0, updates.iter().map(|update| update.0).max().unwrap_or(0));
         while exceeds - fits > 1 {
             let middle = fits.midpoint(exceeds);
-            if self.gib(middle, target) <= limit_gib { fits = middle } else { exceeds = middle }
+            let all_fit = updates.iter().all(|&(source, target)| self.gib(source.min(middle), target) <= limit_gib);
+            if all_fit { fits = middle } else { exceeds = middle }
         }
         fits
     }
