@@ -128,7 +128,7 @@ fn spans_that_do_not_fit_are_named() {
         let message = found.unwrap_err().to_string();
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     };
-    refused(&[vec![0..1]], &["attend_with_mass", "1 documents", "2"]);
+    refused(&[std::iter::once(0..1).collect()], &["attend_with_mass", "1 documents", "2"]);
     refused(&[vec![0..4, 3..6], Vec::new()], &["0..4", "10 keys", "before 3"]);
     refused(&[Vec::new(), vec![0..2, 2..6]], &["2..6", "5 keys"]);
 }
