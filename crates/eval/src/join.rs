@@ -1,6 +1,7 @@
 //! Predictions and references of the same id, read side by side.
 
 use std::collections::{HashMap, HashSet};
+use std::iter::Fuse;
 
 use crate::{Error, Prediction, Predictions, Reference, Result, Stream};
 
@@ -14,7 +15,7 @@ pub(crate) struct Joined {
 
 /// Records in the order of the references. Predictions in another order wait in memory for their references.
 pub(crate) struct Join<'a> {
-    references: Stream<'a, Reference>,
+    references: Fuse<Stream<'a, Reference>>,
     systems: Vec<Waiting<'a>>,
     known: HashSet<String>,
 }
@@ -22,7 +23,7 @@ pub(crate) struct Join<'a> {
 /// The predictions of a system.
 struct Waiting<'a> {
     name: String,
-    stream: Stream<'a, Prediction>,
+    stream: Fuse<Stream<'a, Prediction>>,
     /// Read, but not asked for yet.
     early: HashMap<String, Prediction>,
     seen: HashSet<String>,
@@ -30,9 +31,17 @@ struct Waiting<'a> {
 
 impl<'a> Join<'a> {
     pub(crate) fn new(systems: Vec<Predictions<'a>>, references: Stream<'a, Reference>) -> Self {
-        let waiting =
-            |Predictions { name, stream }| Waiting { name, stream, early: HashMap::new(), seen: HashSet::new() };
-        Self { references, systems: systems.into_iter().map(waiting).collect(), known: HashSet::new() }
+        let waiting = |Predictions { name, stream }| Waiting {
+            name,
+            stream: stream.fuse(),
+            early: HashMap::new(),
+            seen: HashSet::new(),
+        };
+        Self {
+            references: references.fuse(),
+            systems: systems.into_iter().map(waiting).collect(),
+            known: HashSet::new(),
+        }
     }
 
     /// The next records: at most `records` of them, with not much more than `bytes` of text. None at the end, and then every

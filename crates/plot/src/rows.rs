@@ -1,6 +1,6 @@
 //! Named values as bars below each other.
 
-use crate::svg::{COLORS, inline, text_width, write};
+use crate::svg::{COLORS, inline, shortened, text_width, write};
 use crate::{Axis, escaped};
 
 const HEIGHT: f64 = 20.0;
@@ -75,11 +75,7 @@ impl Row {
 
     fn name(&self, left: f64, middle: f64, out: &mut String) {
         let most = ((left - 2.0 * MARGIN) / text_width(1) + 1e-6) as usize;
-        let name = match self.name.chars().count() {
-            count if count <= most => self.name.clone(),
-            _ => self.name.chars().take(most.saturating_sub(1)).chain(['\u{2026}']).collect(),
-        };
-        let (x, y, name) = (left - MARGIN, middle + 4.0, escaped(&name));
+        let (x, y, name) = (left - MARGIN, middle + 4.0, escaped(&shortened(&self.name, most)));
         write(out, format_args!("<text class=\"end\" x=\"{x:.1}\" y=\"{y}\">{name}</text>"));
     }
 

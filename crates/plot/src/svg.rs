@@ -7,6 +7,14 @@ use crate::escaped;
 /// How many colours there are.
 pub(crate) const COLORS: usize = 8;
 
+/// The text, or its beginning, with at most so many characters.
+pub(crate) fn shortened(text: &str, most: usize) -> String {
+    match text.chars().nth(most) {
+        Some(_) => text.chars().take(most.saturating_sub(1)).chain(['\u{2026}']).collect(),
+        None => text.to_owned(),
+    }
+}
+
 /// The style of all charts. An SVG file has it inside; a page with charts in its text needs it once.
 ///
 /// Text, lines and fills are told apart by class, so that their colours can follow the reader's system. The colours of marks
