@@ -200,3 +200,16 @@ fn texts_of_the_first_records_are_shown() {
     let page = report(&Options { shown_records: 0, ..Options::default() }).html();
     assert!(page.contains("No texts are in this page."));
 }
+
+#[test]
+fn baselines_alone_are_a_page_too() {
+    let reference = Reference {
+        id: "a".into(),
+        references: vec!["one two".into()],
+        documents: vec!["One two. Three four.".into()],
+    };
+    let open = || Ok(Box::new(std::iter::once(Ok(reference.clone()))) as Box<dyn Iterator<Item = _> + Send>);
+    let page = evaluate_streams(Vec::new(), &open, &Options::default()).expect("there are baselines").html();
+    assert!(page.contains("<title>Evaluation of baselines alone</title>") && page.contains(">lexrank"));
+    assert!(page.contains("the first 1 of 1 records, and texts"), "nothing is said of systems");
+}

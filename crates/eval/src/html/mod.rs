@@ -55,7 +55,7 @@ impl Report {
 
     fn write_head(&self, out: &mut dyn Write) -> io::Result<()> {
         let names: Vec<String> = self.systems.iter().map(|system| escaped(&system.name)).collect();
-        let names = names.join(", ");
+        let names = if names.is_empty() { "baselines alone".to_owned() } else { names.join(", ") };
         // The policy lets nothing be loaded, whatever may stand in the page.
         writeln!(
             out,

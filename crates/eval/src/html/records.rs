@@ -44,12 +44,12 @@ pub(super) fn table(report: &Report) -> String {
 /// What is said where scripts do not run.
 pub(super) fn without_scripts(report: &Report) -> String {
     let listed = report.records.min(WITHOUT_SCRIPTS);
-    let system = report.systems.first().map_or("", |system| &system.name);
+    let scores = report.systems.first().map(|system| format!(" with the F1 of {}", escaped(&system.name)));
     format!(
-        "Scripts do not run here. The table lists the first {listed} of {} records with the F1 of {}, and texts cannot be \
-         shown; all scores are in report.json.",
+        "Scripts do not run here. The table lists the first {listed} of {} records{}, and texts cannot be shown; all scores are \
+         in report.json.",
         report.records,
-        escaped(system)
+        scores.unwrap_or_default()
     )
 }
 
