@@ -1,11 +1,14 @@
 //! Several processes under `mpirun` do the work of one.
 
 use std::fs;
+use std::io::Read;
 use std::process::{Command, Stdio};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::fixture::{Folder, Run, cache, command, finish, json_lines, model, run, send_signal, wait_until};
+use crate::fixture::{Folder, Run, cache, command, json_lines, model, run, send_signal, wait_until};
 
 /// The program in `processes` processes.
 fn mpirun(processes: usize, arguments: &[&str]) -> Command {
@@ -23,7 +26,49 @@ fn mpirun(processes: usize, arguments: &[&str]) -> Command {
 }
 
 fn together(processes: usize, arguments: &[&str]) -> Run {
-    finish(mpirun(processes, arguments))
+    wait_for(mpirun(processes, arguments))
+}
+
+/// What a run gave. Now and then the `mpirun` of Open MPI 4.1 does not end after it has aborted a run: it waits for a thread
+/// of its own, long after the processes are gone. Then it is ended here, as one that failed.
+fn wait_for(mut mpirun: Command) -> Run {
+    let mut child = mpirun.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (stdout, stderr) = (read_all(child.stdout.take().unwrap()), read_all(child.stderr.take().unwrap()));
+    let mut last_with_processes = Instant::now();
+    let code = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status.code().unwrap();
+        }
+        if has_children(child.id()) {
+            last_with_processes = Instant::now();
+        } else if last_with_processes.elapsed() > Duration::from_secs(20) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            break 1;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    Run { code, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() }
+}
+
+fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
+    std::thread::spawn(move || {
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    })
+}
+
+/// Whether any process that has not ended was started by this one.
+fn has_children(process: u32) -> bool {
+    let is_child = |stat: String| {
+        // After the name in parentheses: the state, then the parent.
+        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+        Some(fields.next()? != "Z" && fields.next()? == process.to_string())
+    };
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
+    processes.filter_map(is_child).any(|is_child| is_child)
 }
 
 /// A run whose records are tokens, of which only some have a global position: an update has a global token in some
@@ -147,7 +192,7 @@ fn processes_that_do_not_begin_alike_are_refused() {
     let mut mixed = mpirun(1, &["train", "--config", &config, "--output", &own, "--resume"]);
     let second = command(&["train", "--config", &config, "--output", &other, "--resume"]);
     mixed.args([":", "-np", "1"]).arg(second.get_program()).args(second.get_args());
-    finish(mixed).names("process 1 begins with step 0");
+    wait_for(mixed).names("process 1 begins with step 0");
 }
 
 /// The process started last that has `argument` on its command line.
