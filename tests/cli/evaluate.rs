@@ -130,6 +130,10 @@ fn baselines_need_no_predictions() {
     }
     assert!(!table.contains("lexrank"), "{table}");
     assert_eq!(run(&["evaluate", "--references", &data, "--baselines", "leads"]).code, 2);
+    run(&["evaluate", "--references", &data, "--baselines", "none"]).fails_naming(&["data.jsonl", "no systems"]);
+    let empty = folder.write("empty.jsonl", "");
+    run(&["evaluate", "--references", &empty]).fails_naming(&["empty.jsonl", "no records"]);
+    run(&["evaluate", "--references", &empty, "--predictions", &empty]).fails_naming(&["empty.jsonl", "no records"]);
 }
 
 #[test]

@@ -76,5 +76,8 @@ fn mean_words(references: Stream<'_, Reference>) -> Result<Option<usize>> {
         sum += reference.references.first().map_or(0, |text| words(text));
         records += 1;
     }
-    Ok((records > 0).then(|| sum / records))
+    if records == 0 {
+        return Err(Error::NoRecords);
+    }
+    Ok(Some(sum / records))
 }

@@ -4,12 +4,14 @@ mod model;
 mod predictions;
 mod references;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
 use epitome_distributed::ProcessGroup;
-use epitome_eval::{BaselineKind, Options, RANDOMIZATIONS, Report, SentenceSplit, SeveralReferences, evaluate_streams};
+use epitome_eval::{
+    BaselineKind, Error, Options, RANDOMIZATIONS, Report, SentenceSplit, SeveralReferences, evaluate_streams,
+};
 
 use crate::decoding::DecodingOptions;
 use crate::failure::usage;
@@ -107,13 +109,15 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
             arguments.check_outputs(&inputs.iter().cloned().chain(predicted).collect::<Vec<_>>())?;
             let references = References::open(inputs, arguments.decoding.fields.names()?)?;
             let systems = arguments.predictions.iter().map(|named| named.open(&references));
-            evaluate_streams(systems.collect::<Result<_>>()?, &|| references.stream(), &options)?
+            let report = evaluate_streams(systems.collect::<Result<_>>()?, &|| references.stream(), &options);
+            report.map_err(|error| of_records(error, path))?
         }
         (None, Some(data)) => {
             options.check_names(&arguments.system_names())?;
             let mut decoded = model::decode(arguments, group, data)?;
             let systems = decoded.systems();
-            let mut report = evaluate_streams(systems, &|| decoded.references.stream(), &options)?;
+            let report = evaluate_streams(systems, &|| decoded.references.stream(), &options);
+            let mut report = report.map_err(|error| of_records(error, data))?;
             report.ablation = decoded.ablation;
             report.decoding = Some(decoded.decoding);
             report
@@ -121,6 +125,14 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         _ => return usage("give --references with --predictions, or --data with --model"),
     };
     arguments.write(&report)
+}
+
+/// The error, with the file that is at fault where the report does not know it.
+fn of_records(error: Error, path: &Path) -> anyhow::Error {
+    match error {
+        Error::NoRecords | Error::NothingToScore => anyhow::Error::new(error).context(path.display().to_string()),
+        _ => error.into(),
+    }
 }
 
 impl Arguments {
