@@ -211,3 +211,19 @@ fn the_model_may_be_named_by_the_environment() {
     let expected = run(&["decode", &file, "--model", model()]).succeeds().stdout;
     assert_eq!(finish(with_variable).succeeds().stdout, expected);
 }
+
+#[test]
+fn a_prompt_stands_where_a_query_does_and_before_one() {
+    let folder = Folder::new();
+    let input = |query: &str| {
+        let record = json!({"id": "a", "document": TEXT, "query": query});
+        folder.write(&format!("{}.jsonl", query.len()), format!("{record}\n"))
+    };
+    let decode = |input: &str, extra: &[&str]| {
+        run(&[&["decode", "--input", input, "--model", model()], extra].concat()).succeeds().records()
+    };
+    let prompt = ["--prompt", "digest, 50 words"];
+    assert_eq!(decode(&input(""), &prompt), decode(&input("digest, 50 words"), &[]));
+    assert_eq!(decode(&input("Who sat?"), &prompt), decode(&input("digest, 50 words\nWho sat?"), &[]));
+    assert_ne!(decode(&input(""), &prompt), decode(&input(""), &[]));
+}

@@ -67,6 +67,25 @@ fn plain_text_teaches_without_summaries() {
 }
 
 #[test]
+fn extracts_and_prompts_are_trained_with_summaries() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    let output = folder.path("run");
+    let train = |settings: &[&str]| run(&[&["train", "--config", &config][..], settings].concat());
+    let mixture = "data.objectives={ summarize = 1.0, extract = 1.0 }";
+    let prompts =
+        |key: &str| format!("data.prompts={{ probability = 0.5, words = true, files = {{ {key} = \"digest\" }} }}");
+    train(&["--output", &output, "--set", &prompts("elife")]).fails_naming(&["data.prompts.files", "`elife`"]);
+    train(&["--output", &output, "--set", mixture, "--set", "data.extract.max_tokens=20", "--set", &prompts("train")])
+        .succeeds();
+    assert!(folder.read("run/config.toml").contains("extract = 1.0"));
+    let ids = folder.write("ids.jsonl", r#"{"input_ids": [0, 5, 2], "labels": [0, 5, 2]}"#);
+    train(&["--set", mixture, "--set", &format!("data.train={ids}"), "--output", &folder.path("ids")])
+        .fails_naming(&["ids.jsonl:1", "extract"]);
+}
+
+#[test]
 fn wrong_keys_and_values_are_named() {
     let folder = Folder::new();
     let records = folder.records("train.jsonl", 2);

@@ -14,6 +14,7 @@ use crate::failure::warn;
 use crate::fields::FieldOption;
 use crate::generation::GenerationArguments;
 use crate::model::ModelOption;
+use crate::prompt::PromptOption;
 use crate::records::Records;
 use crate::shared;
 use crate::tiling::TilingNotice;
@@ -59,6 +60,8 @@ pub(crate) struct DecodingOptions {
     #[arg(long)]
     pub(crate) skip_bad_records: bool,
     #[command(flatten)]
+    pub(crate) prompt: PromptOption,
+    #[command(flatten)]
     pub(crate) fields: FieldOption,
     #[command(flatten)]
     generation: GenerationArguments,
@@ -86,6 +89,7 @@ impl DecodingOptions {
             batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * DEFAULT_BATCH_TOKENS },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
             attributes: self.attribute,
+            prompt: self.prompt.clone(),
             waiting: Vec::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
@@ -128,6 +132,7 @@ pub(crate) struct Decoding<'a> {
     max_document_tokens: Option<usize>,
     /// Whether summaries come with what they rest on.
     attributes: bool,
+    prompt: PromptOption,
     /// Records of the next batch; an empty document has no source.
     waiting: Vec<(Record, Option<Source>)>,
     tiling: TilingNotice,
@@ -188,10 +193,10 @@ impl Decoding<'_> {
         if record.is_empty() {
             return Ok(None);
         }
-        let limit = self.max_document_tokens;
+        let (record, limit) = (self.prompt.lead(record), self.max_document_tokens);
         Ok(Some(match self.attributes {
-            true => self.summarizer.source_with_passages(record, limit)?,
-            false => self.summarizer.source(record, limit)?,
+            true => self.summarizer.source_with_passages(&record, limit)?,
+            false => self.summarizer.source(&record, limit)?,
         }))
     }
 

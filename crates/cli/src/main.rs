@@ -17,6 +17,7 @@ mod inspect;
 mod model;
 mod output;
 mod progress;
+mod prompt;
 mod records;
 mod results;
 mod score;

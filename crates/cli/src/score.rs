@@ -16,6 +16,7 @@ use crate::fields::FieldOption;
 use crate::model::ModelOption;
 use crate::output::{Output, check_paths};
 use crate::progress;
+use crate::prompt::PromptOption;
 use crate::records::Records;
 use crate::tiling::TilingNotice;
 
@@ -39,6 +40,8 @@ pub(crate) struct Arguments {
     /// Count and list bad records instead of stopping at the first
     #[arg(long)]
     skip_bad_records: bool,
+    #[command(flatten)]
+    prompt: PromptOption,
     #[command(flatten)]
     fields: FieldOption,
     #[command(flatten)]
@@ -69,6 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         output,
         bar,
         max_document_tokens: arguments.max_document_tokens.map(|tokens| tokens as usize),
+        prompt: arguments.prompt.clone(),
         tiling: TilingNotice::default(),
         truncated: Truncated::default(),
         totals: Totals::default(),
@@ -88,6 +92,7 @@ struct Scoring {
     output: Output,
     bar: ProgressBar,
     max_document_tokens: Option<usize>,
+    prompt: PromptOption,
     tiling: TilingNotice,
     truncated: Truncated,
     totals: Totals,
@@ -98,8 +103,9 @@ impl Scoring {
     fn run(&mut self, records: &mut Records, batch_size: usize) -> Result<()> {
         let mut waiting = Vec::new();
         loop {
-            let (summarizer, limit) = (&self.summarizer, self.max_document_tokens);
-            let next = records.next(|record| Ok((summarizer.target(record)?, summarizer.source(record, limit)?)));
+            let (summarizer, prompt, limit) = (&self.summarizer, &self.prompt, self.max_document_tokens);
+            let next = records
+                .next(|record| Ok((summarizer.target(record)?, summarizer.source(&prompt.lead(record), limit)?)));
             match next {
                 Some(Ok((record, (target, source)))) => {
                     let config = summarizer.led().config();

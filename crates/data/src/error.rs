@@ -253,8 +253,8 @@ pub enum Error {
         /// Its id.
         id: String,
     },
-    /// A self-supervised objective without what it is made with.
-    #[error("the objectives `denoise` and `gap_sentences` need {0}")]
+    /// An objective that makes targets of tokens, or a prompt, without what it is made with.
+    #[error("the objectives `extract`, `denoise` and `gap_sentences`, and prompts, need {0}")]
     ObjectiveNeeds(&'static str),
     /// A limit that leaves no room for the two special tokens.
     #[error("a limit of {0} tokens is too small: `<s>` and `</s>` alone take 2")]

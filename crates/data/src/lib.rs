@@ -14,7 +14,7 @@
 //! | [`passages`] | [`Passage`]: the parts of documents that a summary can be traced to |
 //! | [`examples`] | [`Example`]: tokenized training pairs, made in parallel from a stream |
 //! | [`store`] | [`ExampleStore`]: examples in a file, made once and found again by a [`TokenCache`] |
-//! | [`objectives`] | [`Objectives`]: what an example teaches: its summary, or a task made from its document |
+//! | [`objectives`] | [`Objectives`]: what an example teaches: its summary, or a task made from its document; [`Prompts`] |
 //! | [`batches`] | [`BatchPlan`]: which examples form which step of which epoch |
 //!
 //! Nothing is cut unless a limit was given, and then the number of tokens cut is part of the result.
@@ -42,7 +42,7 @@ pub use error::{Error, Location, RecordProblem, Result, Unit};
 pub use examples::{Example, Examples, Limits, Statistics, Targets, read_examples};
 pub use fields::FieldNames;
 pub use input::{content_hash, open_text};
-pub use objectives::{Denoising, GapSentences, Mixture, Objectives};
+pub use objectives::{Denoising, Extraction, GapSentences, Mixture, ObjectiveOptions, Objectives, Prompts};
 pub use passages::Passage;
 pub use reader::RecordReader;
 pub use record::{Content, Record};

@@ -18,6 +18,7 @@
 //! - [`Pair`] tokenizes two texts once and then gives any [`Metric`], also ROUGE-3 and beyond.
 //! - [`bootstrap`] turns the scores of many documents into a mean and a confidence interval;
 //!   [`bootstrap_means`] does so for other values.
+//! - [`select`] finds the sentences of a document that match a reference best.
 //! - [`tokenize`] shows the words that are compared, [`visit_words`] also where they stand; [`Vocabulary`] numbers them.
 //!
 //! ROUGE-L treats a text as one sequence. ROUGE-Lsum goes by lines: put each sentence on a line of its own. What the
@@ -31,7 +32,8 @@
 //! # Modules
 //!
 //! `tokenize` (with `porter`, the stemmer) turns text into numbers, `ngram` and `lcs` (over the bit masks of `columns`)
-//! count matches, `pair` makes scores of the counts, `bootstrap` aggregates them with what [`resampling`] offers.
+//! count matches, `pair` makes scores of the counts, `bootstrap` aggregates them with what [`resampling`] offers, and `selection` searches for
+//! the best sentences.
 
 #![forbid(unsafe_code)]
 
@@ -43,6 +45,7 @@ mod pair;
 mod porter;
 pub mod resampling;
 mod score;
+mod selection;
 mod tokenize;
 
 #[cfg(doctest)]
@@ -54,6 +57,7 @@ use rayon::prelude::*;
 pub use bootstrap::{Aggregate, Interval, bootstrap, bootstrap_means};
 pub use pair::Pair;
 pub use score::{Metric, Score, UnknownMetric};
+pub use selection::{Selection, select};
 pub use tokenize::{Vocabulary, tokenize, visit_words};
 
 /// How texts are compared.

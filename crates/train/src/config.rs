@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use epitome_data::{Denoising, FieldNames, GapSentences, Mixture};
+use epitome_data::{Denoising, Extraction, FieldNames, GapSentences, Mixture, ObjectiveOptions, Prompts};
 use epitome_model::{Config, PositionEmbeddings};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -66,7 +66,7 @@ pub struct DataConfig {
     /// Longest target in tokens; unset means whole summaries.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_target_length: Option<usize>,
-    /// What the training examples teach: weights of `summarize`, `denoise` and `gap_sentences`.
+    /// What the training examples teach: weights of `summarize`, `extract`, `denoise` and `gap_sentences`.
     #[serde(default = "Mixture::summaries")]
     pub objectives: Mixture,
     /// How `denoise` damages passages.
@@ -75,6 +75,12 @@ pub struct DataConfig {
     /// Which sentences `gap_sentences` asks for.
     #[serde(default)]
     pub gap_sentences: GapSentences,
+    /// Which sentences `extract` asks for.
+    #[serde(default)]
+    pub extract: Extraction,
+    /// What leads the sources of summaries and extracts.
+    #[serde(default)]
+    pub prompts: Prompts,
     /// A new order every epoch, from `run.seed`.
     #[serde(default = "yes")]
     pub shuffle: bool,
@@ -266,6 +272,17 @@ impl RunConfig {
 }
 
 impl DataConfig {
+    /// What decides what examples teach.
+    pub(crate) fn objective_options(&self) -> ObjectiveOptions {
+        ObjectiveOptions {
+            mixture: self.objectives,
+            denoise: self.denoise,
+            gap_sentences: self.gap_sentences,
+            extract: self.extract,
+            prompts: self.prompts.clone(),
+        }
+    }
+
     fn validate(&self) -> std::result::Result<(), String> {
         if self.train.is_empty() {
             return Err("data.train names no file".into());
@@ -275,11 +292,14 @@ impl DataConfig {
         }
         self.denoise.validate().map_err(|message| format!("data.denoise.{message}"))?;
         self.gap_sentences.validate().map_err(|message| format!("data.gap_sentences.{message}"))?;
+        self.extract.validate().map_err(|message| format!("data.extract.{message}"))?;
+        self.prompts.validate(&self.train).map_err(|message| format!("data.prompts.{message}"))?;
         let longest =
             |weight: f64, tokens: usize| weight > 0.0 && self.max_target_length.is_some_and(|most| tokens + 2 > most);
         for (name, weight, tokens) in [
             ("denoise.length", self.objectives.denoise, self.denoise.length),
             ("gap_sentences.max_tokens", self.objectives.gap_sentences, self.gap_sentences.max_tokens),
+            ("extract.max_tokens", self.objectives.extract, self.extract.max_tokens),
         ] {
             if longest(weight, tokens) {
                 return Err(format!(

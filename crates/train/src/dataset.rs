@@ -34,7 +34,7 @@ pub(crate) fn load(
 ) -> Result<(Dataset, Option<Dataset>)> {
     let data = &config.data;
     let seed = config.run.seed;
-    let objectives = Objectives::new(data.objectives, (data.denoise, data.gap_sentences), tokenizer, seed)?;
+    let objectives = Objectives::new(data.objective_options(), tokenizer, seed)?;
     let read = |split, paths, most| read(split, (paths, most), (config, tokenizer, model), &objectives);
     let training = read(Split::Training, &data.train, data.max_train_records)?;
     if data.validation.is_empty() {
@@ -65,8 +65,7 @@ fn read(
     objectives: &Objectives,
 ) -> Result<Dataset> {
     let data = &config.data;
-    let self_supervised = data.objectives.is_self_supervised();
-    let targets = match (data.objectives.summarize > 0.0, self_supervised) {
+    let targets = match (data.objectives.is_supervised(), data.objectives.is_self_supervised()) {
         (false, _) => Targets::Ignored,
         // Plain text may stand among the training records, but summaries are what is validated.
         (true, true) if split == Split::Training => Targets::IfPresent,
@@ -78,7 +77,7 @@ fn read(
     if examples.is_empty() {
         return Err(Error::Dataset(format!("{} hold no records", paths.join(", "))));
     }
-    check(&examples, model, targets, self_supervised)?;
+    check(&examples, model, targets, objectives.need_text())?;
     let mut notices: Vec<String> = warnings.iter().map(|warning| format!("{split}: {warning}")).collect();
     notices.extend(what_to_know(split, &examples, objectives.longest_target(), model));
     let size = config.run.batch_tokens.map_or(BatchSize::Examples(config.run.batch_size), BatchSize::Tokens);
@@ -94,20 +93,21 @@ fn read(
 
 /// Checks every example against the model and the objectives: by what is known of all of them, and one by one only to name
 /// the first that is wrong.
-fn check(examples: &ExampleStore, model: &Config, targets: Targets, self_supervised: bool) -> Result<()> {
+fn check(examples: &ExampleStore, model: &Config, targets: Targets, need_text: bool) -> Result<()> {
     let Statistics { from_ids, unlabelled, ignored, largest_id, largest_label, .. } = *examples.statistics();
     let vocabulary = model.vocab_size;
     let fits = (largest_id as usize) < vocabulary && largest_label < vocabulary as i64;
     let labelled = ignored == 0 && (unlabelled == 0 || targets != Targets::Required);
-    if fits && labelled && !(self_supervised && from_ids > 0) {
+    if fits && labelled && !(need_text && from_ids > 0) {
         return Ok(());
     }
     for example in examples.iter() {
         let example = example?;
-        if self_supervised && example.leading_tokens == 0 {
+        if need_text && example.leading_tokens == 0 {
             let (place, id) = (&example.location, &example.id);
             return Err(Error::Dataset(format!(
-                "{place}: record {id}: the objectives `denoise` and `gap_sentences` need text, not token ids"
+                "{place}: record {id}: the objectives `extract`, `denoise` and `gap_sentences`, and prompts, need text, not \
+                 token ids"
             )));
         }
         Batch::check_source(&example, model)?;

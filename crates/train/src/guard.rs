@@ -20,6 +20,8 @@ const FIXED: [(&str, &[&str]); 4] = [
             "objectives",
             "denoise",
             "gap_sentences",
+            "extract",
+            "prompts",
             "shuffle",
         ],
     ),

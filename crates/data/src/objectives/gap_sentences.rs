@@ -53,11 +53,7 @@ impl GapSentences {
         language: &Language,
         random: &mut SplitMix64,
     ) -> ((Vec<u32>, Vec<usize>), Vec<u32>) {
-        let split = |document: Range<usize>| {
-            let sentences = language.sentences.split(&body.ids[document.clone()]);
-            sentences.into_iter().map(move |sentence| document.start + sentence.start..document.start + sentence.end)
-        };
-        let sentences: Vec<Range<usize>> = body.documents().flat_map(split).collect();
+        let sentences = body.sentences(language);
         let chosen = self.choose(body.ids, &sentences);
         if sentences.len() < 2 || !chosen.contains(&true) {
             let first = body.documents().next().unwrap_or(0..0);

@@ -1,19 +1,23 @@
-//! [`Objectives`]: what training asks of the model for each example: its summary, or something made from its document
-//! alone, so that plain text teaches too.
+//! [`Objectives`]: what training asks of the model for each example: its summary, or something else made from its
+//! document, alone or with the summary, so that plain text teaches too.
 //!
 //! | module | objective |
 //! |---|---|
 //! | `denoise` | BART's: restore a passage whose spans were masked and whose sentences were shuffled (arXiv 1910.13461, section 2.2) |
 //! | `gap_sentences` | PEGASUS's: write the principal sentences of a document (arXiv 1912.08777, section 3.1) |
-//! | `sentences` | where sentences end, by tokens |
+//! | `extract` | the document's own sentences that match the summary best |
+//!
+//! `sentences` finds where sentences end, by tokens; `prompts` lead a source by the style and the length that are asked for.
 //!
 //! Sentences and passages never reach across the border of two documents. A drawn source is never longer than what it was
-//! drawn from, so limits of source lengths hold for it too.
+//! drawn from, but for its prompt.
 //!
 //! Every draw depends on the seed, the epoch and the example's index alone, so a resumed run sees what it would have seen.
 
 mod denoise;
+mod extract;
 mod gap_sentences;
+mod prompts;
 mod sentences;
 
 use std::ops::Range;
@@ -26,7 +30,10 @@ use crate::random::SplitMix64;
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
 pub use denoise::Denoising;
+pub use extract::Extraction;
 pub use gap_sentences::GapSentences;
+use prompts::Prompter;
+pub use prompts::Prompts;
 use sentences::SentenceTokens;
 
 /// Keeps these draws apart from the shuffling of examples, which has the same seed and epoch.
@@ -38,6 +45,8 @@ const STREAM: u64 = 0x6f62_6a65_6374_6976;
 pub struct Mixture {
     /// The record's summary.
     pub summarize: f64,
+    /// The sentences of the document that match the summary best.
+    pub extract: f64,
     /// A passage of the document, restored from a damaged copy.
     pub denoise: f64,
     /// The document's principal sentences.
@@ -47,73 +56,107 @@ pub struct Mixture {
 impl Mixture {
     /// Summaries only.
     pub fn summaries() -> Self {
-        Self { summarize: 1.0, denoise: 0.0, gap_sentences: 0.0 }
+        Self { summarize: 1.0, ..Self::default() }
     }
 
-    /// Whether anything but summaries is drawn.
+    /// Whether anything is drawn that needs no summary.
     pub fn is_self_supervised(&self) -> bool {
         self.denoise > 0.0 || self.gap_sentences > 0.0
     }
 
+    /// Whether anything is drawn that needs one.
+    pub fn is_supervised(&self) -> bool {
+        self.summarize > 0.0 || self.extract > 0.0
+    }
+
+    /// Whether anything is made from documents' tokens.
+    pub fn makes_targets(&self) -> bool {
+        self.is_self_supervised() || self.extract > 0.0
+    }
+
     /// Whether every weight is a number from 0 and one is positive.
     pub fn is_valid(&self) -> bool {
-        let weights = [self.summarize, self.denoise, self.gap_sentences];
+        let weights = [self.summarize, self.extract, self.denoise, self.gap_sentences];
         weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().any(|weight| *weight > 0.0)
     }
+}
+
+/// The settings of [`Objectives`].
+#[derive(Clone, Debug, Default)]
+pub struct ObjectiveOptions {
+    /// How often each is drawn.
+    pub mixture: Mixture,
+    /// How passages are damaged.
+    pub denoise: Denoising,
+    /// Which principal sentences are asked for.
+    pub gap_sentences: GapSentences,
+    /// Which of the summary's are.
+    pub extract: Extraction,
+    /// What leads summaries and extracts.
+    pub prompts: Prompts,
 }
 
 /// Makes what the model is trained on from tokenized examples.
 #[derive(Clone, Debug)]
 pub struct Objectives {
-    mixture: Mixture,
-    denoising: Denoising,
-    gap_sentences: GapSentences,
-    /// What documents are made of; none when only summaries are drawn.
+    options: ObjectiveOptions,
+    /// What documents are made of; none when only summaries are drawn, without prompts.
     language: Option<Language>,
     seed: u64,
 }
 
-/// What the self-supervised objectives know of a vocabulary.
+/// What the objectives know of a vocabulary.
 #[derive(Clone, Debug)]
 struct Language {
     special: SpecialTokens,
     mask: u32,
     sentences: SentenceTokens,
+    prompter: Option<Prompter>,
 }
 
 impl Objectives {
     /// The objectives of a mixture, over the tokens of `tokenizer`.
     ///
     /// # Errors
-    /// A self-supervised objective without a tokenizer, or with one that has no `<mask>`.
-    pub fn new(
-        mixture: Mixture,
-        (denoising, gap_sentences): (Denoising, GapSentences),
-        tokenizer: Option<&Tokenizer>,
-        seed: u64,
-    ) -> Result<Self> {
+    /// Anything but summaries alone without a tokenizer, or a self-supervised objective with one that has no `<mask>`.
+    pub fn new(options: ObjectiveOptions, tokenizer: Option<&Tokenizer>, seed: u64) -> Result<Self> {
+        let (mixture, prompts) = (options.mixture, &options.prompts);
         let language = match tokenizer {
-            _ if !mixture.is_self_supervised() => None,
+            _ if !mixture.makes_targets() && !prompts.are_used() => None,
             None => return Err(Error::ObjectiveNeeds("a tokenizer")),
-            Some(tokenizer) => Some(Language {
-                special: tokenizer.special_tokens(),
-                mask: tokenizer.special_tokens().mask.ok_or(Error::ObjectiveNeeds("a tokenizer with `<mask>`"))?,
-                sentences: SentenceTokens::new(tokenizer),
-            }),
+            Some(tokenizer) => {
+                let special = tokenizer.special_tokens();
+                if mixture.is_self_supervised() && special.mask.is_none() {
+                    return Err(Error::ObjectiveNeeds("a tokenizer with `<mask>`"));
+                }
+                Some(Language {
+                    special,
+                    mask: special.mask.unwrap_or(special.eos),
+                    sentences: SentenceTokens::new(tokenizer),
+                    prompter: prompts.are_used().then(|| Prompter::new(prompts.clone(), tokenizer)).transpose()?,
+                })
+            }
         };
-        Ok(Self { mixture, denoising, gap_sentences, language, seed })
+        Ok(Self { options, language, seed })
     }
 
-    /// The longest target, special tokens included, that the self-supervised objectives of the mixture may draw.
+    /// Whether examples must be text.
+    pub fn need_text(&self) -> bool {
+        self.language.is_some()
+    }
+
+    /// The longest target, special tokens included, that the mixture may draw besides summaries.
     pub fn longest_target(&self) -> usize {
-        let Mixture { denoise, gap_sentences, .. } = self.mixture;
+        let ObjectiveOptions { mixture, denoise, gap_sentences, extract, .. } = &self.options;
         let of = |weight: f64, tokens: usize| if weight > 0.0 { tokens + 2 } else { 0 };
-        of(denoise, self.denoising.length).max(of(gap_sentences, self.gap_sentences.max_tokens))
+        of(mixture.denoise, denoise.length)
+            .max(of(mixture.gap_sentences, gap_sentences.max_tokens))
+            .max(of(mixture.extract, extract.max_tokens))
     }
 
     /// The most tokens, of source and target together, that an example of such lengths may have when it is drawn.
     pub fn most_tokens(&self, source_length: usize, target_length: usize) -> usize {
-        source_length + self.most_target_tokens(source_length, target_length)
+        self.longest_prompt() + source_length + self.most_target_tokens(source_length, target_length)
     }
 
     /// The longest target that an example of such lengths may have when it is drawn.
@@ -124,32 +167,52 @@ impl Objectives {
 
     /// The longest source that an example of such lengths may have when it is drawn.
     pub fn most_source_tokens(&self, source_length: usize, target_length: usize) -> usize {
-        let Mixture { summarize, denoise, gap_sentences } = self.mixture;
-        let whole = gap_sentences > 0.0 || denoise == 0.0 || (summarize > 0.0 && target_length > 0);
+        let ObjectiveOptions { mixture, denoise, .. } = &self.options;
+        let supervised = mixture.is_supervised() && target_length > 0;
+        if supervised || mixture.gap_sentences > 0.0 || mixture.denoise == 0.0 {
+            return self.longest_prompt() + source_length;
+        }
         // Damaged passages are not longer than whole ones, but for a mask in an empty place.
-        if whole { source_length } else { source_length.min(2 * self.denoising.length + 2) }
+        source_length.min(2 * denoise.length + 2)
+    }
+
+    fn longest_prompt(&self) -> usize {
+        self.language.as_ref().and_then(|language| language.prompter.as_ref()).map_or(0, Prompter::longest)
     }
 
     /// What `example`, the one at `index`, teaches in `epoch`.
     pub fn draw(&self, example: Example, index: usize, epoch: u64) -> Example {
         let Some(language) = &self.language else { return example };
         let mut random = SplitMix64::new(self.seed ^ STREAM ^ (index as u64).rotate_left(32), epoch);
-        let Mixture { denoise, gap_sentences, .. } = self.mixture;
+        let ObjectiveOptions { mixture, denoise, gap_sentences, extract, .. } = &self.options;
         // Plain text has no summary to draw.
-        let summarize = if example.labels.is_empty() { 0.0 } else { self.mixture.summarize };
-        let drawn = random.unit() * (summarize + denoise + gap_sentences);
+        let supervised = if example.labels.is_empty() { 0.0 } else { 1.0 };
+        let (summarize, extracting) = (supervised * mixture.summarize, supervised * mixture.extract);
+        let drawn = random.unit() * (summarize + extracting + mixture.denoise + mixture.gap_sentences);
         if drawn < summarize {
-            return example;
+            return language.lead(example, Prompter::summary_style, &mut random);
         }
         let body = Body::new(&example, language.special.eos);
-        if drawn < summarize + denoise {
-            let (source, target) = self.denoising.draw(&body, language, &mut random);
+        let leading = &example.input_ids[..example.leading_tokens];
+        if drawn < summarize + extracting {
+            let target = extract.choose(&body, language, &body_of(&example.labels, language.special));
+            let source = (body.ids.to_vec(), body.separators.clone());
+            let example = language.example(&example, leading, source, target);
+            language.lead(example, |prompter, _, _| prompter.extract_style(), &mut random)
+        } else if drawn < summarize + extracting + mixture.denoise {
+            let (source, target) = denoise.draw(&body, language, &mut random);
             language.example(&example, &[language.special.bos], (source, Vec::new()), target)
         } else {
-            let (source, target) = self.gap_sentences.draw(&body, language, &mut random);
-            language.example(&example, &example.input_ids[..example.leading_tokens], source, target)
+            let (source, target) = gap_sentences.draw(&body, language, &mut random);
+            language.example(&example, leading, source, target)
         }
     }
+}
+
+/// The tokens of a summary without those around it and those that the loss ignores.
+fn body_of(labels: &[i64], special: SpecialTokens) -> Vec<u32> {
+    let tokens = labels.iter().filter_map(|&label| u32::try_from(label).ok());
+    tokens.filter(|&token| ![special.bos, special.eos].contains(&token)).collect()
 }
 
 /// The documents of a source, without what leads them and the `</s>` at the end.
@@ -173,9 +236,34 @@ impl<'a> Body<'a> {
         let starts = std::iter::once(0).chain(self.separators.iter().map(|position| position + 1));
         starts.zip(self.separators.iter().copied().chain([self.ids.len()])).map(|(start, end)| start..end)
     }
+
+    /// The sentences of all documents, in order. Between them there is nothing but separators.
+    fn sentences(&self, language: &Language) -> Vec<Range<usize>> {
+        let split = |document: Range<usize>| {
+            let sentences = language.sentences.split(&self.ids[document.clone()]);
+            sentences.into_iter().map(move |sentence| document.start + sentence.start..document.start + sentence.end)
+        };
+        self.documents().flat_map(split).collect()
+    }
 }
 
 impl Language {
+    /// The example with a prompt, where there are any.
+    fn lead(
+        &self,
+        example: Example,
+        style: impl for<'a> Fn(&'a Prompter, &Example, &mut SplitMix64) -> &'a str,
+        random: &mut SplitMix64,
+    ) -> Example {
+        match &self.prompter {
+            Some(prompter) => {
+                let style = style(prompter, &example, random);
+                prompter.lead(example, style, (self.special, &self.sentences), random)
+            }
+            None => example,
+        }
+    }
+
     /// What leads and the source before `</s>`, and the target as any summary. What leads attends globally, and so do the
     /// positions that come with the source.
     fn example(

@@ -52,6 +52,14 @@ impl SentenceTokens {
     }
 }
 
+impl SentenceTokens {
+    /// About how many words a target has: its first token begins one, and so does every one with white space before it.
+    pub(super) fn words(&self, labels: &[i64]) -> usize {
+        let follows = |&&label: &&i64| usize::try_from(label).is_ok_and(|id| self.follows.get(id) == Some(&true));
+        labels.iter().filter(follows).count() + 1
+    }
+}
+
 fn role(token: &str) -> Role {
     match token.trim_end_matches(CLOSING) {
         "" if !token.is_empty() => Role::Closes,

@@ -1,6 +1,11 @@
 //! What an example teaches: its summary, or a task made from its document.
 
-use epitome_data::{Denoising, Example, GapSentences, Location, Mixture, Objectives, Source, Tokenizer};
+use std::collections::BTreeMap;
+
+use epitome_data::{
+    Denoising, Example, Extraction, GapSentences, Location, Mixture, ObjectiveOptions, Objectives, Prompts, Record,
+    Source, Tokenizer,
+};
 
 use crate::support::small_tokenizer;
 
@@ -21,8 +26,9 @@ fn example(tokenizer: &Tokenizer) -> Example {
 }
 
 fn objectives(mixture: Mixture, denoising: Denoising, gaps: GapSentences) -> (Tokenizer, Objectives) {
+    let options = ObjectiveOptions { mixture, denoise: denoising, gap_sentences: gaps, ..ObjectiveOptions::default() };
     let tokenizer = small_tokenizer();
-    let objectives = Objectives::new(mixture, (denoising, gaps), Some(&tokenizer), 5).unwrap();
+    let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
     (tokenizer, objectives)
 }
 
@@ -34,6 +40,10 @@ fn only_denoise() -> Mixture {
     Mixture { denoise: 1.0, ..Mixture::default() }
 }
 
+fn only_extracts() -> Mixture {
+    Mixture { extract: 1.0, ..Mixture::default() }
+}
+
 fn only_gaps() -> Mixture {
     Mixture { gap_sentences: 1.0, ..Mixture::default() }
 }
@@ -41,14 +51,22 @@ fn only_gaps() -> Mixture {
 #[test]
 fn summaries_alone_leave_examples_as_they_are() {
     let example = example(&small_tokenizer());
-    let objectives = Objectives::new(Mixture::summaries(), Default::default(), None, 5).unwrap();
+    let options = ObjectiveOptions { mixture: Mixture::summaries(), ..ObjectiveOptions::default() };
+    let objectives = Objectives::new(options, None, 5).unwrap();
+    assert!(!objectives.need_text());
     assert_eq!(objectives.draw(example.clone(), 0, 3), example);
 }
 
 #[test]
-fn self_supervision_needs_a_tokenizer() {
-    let error = Objectives::new(only_denoise(), Default::default(), None, 5).unwrap_err();
-    assert!(error.to_string().contains("need a tokenizer"), "{error}");
+fn all_but_summaries_alone_need_a_tokenizer() {
+    let asking = Prompts { probability: 1.0, words: true, ..Prompts::default() };
+    let prompted = ObjectiveOptions { mixture: Mixture::summaries(), prompts: asking, ..ObjectiveOptions::default() };
+    let mixtures = [only_denoise(), only_gaps(), only_extracts()];
+    let options = mixtures.map(|mixture| ObjectiveOptions { mixture, ..ObjectiveOptions::default() });
+    for options in options.into_iter().chain([prompted]) {
+        let error = Objectives::new(options, None, 5).unwrap_err();
+        assert!(error.to_string().contains("need a tokenizer"), "{error}");
+    }
 }
 
 #[test]
@@ -141,7 +159,8 @@ fn nothing_reaches_across_the_border_of_two_documents() {
         let gaps = GapSentences { mask_probability: 1.0, ..GapSentences::default() };
         let denoising = Denoising { permute_sentences: 1.0, ..Denoising::default() };
         let draw = |mixture| {
-            let objectives = Objectives::new(mixture, (denoising, gaps), Some(&tokenizer), 5).unwrap();
+            let options = ObjectiveOptions { mixture, denoise: denoising, gap_sentences: gaps, ..Default::default() };
+            let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
             (0..20).map(move |epoch| objectives.draw(several.clone(), 0, epoch)).collect::<Vec<_>>()
         };
         for drawn in draw.clone()(only_gaps()) {
@@ -175,7 +194,7 @@ fn what_has_no_gaps_is_copied_from_its_beginning() {
 
 #[test]
 fn plain_text_draws_no_summary() {
-    let mixture = Mixture { summarize: 100.0, denoise: 1.0, gap_sentences: 0.0 };
+    let mixture = Mixture { summarize: 100.0, extract: 100.0, denoise: 1.0, gap_sentences: 0.0 };
     let (tokenizer, objectives) = objectives(mixture, Denoising::default(), GapSentences::default());
     let plain = Example { labels: Vec::new(), ..example(&tokenizer) };
     assert!((0..50).all(|index| !objectives.draw(plain.clone(), index, 0).labels.is_empty()));
@@ -183,7 +202,7 @@ fn plain_text_draws_no_summary() {
 
 #[test]
 fn a_mixture_draws_each_objective_as_often_as_its_weight_says() {
-    let mixture = Mixture { summarize: 2.0, denoise: 1.0, gap_sentences: 1.0 };
+    let mixture = Mixture { summarize: 2.0, extract: 0.0, denoise: 1.0, gap_sentences: 1.0 };
     let (tokenizer, objectives) = objectives(mixture, Denoising::default(), GapSentences::default());
     let example = example(&tokenizer);
     let summaries =
@@ -201,4 +220,92 @@ fn an_empty_document_teaches_to_write_nothing() {
         let drawn = objectives.draw(empty.clone(), 0, 0);
         assert_eq!(ids(&drawn.labels), [BOS, EOS]);
     }
+}
+
+/// Extracts of the example, whose summary is `summary`.
+fn extract(summary: &str, max_tokens: usize) -> String {
+    let tokenizer = small_tokenizer();
+    let options =
+        ObjectiveOptions { mixture: only_extracts(), extract: Extraction { max_tokens }, ..Default::default() };
+    let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
+    let labels = tokenizer.encode_sequence(summary).unwrap().into_iter().map(i64::from).collect();
+    let example = Example { labels, ..example(&tokenizer) };
+    let drawn = objectives.draw(example.clone(), 0, 0);
+    assert_eq!(drawn.input_ids, example.input_ids, "nothing is hidden");
+    assert!(objectives.longest_target() <= max_tokens + 2);
+    tokenizer.decode(&ids(&drawn.labels)).unwrap()
+}
+
+#[test]
+fn extracts_are_the_sentences_that_match_the_summary_in_the_order_of_the_document() {
+    assert_eq!(extract(" No one knows. A dog ran!", 50), " A dog ran! No one knows 3.5 reasons.");
+    let room = small_tokenizer().encode(" A dog ran!").unwrap().len();
+    assert_eq!(extract(" No one knows. A dog ran!", room), " A dog ran!");
+    assert_eq!(extract("zzz", 50), "");
+}
+
+#[test]
+fn summaries_and_extracts_are_asked_for_by_style_and_length() {
+    let tokenizer = small_tokenizer();
+    let prompts = Prompts {
+        probability: 0.5,
+        words: true,
+        files: BTreeMap::from([
+            ("records".to_owned(), "digest".to_owned()),
+            ("other".to_owned(), "abstract".to_owned()),
+        ]),
+        extract: "extract".to_owned(),
+    };
+    let mixture = Mixture { summarize: 1.0, extract: 1.0, denoise: 1.0, gap_sentences: 0.0 };
+    let options = ObjectiveOptions { mixture, prompts, ..ObjectiveOptions::default() };
+    let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
+    let example = example(&tokenizer);
+    let mut seen = BTreeMap::new();
+    for epoch in 0..400 {
+        let drawn = objectives.draw(example.clone(), 0, epoch);
+        let leading: Vec<usize> = (0..drawn.leading_tokens).collect();
+        assert_eq!(drawn.global_positions, leading, "a prompt attends globally");
+        assert!(drawn.input_ids.len() <= objectives.most_source_tokens(example.input_ids.len(), example.labels.len()));
+        let prompt = tokenizer.decode(&drawn.input_ids[..drawn.leading_tokens]).unwrap();
+        *seen.entry(prompt).or_insert(0) += 1;
+    }
+    let prompts: Vec<&str> = seen.keys().map(String::as_str).collect();
+    let expected = ["", "10 words", "digest", "digest, 10 words", "extract", "extract, 10 words", "extract, 20 words"];
+    assert!(prompts.iter().all(|prompt| expected.contains(prompt)), "{seen:?}");
+    assert!(expected[..5].iter().all(|prompt| seen.get(*prompt).is_some_and(|&count| count > 20)), "{seen:?}");
+}
+
+#[test]
+fn a_prompt_stands_before_the_query_as_decoding_puts_it_there() {
+    let tokenizer = small_tokenizer();
+    let files = BTreeMap::from([("records".to_owned(), "answer".to_owned())]);
+    let prompts = Prompts { probability: 1.0, files, ..Prompts::default() };
+    let options = ObjectiveOptions { mixture: Mixture::summaries(), prompts, ..ObjectiveOptions::default() };
+    let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
+    for json in [
+        serde_json::json!({"document": TEXT}),
+        serde_json::json!({"query": "Who sat?", "document": TEXT}),
+        serde_json::json!({"query": "Who sat?", "documents": ["One.", "Two."]}),
+    ] {
+        let mut record: Record = crate::support::record(&json.to_string());
+        let Source { input_ids, leading_tokens, global_positions, .. } = tokenizer.source(&record, None).unwrap();
+        let plain = Example { input_ids, leading_tokens, global_positions, ..example(&tokenizer) };
+        let drawn = objectives.draw(plain, 0, 0);
+        Prompts::lead(&mut record, "answer");
+        let asked = tokenizer.source(&record, None).unwrap();
+        assert_eq!((drawn.input_ids, drawn.leading_tokens), (asked.input_ids, asked.leading_tokens));
+        assert_eq!(drawn.global_positions, asked.global_positions);
+    }
+}
+
+#[test]
+fn prompts_that_cannot_be_meant_are_refused() {
+    let paths = ["data/elife/train.jsonl".to_owned()];
+    let of = |key: &str| BTreeMap::from([(key.to_owned(), "digest".to_owned())]);
+    let named = Prompts { probability: 0.5, files: of("elife"), ..Prompts::default() };
+    named.validate(&paths).unwrap();
+    let unknown = Prompts { files: of("elive"), ..named.clone() }.validate(&paths).unwrap_err();
+    assert!(unknown.contains("`elive`"), "{unknown}");
+    let too_often = Prompts { probability: 1.5, ..named }.validate(&paths).unwrap_err();
+    assert!(too_often.contains("1.5"), "{too_often}");
 }
