@@ -14,6 +14,7 @@
 // A version for wgmma and bulk copies would replace this file's kernel behind the same launcher.
 
 #include "key_tiles.cuh"
+#include "softmax.cuh"
 
 namespace {
 
@@ -30,57 +31,6 @@ template <int D> struct Shape {
     static constexpr int TILE_BYTES = KEYS * Tile<D>::ROW_BYTES;
     static constexpr int QUERY_BYTES = BLOCK * Tile<D>::ROW_BYTES;
     static constexpr int SHARED_BYTES = QUERY_BYTES + 2 * STAGES * TILE_BYTES;
-};
-
-/// The running softmax of a warp's queries, in units of base 2: a lane holds two rows of each fragment, shared by four
-/// lanes, and a sum over its own columns.
-struct Softmax {
-    float maximum[M][2], sum[M][2];
-
-    __device__ Softmax() {
-#pragma unroll
-        for (int i = 0; i < 2 * M; i++) {
-            maximum[i / 2][i % 2] = -INFINITY;
-            sum[i / 2][i % 2] = 0.0f;
-        }
-    }
-
-    /// Replaces scores by exponentials relative to the new maximum, and rescales what was summed relative to the old one.
-    template <int D>
-    __device__ __forceinline__ void add(float (&scores)[M][KEYS / 8][4], float (&context)[M][D / 8][4], float scale) {
-#pragma unroll
-        for (int m = 0; m < M; m++) {
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float most = maximum[m][half];
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; n++) {
-                    most = fmaxf(most, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
-                }
-                most = lanes_max<4>(most);
-                // A query that has seen nothing yet has scores of minus infinity alone, whose exponentials must be 0.
-                float base = most == -INFINITY ? 0.0f : scale * most;
-                float rescale = ptx::exp2_approximate(scale * maximum[m][half] - base);
-                float total = rescale * sum[m][half];
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-                    for (int side = 0; side < 2; side++) {
-                        float &score = scores[m][n][2 * half + side];
-                        score = ptx::exp2_approximate(scale * score - base);
-                        total += score;
-                    }
-                }
-#pragma unroll
-                for (int n = 0; n < D / 8; n++) {
-                    context[m][n][2 * half] *= rescale;
-                    context[m][n][2 * half + 1] *= rescale;
-                }
-                maximum[m][half] = most;
-                sum[m][half] = total;
-            }
-        }
-    }
 };
 
 /// Sets dropped probabilities to 0; what is kept is scaled at the end.
@@ -159,7 +109,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem,
 
     float context[M][D / 8][4];
     clear(context);
-    Softmax softmax;
+    Softmax<M, KEYS> softmax;
     float scale = problem.scale * LOG2_E;
     for (int index = 0; index < tiles.count; index++) {
         ptx::wait_copies<S::STAGES - 2>();
@@ -179,7 +129,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem,
         if (!tiles.whole(tile, hidden)) {
             hide<M, KEYS>(scores, -INFINITY, hidden, [&](int row) { return tiles.columns(tile, query_of(row)); });
         }
-        softmax.add<D>(scores, context, scale);
+        softmax.add(scores, context, scale);
         if constexpr (DROPOUT) drop(scores, problem.draws, streams, tiles, tile);
         multiply<M, KEYS>(context, scores, value_tile(stage), 0);
     }

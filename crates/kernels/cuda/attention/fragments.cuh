@@ -24,15 +24,16 @@ struct Source {
     bool exists;
 };
 
-/// Starts to copy ROWS rows; `source(row)` says from where. All THREADS of the block take part.
+/// Starts to copy ROWS rows; `source(row)` says from where. All THREADS of the block take part, or those of a warp, `thread`
+/// being their index.
 template <int ROWS, int THREADS, int D, typename SourceOf>
-__device__ __forceinline__ void copy_rows(Tile<D> tile, SourceOf source) {
+__device__ __forceinline__ void copy_rows(Tile<D> tile, SourceOf source, int thread = threadIdx.x) {
     constexpr int STEP = THREADS / Tile<D>::CHUNKS;
     static_assert(ROWS % STEP == 0, "threads must share rows evenly");
-    int chunk = threadIdx.x % Tile<D>::CHUNKS;
+    int chunk = thread % Tile<D>::CHUNKS;
 #pragma unroll
     for (int first = 0; first < ROWS; first += STEP) {
-        int row = first + threadIdx.x / Tile<D>::CHUNKS;
+        int row = first + thread / Tile<D>::CHUNKS;
         Source from = source(row);
         ptx::copy_async(tile.chunk(row, chunk), from.row + 8 * chunk, from.exists);
     }

@@ -1,12 +1,13 @@
 //! Attention by the kernels of `cuda/attention/`.
 
+use super::buffer::Buffer;
 use super::element::{Element, of_type};
 use super::plan::Plan;
 use super::{check, ffi};
 use crate::random::{Mask, active};
 use crate::{Attention, Dropout};
 use candle_core::{Result, bail};
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::ptr::null_mut;
 
 /// Tensors of one call, dense: q `[Tq, H, D]`, k and v `[Tk, H, D]`.
@@ -41,10 +42,9 @@ const FAST_SIZES: [usize; 2] = [64, 128];
 /// # Errors
 /// When shapes do not fit, or a launch fails.
 pub fn attention_forward<T: Element>(inputs: &Inputs<'_, T>, exact: bool) -> Result<Attended<T>> {
-    let plan = Plan::new(inputs.spec)?;
-    let problem = inputs.problem(&plan)?;
-    let mut output = vec![T::default(); inputs.q.len()];
-    let mut log_sum_exp = vec![f32::INFINITY; inputs.heads * inputs.spec.queries.total()];
+    let call = Call::new(inputs, Plan::new(inputs.spec)?)?;
+    let output = Buffer::<T>::room(inputs.q.len())?;
+    let log_sum_exp = Buffer::<f32>::room(inputs.heads * inputs.spec.queries.total())?;
     let launch: ffi::AttentionForward = if inputs.is_fast(exact) {
         ffi::epitome_attention_forward_bf16
     } else {
@@ -53,10 +53,10 @@ pub fn attention_forward<T: Element>(inputs: &Inputs<'_, T>, exact: bool) -> Res
             ffi::epitome_attention_forward_any_bf16,
         )
     };
-    // SAFETY: `problem` and the plan it points to outlive the call, and the targets have the shapes it writes.
-    let code = unsafe { launch(&problem, pointer(&mut output), log_sum_exp.as_mut_ptr(), null_mut()) };
+    // SAFETY: what the problem points to outlives the call, and the targets have the shapes that are written.
+    let code = unsafe { launch(&call.problem, output.any(), log_sum_exp.pointer(), null_mut()) };
     check("attention_forward", code)?;
-    Ok(Attended { output, log_sum_exp })
+    Ok(Attended { output: output.to_vec()?, log_sum_exp: log_sum_exp.to_vec()? })
 }
 
 /// The gradients of q, k and v, given that of the output, `[Tq, H, D]`.
@@ -69,82 +69,131 @@ pub fn attention_backward<T: Element>(
     gradient: &[T],
     exact: bool,
 ) -> Result<[Vec<T>; 3]> {
-    let plan = Plan::new(inputs.spec)?;
-    let problem = inputs.problem(&plan)?;
     let Attended { output, log_sum_exp } = attended;
     if gradient.len() != inputs.q.len() || output.len() != inputs.q.len() {
         bail!("attention_backward: {} outputs, {} gradients", output.len(), gradient.len());
     }
-    let mut delta = vec![0.0; log_sum_exp.len()];
+    let call = Call::new(inputs, Plan::new(inputs.spec)?)?;
+    let (output, gradient) = (Buffer::of(output)?, Buffer::of(gradient)?);
+    let (delta, log_sum_exp) = (Buffer::<f32>::room(log_sum_exp.len())?, Buffer::of(log_sum_exp)?);
+    let launch = of_type::<T, ffi::AttentionDelta>(ffi::epitome_attention_delta_f32, ffi::epitome_attention_delta_bf16);
     let rows = inputs.spec.queries.total() as i64;
     let (heads, size) = (inputs.heads as c_int, inputs.head_size as c_int);
-    let (incoming, log_sum_exp) = (gradient.as_ptr().cast(), log_sum_exp.as_ptr());
-    let launch = of_type::<T, ffi::AttentionDelta>(ffi::epitome_attention_delta_f32, ffi::epitome_attention_delta_bf16);
     // SAFETY: all three have as many numbers as `rows`, `heads` and `size` say.
-    let code = unsafe { launch(output.as_ptr().cast(), incoming, delta.as_mut_ptr(), rows, heads, size, null_mut()) };
+    let code = unsafe { launch(output.any(), gradient.any(), delta.pointer(), rows, heads, size, null_mut()) };
     check("attention_backward", code)?;
-    let mut gradients = [inputs.q, inputs.k, inputs.v].map(|values| vec![T::default(); values.len()]);
-    let [dq, dk, dv] = gradients.each_mut().map(|values| pointer(values));
-    let delta = delta.as_ptr();
-    if !inputs.is_fast(exact) {
+    let incoming = Incoming { gradient, log_sum_exp, delta };
+    if inputs.is_fast(exact) { incoming.fast(&call) } else { incoming.exact(&call) }
+}
+
+/// What the backward starts from: the gradient of the output, log-sum-exp and delta.
+struct Incoming<T> {
+    gradient: Buffer<T>,
+    log_sum_exp: Buffer<f32>,
+    delta: Buffer<f32>,
+}
+
+impl<T: Element> Incoming<T> {
+    fn exact(&self, call: &Call<T>) -> Result<[Vec<T>; 3]> {
+        let [dq, dk, dv] = call.gradients()?;
         let launch = of_type::<T, ffi::AttentionBackward>(
             ffi::epitome_attention_backward_any_f32,
             ffi::epitome_attention_backward_any_bf16,
         );
         // SAFETY: as in `attention_forward`; the gradients lie as their tensors.
-        check("attention_backward", unsafe { launch(&problem, incoming, log_sum_exp, delta, dq, dk, dv, null_mut()) })?;
-        return Ok(gradients);
-    }
-    let mut partial = [(); 2].map(|()| vec![0f32; plan.partial_rows() * inputs.heads * inputs.head_size]);
-    let [partial_k, partial_v] = partial.each_mut().map(|values| values.as_mut_ptr());
-    // SAFETY: as above; the partial sums have the rows of the plan.
-    let codes = unsafe {
-        [
-            ffi::epitome_attention_backward_queries_bf16(&problem, incoming, log_sum_exp, delta, dq, null_mut()),
-            ffi::epitome_attention_backward_keys_bf16(
-                &problem,
-                incoming,
-                log_sum_exp,
-                delta,
-                dk,
-                dv,
-                partial_k,
-                partial_v,
+        check("attention_backward", unsafe {
+            launch(
+                &call.problem,
+                self.gradient.any(),
+                self.log_sum_exp.pointer(),
+                self.delta.pointer(),
+                dq.any(),
+                dk.any(),
+                dv.any(),
                 null_mut(),
-            ),
-            ffi::epitome_attention_reduce_global_bf16(&problem, partial_k, partial_v, dk, dv, null_mut()),
-        ]
-    };
-    codes.into_iter().try_for_each(|code| check("attention_backward", code))?;
-    Ok(gradients)
-}
+            )
+        })?;
+        Ok([dq.to_vec()?, dk.to_vec()?, dv.to_vec()?])
+    }
 
-fn pointer<T>(values: &mut [T]) -> *mut c_void {
-    values.as_mut_ptr().cast()
+    fn fast(&self, call: &Call<T>) -> Result<[Vec<T>; 3]> {
+        let [dq, dk, dv] = call.gradients()?;
+        let width = (call.problem.heads * call.problem.head_size) as usize;
+        let [partial_k, partial_v] = [(); 2].map(|()| Buffer::<f32>::room(call.plan.partial_rows() * width));
+        let (partial_k, partial_v) = (partial_k?, partial_v?);
+        let (gradient, log_sum_exp, delta) = (self.gradient.any(), self.log_sum_exp.pointer(), self.delta.pointer());
+        // SAFETY: as in `exact`; the partial sums have the rows of the plan.
+        let codes = unsafe {
+            [
+                ffi::epitome_attention_backward_queries_bf16(
+                    &call.problem,
+                    gradient,
+                    log_sum_exp,
+                    delta,
+                    dq.any(),
+                    null_mut(),
+                ),
+                ffi::epitome_attention_backward_keys_bf16(
+                    &call.problem,
+                    gradient,
+                    log_sum_exp,
+                    delta,
+                    dk.any(),
+                    dv.any(),
+                    partial_k.pointer(),
+                    partial_v.pointer(),
+                    null_mut(),
+                ),
+                ffi::epitome_attention_reduce_global_bf16(
+                    &call.problem,
+                    partial_k.pointer(),
+                    partial_v.pointer(),
+                    dk.any(),
+                    dv.any(),
+                    null_mut(),
+                ),
+            ]
+        };
+        codes.into_iter().try_for_each(|code| check("attention_backward", code))?;
+        Ok([dq.to_vec()?, dk.to_vec()?, dv.to_vec()?])
+    }
 }
 
 impl<T: Element> Inputs<'_, T> {
     fn is_fast(&self, exact: bool) -> bool {
         !exact && T::IS_BF16 && FAST_SIZES.contains(&self.head_size)
     }
+}
 
-    fn problem(&self, plan: &Plan) -> Result<ffi::Problem> {
-        let Self { spec, q, k, v, heads, head_size } = *self;
+/// A problem whose tensors and plan lie in the memory of kernels.
+pub(super) struct Call<T> {
+    pub(super) problem: ffi::Problem,
+    pub(super) plan: Plan,
+    _words: Buffer<c_int>,
+    _tensors: [Buffer<T>; 3],
+    lengths: [usize; 3],
+}
+
+impl<T: Element> Call<T> {
+    pub(super) fn new(inputs: &Inputs<'_, T>, plan: Plan) -> Result<Self> {
+        let Inputs { spec, q, k, v, heads, head_size } = *inputs;
         let width = heads * head_size;
-        if (q.len(), k.len(), v.len())
-            != (spec.queries.total() * width, spec.keys.total() * width, spec.keys.total() * width)
-        {
-            bail!("attention: {} queries, {} keys, {} values of width {width}", q.len(), k.len(), v.len());
+        let rows = [spec.queries.total(), spec.keys.total(), spec.keys.total()];
+        let lengths = [q.len(), k.len(), v.len()];
+        if lengths != rows.map(|rows| rows * width) {
+            bail!("attention: queries, keys, values of {lengths:?} numbers; {rows:?} rows of {width}");
         }
         // The maximum of scaled scores is found before they are scaled.
         if spec.scale.is_nan() || spec.scale <= 0.0 {
             bail!("attention: a scale of {}, which is not positive", spec.scale);
         }
-        Ok(ffi::Problem {
-            plan: plan.at(plan.words().as_ptr()),
-            q: q.as_ptr().cast(),
-            k: k.as_ptr().cast(),
-            v: v.as_ptr().cast(),
+        let words = Buffer::of(plan.words())?;
+        let tensors = [Buffer::of(q)?, Buffer::of(k)?, Buffer::of(v)?];
+        let problem = ffi::Problem {
+            plan: plan.at(words.pointer()),
+            q: tensors[0].any(),
+            k: tensors[1].any(),
+            v: tensors[2].any(),
             q_stride: width as i64,
             k_stride: width as i64,
             v_stride: width as i64,
@@ -153,7 +202,14 @@ impl<T: Element> Inputs<'_, T> {
             visibility: (&spec.visibility).into(),
             scale: spec.scale,
             draws: spec.dropout.into(),
-        })
+        };
+        Ok(Self { problem, plan, _words: words, _tensors: tensors, lengths })
+    }
+
+    /// Room for the gradients of q, k and v.
+    fn gradients(&self) -> Result<[Buffer<T>; 3]> {
+        let [q, k, v] = self.lengths;
+        Ok([Buffer::room(q)?, Buffer::room(k)?, Buffer::room(v)?])
     }
 }
 

@@ -65,60 +65,128 @@ pub(crate) struct Problem {
     pub(crate) draws: Draws,
 }
 
-/// Declares launchers; the last argument of each is a stream.
+/// `Trained` of `cuda/training/tensors.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Trained {
+    pub(crate) parameter: *mut f32,
+    pub(crate) mean: *mut f32,
+    pub(crate) square: *mut f32,
+    pub(crate) gradient: *const f32,
+    pub(crate) copy: *mut c_void,
+    pub(crate) count: i64,
+    pub(crate) decay: f32,
+    pub(crate) step_size: f32,
+}
+
+/// `Chunk` of `cuda/training/tensors.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Chunk {
+    pub(crate) tensor: c_int,
+    pub(crate) index: c_int,
+}
+
+/// `AdamW` of `cuda/training/adamw.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AdamW {
+    pub(crate) rest1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) rest2: f32,
+    pub(crate) correction: f32,
+    pub(crate) epsilon: f32,
+}
+
+/// Declares launchers that differ in the type of their numbers only, and their type. The last argument of each is a stream.
 macro_rules! launchers {
-    ($($name:ident($($argument:ident: $type:ty),* $(,)?);)*) => {
+    ($($(#[$doc:meta])* $type:ident = $($name:ident)|+ => $arguments:tt;)*) => {
+        $(
+            launchers!(@type [$(#[$doc])*] $type $arguments);
+            $(launchers!(@function $name $arguments);)+
+        )*
+    };
+    (@type [$($doc:tt)*] $type:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
+        $($doc)*
+        pub(crate) type $type = unsafe extern "C" fn($($argument: $kind,)* stream: Stream) -> c_int;
+    };
+    (@function $name:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
         unsafe extern "C" {
-            $(pub(crate) fn $name($($argument: $type,)* stream: Stream) -> c_int;)*
+            pub(crate) fn $name($($argument: $kind,)* stream: Stream) -> c_int;
         }
     };
 }
 
-/// Attention: `problem`, output and log-sum-exp.
-pub(crate) type AttentionForward = unsafe extern "C" fn(*const Problem, *mut c_void, *mut f32, Stream) -> c_int;
-
-/// Output, its gradient, delta, rows, heads and head size.
-pub(crate) type AttentionDelta =
-    unsafe extern "C" fn(*const c_void, *const c_void, *mut f32, i64, c_int, c_int, Stream) -> c_int;
-
-/// `problem`, the output's gradient, log-sum-exp and delta; gradients of q, k and v.
-pub(crate) type AttentionBackward = unsafe extern "C" fn(
-    *const Problem,
-    *const c_void,
-    *const f32,
-    *const f32,
-    *mut c_void,
-    *mut c_void,
-    *mut c_void,
-    Stream,
-) -> c_int;
-
 launchers! {
-    epitome_attention_forward_bf16(problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
-    epitome_attention_forward_any_f32(problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
-    epitome_attention_forward_any_bf16(problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
-    epitome_attention_delta_f32(
-        output: *const c_void, gradient: *const c_void, delta: *mut f32, rows: i64, heads: c_int, size: c_int,
-    );
-    epitome_attention_delta_bf16(
-        output: *const c_void, gradient: *const c_void, delta: *mut f32, rows: i64, heads: c_int, size: c_int,
-    );
-    epitome_attention_backward_any_f32(
+    AttentionForward = epitome_attention_forward_bf16 | epitome_attention_forward_any_f32
+        | epitome_attention_forward_any_bf16
+        => (problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
+    AttentionDelta = epitome_attention_delta_f32 | epitome_attention_delta_bf16
+        => (output: *const c_void, gradient: *const c_void, delta: *mut f32, rows: i64, heads: c_int, size: c_int);
+    AttentionBackward = epitome_attention_backward_any_f32 | epitome_attention_backward_any_bf16 => (
         problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
         dq: *mut c_void, dk: *mut c_void, dv: *mut c_void,
     );
-    epitome_attention_backward_any_bf16(
-        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
-        dq: *mut c_void, dk: *mut c_void, dv: *mut c_void,
-    );
-    epitome_attention_backward_queries_bf16(
+    AttentionBackwardQueries = epitome_attention_backward_queries_bf16 => (
         problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32, dq: *mut c_void,
     );
-    epitome_attention_backward_keys_bf16(
+    AttentionBackwardKeys = epitome_attention_backward_keys_bf16 => (
         problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
         dk: *mut c_void, dv: *mut c_void, partial_dk: *mut f32, partial_dv: *mut f32,
     );
-    epitome_attention_reduce_global_bf16(
+    AttentionReduceGlobal = epitome_attention_reduce_global_bf16 => (
         problem: *const Problem, partial_dk: *const f32, partial_dv: *const f32, dk: *mut c_void, dv: *mut c_void,
+    );
+
+    LayerNorm = epitome_layer_norm_f32 | epitome_layer_norm_bf16 => (
+        x: *const c_void, residual: *const c_void, weight: *const f32, bias: *const f32, draws: Draws, rows: i64,
+        width: c_int, eps: f32, y: *mut c_void,
+    );
+    LayerNormBackward = epitome_layer_norm_backward_f32 | epitome_layer_norm_backward_bf16 => (
+        x: *const c_void, residual: *const c_void, weight: *const f32, draws: Draws, rows: i64, width: c_int, eps: f32,
+        dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, partials: *mut f32,
+    );
+    BiasGelu = epitome_bias_gelu_f32 | epitome_bias_gelu_bf16
+        => (x: *const c_void, bias: *const f32, y: *mut c_void, rows: i64, width: c_int);
+    BiasGeluBackward = epitome_bias_gelu_backward_f32 | epitome_bias_gelu_backward_bf16 => (
+        x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, dbias: *mut f32, partials: *mut f32,
+        rows: i64, width: c_int,
+    );
+    ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
+        => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
+    RoundToBf16 = epitome_round_to_bf16 => (x: *const f32, y: *mut c_void, count: i64);
+    WidenToF32 = epitome_widen_to_f32 => (x: *const c_void, y: *mut f32, count: i64);
+    Embed = epitome_embed_f32 | epitome_embed_bf16 => (
+        table: *const c_void, ids: *const u32, positions: *const c_void, position_ids: *const u32, y: *mut c_void,
+        rows: i64, width: c_int,
+    );
+    AccumulateRows = epitome_accumulate_rows_f32 | epitome_accumulate_rows_bf16 => (
+        sums: *mut f32, gradient: *const c_void, ids: *const u32, starts: *const u32, places: *const u32, count: c_int,
+        width: c_int,
+    );
+
+    CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_bf16 => (
+        logits: *mut c_void, bias: *const f32, targets: *const c_int, rows: i64, stride: i64, vocabulary: c_int,
+        gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32, uniform: *mut f32,
+    );
+    AdamWStep = epitome_adamw_step => (
+        tensors: *const Trained, chunks: *const Chunk, chunk_count: c_int, adamw: *const AdamW,
+        gradient_scale: *const f32,
+    );
+    GlobalNorm = epitome_global_norm => (
+        tensors: *const Trained, chunks: *const Chunk, chunk_count: c_int, factor: f32, max_norm: f32,
+        squares: *mut f64, norm: *mut f32, gradient_scale: *mut f32,
+    );
+
+    MemoryAttention = epitome_memory_attention_bf16 => (
+        problem: *const Problem, partial_context: *mut f32, partial_log_sum_exp: *mut f32, output: *mut c_void,
+    );
+    PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
+        q: *const c_void, keys: *const c_void, values: *const c_void, ancestors: *const u32, lengths: *const u32,
+        stride: c_int, rows: c_int, heads: c_int, size: c_int, scale: f32, output: *mut c_void,
+    );
+    TopK = epitome_top_k_f32 | epitome_top_k_bf16 => (
+        logits: *const c_void, bias: *const f32, rows: i64, stride: i64, vocabulary: c_int, k: c_int,
+        values: *mut f32, indices: *mut c_int,
     );
 }

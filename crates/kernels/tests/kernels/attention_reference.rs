@@ -99,7 +99,7 @@ pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
     close("dq", &dq, &wanted.q, 2e-5);
     close("dk", &dk, &wanted.k, 2e-5);
     close("dv", &dv, &wanted.v, 2e-5);
-    #[cfg(feature = "cuda-emulation")]
+    #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
     crate::cuda::attention::check(heads, size, spec);
 }
 

@@ -9,7 +9,7 @@ mod attention_blocks;
 mod attention_reference;
 mod cached_attention;
 mod cross_entropy;
-#[cfg(feature = "cuda-emulation")]
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
 mod cuda;
 mod dense;
 mod global_attention;

@@ -62,6 +62,14 @@ fn bands_on_matrix_units() {
     }
 }
 
+/// Radii at which the first or last key that all queries see is the first or last of a tile, or beside it.
+#[test]
+fn bands_that_end_beside_tiles() {
+    for radius in [95, 96, 97, 125, 126, 127, 128, 129, 190] {
+        check(1, 64, &scaled(64, band(&[450], radius, vec![vec![]])));
+    }
+}
+
 #[test]
 fn many_documents_on_matrix_units() {
     let lengths = [1, 17, 2, 129, 64, 0, 257];

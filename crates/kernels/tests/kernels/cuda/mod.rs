@@ -1,6 +1,9 @@
-//! The kernels of the folder `cuda`, emulated, against the same references.
+//! The kernels of the folder `cuda`, on a GPU or emulated, against the same references.
 
 pub(crate) mod attention;
+mod decoding;
+mod rows;
+mod training;
 
 use epitome_kernels::cuda::Element;
 use half::bf16;
