@@ -69,6 +69,8 @@ struct Block {
     size_t shared_bytes = 0;
     int at_barrier = 0;
     int threads = 0;
+    /// Blocks that have run on this thread of the process.
+    int count = 0;
 };
 
 thread_local Block block;
@@ -149,10 +151,13 @@ void run_block(dim3 grid, dim3 index) {
         start(fiber);
     }
     std::fill(block.warps.begin(), block.warps.end(), Warp());
+    // Every other block from the last thread to the first, so that whoever reads what another writes without waiting for it
+    // comes too early somewhere.
+    bool backwards = block.count++ % 2 == 1;
     for (int done = 0; done < block.threads;) {
         bool progress = false;
         for (int i = 0; i < block.threads; i++) {
-            Fiber &fiber = *block.fibers[i];
+            Fiber &fiber = *block.fibers[backwards ? block.threads - 1 - i : i];
             if (fiber.state != State::Ready) continue;
             current = &fiber;
             switch_context(block.scheduler, fiber.context);

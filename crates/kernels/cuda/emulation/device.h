@@ -1,5 +1,6 @@
 // CUDA's language on the CPU, enough for the kernels here: every thread of a block is a fiber, blocks run one after another.
-// A fiber runs until it waits for its warp or block, so a read that lacks a barrier finds what a lagging thread would.
+// A fiber runs until it waits for its warp or block, in turn from the first to the last and from the last to the first: a read
+// that lacks a barrier finds in one of them what a lagging thread would.
 //
 // Ends the process with a message when threads part where all must meet (a barrier, a warp's collective instruction), when
 // an address is not aligned or not in shared memory, and when a thread ends while its copies are in flight.

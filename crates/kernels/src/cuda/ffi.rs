@@ -98,16 +98,16 @@ pub(crate) struct AdamW {
     pub(crate) epsilon: f32,
 }
 
-/// Declares launchers that differ in the type of their numbers only, and their type. The last argument of each is a stream.
+/// Declares launchers that differ in the type of their numbers only, and the type of such a function. The last argument of each
+/// is a stream.
 macro_rules! launchers {
-    ($($(#[$doc:meta])* $type:ident = $($name:ident)|+ => $arguments:tt;)*) => {
+    ($($type:ident = $($name:ident)|+ => $arguments:tt;)*) => {
         $(
-            launchers!(@type [$(#[$doc])*] $type $arguments);
+            launchers!(@type $type $arguments);
             $(launchers!(@function $name $arguments);)+
         )*
     };
-    (@type [$($doc:tt)*] $type:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
-        $($doc)*
+    (@type $type:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
         pub(crate) type $type = unsafe extern "C" fn($($argument: $kind,)* stream: Stream) -> c_int;
     };
     (@function $name:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
@@ -127,17 +127,6 @@ launchers! {
         problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
         dq: *mut c_void, dk: *mut c_void, dv: *mut c_void,
     );
-    AttentionBackwardQueries = epitome_attention_backward_queries_bf16 => (
-        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32, dq: *mut c_void,
-    );
-    AttentionBackwardKeys = epitome_attention_backward_keys_bf16 => (
-        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
-        dk: *mut c_void, dv: *mut c_void, partial_dk: *mut f32, partial_dv: *mut f32,
-    );
-    AttentionReduceGlobal = epitome_attention_reduce_global_bf16 => (
-        problem: *const Problem, partial_dk: *const f32, partial_dv: *const f32, dk: *mut c_void, dv: *mut c_void,
-    );
-
     LayerNorm = epitome_layer_norm_f32 | epitome_layer_norm_bf16 => (
         x: *const c_void, residual: *const c_void, weight: *const f32, bias: *const f32, draws: Draws, rows: i64,
         width: c_int, eps: f32, y: *mut c_void,
@@ -154,8 +143,6 @@ launchers! {
     );
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
-    RoundToBf16 = epitome_round_to_bf16 => (x: *const f32, y: *mut c_void, count: i64);
-    WidenToF32 = epitome_widen_to_f32 => (x: *const c_void, y: *mut f32, count: i64);
     Embed = epitome_embed_f32 | epitome_embed_bf16 => (
         table: *const c_void, ids: *const u32, positions: *const c_void, position_ids: *const u32, y: *mut c_void,
         rows: i64, width: c_int,
@@ -164,22 +151,9 @@ launchers! {
         sums: *mut f32, gradient: *const c_void, ids: *const u32, starts: *const u32, places: *const u32, count: c_int,
         width: c_int,
     );
-
     CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_bf16 => (
         logits: *mut c_void, bias: *const f32, targets: *const c_int, rows: i64, stride: i64, vocabulary: c_int,
         gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32, uniform: *mut f32,
-    );
-    AdamWStep = epitome_adamw_step => (
-        tensors: *const Trained, chunks: *const Chunk, chunk_count: c_int, adamw: *const AdamW,
-        gradient_scale: *const f32,
-    );
-    GlobalNorm = epitome_global_norm => (
-        tensors: *const Trained, chunks: *const Chunk, chunk_count: c_int, factor: f32, max_norm: f32,
-        squares: *mut f64, norm: *mut f32, gradient_scale: *mut f32,
-    );
-
-    MemoryAttention = epitome_memory_attention_bf16 => (
-        problem: *const Problem, partial_context: *mut f32, partial_log_sum_exp: *mut f32, output: *mut c_void,
     );
     PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
         q: *const c_void, keys: *const c_void, values: *const c_void, ancestors: *const u32, lengths: *const u32,
@@ -189,4 +163,62 @@ launchers! {
         logits: *const c_void, bias: *const f32, rows: i64, stride: i64, vocabulary: c_int, k: c_int,
         values: *mut f32, indices: *mut c_int,
     );
+}
+
+unsafe extern "C" {
+    pub(crate) fn epitome_attention_backward_queries_bf16(
+        problem: *const Problem,
+        gradient: *const c_void,
+        log_sum_exp: *const f32,
+        delta: *const f32,
+        dq: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_attention_backward_keys_bf16(
+        problem: *const Problem,
+        gradient: *const c_void,
+        log_sum_exp: *const f32,
+        delta: *const f32,
+        dk: *mut c_void,
+        dv: *mut c_void,
+        partial_dk: *mut f32,
+        partial_dv: *mut f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_attention_reduce_global_bf16(
+        problem: *const Problem,
+        partial_dk: *const f32,
+        partial_dv: *const f32,
+        dk: *mut c_void,
+        dv: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_round_to_bf16(x: *const f32, y: *mut c_void, count: i64, stream: Stream) -> c_int;
+    pub(crate) fn epitome_widen_to_f32(x: *const c_void, y: *mut f32, count: i64, stream: Stream) -> c_int;
+    pub(crate) fn epitome_adamw_step(
+        tensors: *const Trained,
+        chunks: *const Chunk,
+        chunk_count: c_int,
+        adamw: *const AdamW,
+        gradient_scale: *const f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_global_norm(
+        tensors: *const Trained,
+        chunks: *const Chunk,
+        chunk_count: c_int,
+        factor: f32,
+        max_norm: f32,
+        squares: *mut f64,
+        norm: *mut f32,
+        gradient_scale: *mut f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_memory_attention_bf16(
+        problem: *const Problem,
+        partial_context: *mut f32,
+        partial_log_sum_exp: *mut f32,
+        output: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
 }

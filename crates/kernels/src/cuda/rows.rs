@@ -235,7 +235,7 @@ pub fn embed<T: Element>(width: usize, words: (&[T], &[u32]), positions: Option<
 }
 
 /// The places of each id, by which a block of threads finds all rows that it adds up.
-pub struct Places {
+struct Places {
     ids: Vec<u32>,
     /// Where the places of each id begin, then their number.
     starts: Vec<u32>,
@@ -244,7 +244,7 @@ pub struct Places {
 
 impl Places {
     /// Of the ids but `skip`.
-    pub fn new(ids: &[u32], skip: Option<u32>) -> Self {
+    fn new(ids: &[u32], skip: Option<u32>) -> Self {
         let mut places: Vec<u32> = (0..ids.len() as u32).filter(|at| Some(ids[*at as usize]) != skip).collect();
         // Stable, so that an id's rows are added in their order.
         places.sort_by_key(|at| ids[*at as usize]);
