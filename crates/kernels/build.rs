@@ -13,10 +13,11 @@ mod kernels {
     #[cfg(all(feature = "cuda", feature = "cuda-emulation"))]
     compile_error!("the features `cuda` and `cuda-emulation` define the same functions: choose one");
 
+    const LIBRARY: &str = "epitome_cuda_kernels";
+
     pub(super) fn build() {
         println!("cargo::rerun-if-changed=cuda");
-        let mut build = compiler();
-        build.files(sources("cuda")).std("c++17").opt_level(2).compile("epitome_cuda_kernels");
+        compile(sources("cuda"));
     }
 
     /// Every `.cu` file below a folder, in order.
@@ -32,9 +33,21 @@ mod kernels {
     }
 
     #[cfg(feature = "cuda")]
-    fn compiler() -> cc::Build {
+    fn compile(sources: Vec<PathBuf>) {
+        let mut library = cc::Build::new();
+        // One at a time: for several files at once device code would be made to be linked, which no file here needs.
+        for source in sources {
+            library.objects(nvcc().file(source).compile_intermediates());
+        }
+        library.cpp(true).compile(LIBRARY);
+        println!("cargo::rustc-link-lib=cudart");
+    }
+
+    #[cfg(feature = "cuda")]
+    fn nvcc() -> cc::Build {
         let mut build = cc::Build::new();
-        build.cuda(true).cudart("shared");
+        // Debugging information of device code would turn its optimization off; that of lines does not.
+        build.cuda(true).cudart("none").std("c++17").opt_level(2).debug(false).flag("-lineinfo");
         for architecture in [80, 90] {
             build.flag("-gencode").flag(format!("arch=compute_{architecture},code=sm_{architecture}"));
         }
@@ -44,11 +57,11 @@ mod kernels {
     }
 
     #[cfg(not(feature = "cuda"))]
-    fn compiler() -> cc::Build {
+    fn compile(sources: Vec<PathBuf>) {
         let mut build = cc::Build::new();
-        build.cpp(true).file("cuda/emulation/device.cpp").flag("-x").flag("c++");
+        build.cpp(true).std("c++17").opt_level(2).flag("-x").flag("c++");
         // Numbers are read through pointers to other types, as CUDA allows.
         build.flag("-fno-strict-aliasing").flag("-Wno-unknown-pragmas");
-        build
+        build.file("cuda/emulation/device.cpp").files(sources).compile(LIBRARY);
     }
 }
