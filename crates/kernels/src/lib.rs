@@ -9,6 +9,7 @@
 //! | `segments`, `visibility`, `random` | documents of a batch, masks of attention, counter-based dropout |
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
+//! | `cuda` | the kernels of the folder `cuda` (features `cuda` and `cuda-emulation`) |
 //! | `precision` | what the products of inference are made of |
 //! | `process`, `available` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds and can still get |
 //!
@@ -38,6 +39,8 @@
 
 mod available;
 mod cpu;
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+pub mod cuda;
 mod ops;
 mod precision;
 mod process;

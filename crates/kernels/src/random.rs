@@ -49,10 +49,10 @@ pub(crate) fn active(dropout: Option<Dropout>) -> Option<Dropout> {
 /// it, so that the work of one draw is a few 32-bit operations, which vectorise.
 #[derive(Clone, Copy)]
 pub(crate) struct Mask {
-    key: u64,
+    pub(crate) key: u64,
     /// Elements whose 32 random bits are below are zeroed.
-    threshold: u32,
-    keep: f32,
+    pub(crate) threshold: u32,
+    pub(crate) keep: f32,
 }
 
 /// Two words that select the draws of one stream.

@@ -83,7 +83,7 @@ impl Reference<'_> {
     }
 }
 
-/// Runs the operation on seeded inputs and compares output and gradients.
+/// Runs the operation on seeded inputs, on every kind of device there is, and compares output and gradients.
 #[track_caller]
 pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
     let mut numbers = Numbers::seeded((heads * 1000 + size) as u64 + spec.keys.total() as u64);
@@ -99,6 +99,8 @@ pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
     close("dq", &dq, &wanted.q, 2e-5);
     close("dk", &dk, &wanted.k, 2e-5);
     close("dv", &dv, &wanted.v, 2e-5);
+    #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+    crate::cuda::attention::check(heads, size, spec);
 }
 
 pub(crate) fn band(lengths: &[usize], radius: usize, global: Vec<Vec<usize>>) -> Attention {

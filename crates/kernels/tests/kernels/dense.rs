@@ -20,7 +20,7 @@ fn erf(x: f64) -> f64 {
     sum * std::f64::consts::FRAC_2_SQRT_PI
 }
 
-fn gelu_reference(x: f64) -> f64 {
+pub(crate) fn gelu_reference(x: f64) -> f64 {
     0.5 * x * (1.0 + erf(x * std::f64::consts::FRAC_1_SQRT_2))
 }
 
@@ -38,7 +38,7 @@ fn gelu_and_its_gradient() {
     close("dx", &dx, &wanted, 1e-6);
 }
 
-fn norm_reference(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
+pub(crate) fn norm_reference(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
     let width = weight.len();
     let mut y = Vec::new();
     for row in x.chunks(width) {

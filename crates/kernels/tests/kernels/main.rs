@@ -9,6 +9,8 @@ mod attention_blocks;
 mod attention_reference;
 mod cached_attention;
 mod cross_entropy;
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+mod cuda;
 mod dense;
 mod global_attention;
 mod linear;

@@ -1,0 +1,65 @@
+// The launchers that the benchmark calls; src/cuda/ffi.rs has them all.
+#pragma once
+
+#include "attention/problem.cuh"
+#include "training/tensors.cuh"
+
+#include <cstring>
+
+struct AdamW {
+    float rest1, beta2, rest2, correction, epsilon;
+};
+
+extern "C" {
+int epitome_attention_forward_bf16(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
+int epitome_attention_forward_any_bf16(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
+int epitome_attention_delta_bf16(
+    const void *output, const void *gradient, float *delta, int64_t rows, int heads, int size, cudaStream_t
+);
+int epitome_attention_backward_queries_bf16(
+    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, cudaStream_t
+);
+int epitome_attention_backward_keys_bf16(
+    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dk, void *dv,
+    float *partial_dk, float *partial_dv, cudaStream_t
+);
+int epitome_attention_reduce_global_bf16(
+    const Problem *, const float *partial_dk, const float *partial_dv, void *dk, void *dv, cudaStream_t
+);
+int epitome_attention_backward_any_bf16(
+    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, void *dk, void *dv,
+    cudaStream_t
+);
+int epitome_layer_norm_bf16(
+    const void *x, const void *residual, const float *weight, const float *bias, Draws, int64_t rows, int width, float eps,
+    void *y, cudaStream_t
+);
+int epitome_layer_norm_backward_bf16(
+    const void *x, const void *residual, const float *weight, Draws, int64_t rows, int width, float eps, const void *dy,
+    void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t
+);
+int epitome_bias_gelu_bf16(const void *x, const float *bias, void *y, int64_t rows, int width, cudaStream_t);
+int epitome_bias_gelu_backward_bf16(
+    const void *x, const float *bias, const void *dy, void *dx, float *dbias, float *partials, int64_t rows, int width,
+    cudaStream_t
+);
+int epitome_dropout_bf16(const void *x, void *y, Draws, uint64_t first, int64_t count, cudaStream_t);
+int epitome_cross_entropy_bf16(
+    void *logits, const float *bias, const int *targets, int64_t rows, int64_t stride, int vocabulary, int gradient,
+    float smoothing, float scale, float *nll, float *uniform, cudaStream_t
+);
+int epitome_adamw_step(
+    const Trained *, const Chunk *, int chunk_count, const AdamW *, const float *gradient_scale, cudaStream_t
+);
+int epitome_global_norm(
+    const Trained *, const Chunk *, int chunk_count, float factor, float max_norm, double *squares, float *norm,
+    float *gradient_scale, cudaStream_t
+);
+int epitome_memory_attention_bf16(
+    const Problem *, float *partial_context, float *partial_log_sum_exp, void *output, cudaStream_t
+);
+int epitome_top_k_bf16(
+    const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, float *values, int *indices,
+    cudaStream_t
+);
+}

@@ -1,0 +1,67 @@
+//! Compiles the kernels of `cuda/`: by nvcc for the feature `cuda`, by the C++ compiler for `cuda-emulation`.
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+    kernels::build();
+}
+
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+mod kernels {
+    use std::path::PathBuf;
+
+    #[cfg(all(feature = "cuda", feature = "cuda-emulation"))]
+    compile_error!("the features `cuda` and `cuda-emulation` define the same functions: choose one");
+
+    const LIBRARY: &str = "epitome_cuda_kernels";
+
+    pub(super) fn build() {
+        println!("cargo::rerun-if-changed=cuda");
+        compile(sources("cuda"));
+    }
+
+    /// Every `.cu` file below a folder, in order.
+    fn sources(folder: &str) -> Vec<PathBuf> {
+        let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{folder}: {error}"));
+        let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a readable folder").path()).collect();
+        paths.sort();
+        let below = |path: PathBuf| match path.is_dir() {
+            true => sources(path.to_str().expect("names in ASCII")),
+            false => vec![path],
+        };
+        paths.into_iter().flat_map(below).filter(|path| path.extension().is_some_and(|end| end == "cu")).collect()
+    }
+
+    #[cfg(feature = "cuda")]
+    fn compile(sources: Vec<PathBuf>) {
+        let mut library = cc::Build::new();
+        // One at a time: for several files at once device code would be made to be linked, which no file here needs.
+        for source in sources {
+            library.objects(nvcc().file(source).compile_intermediates());
+        }
+        library.cpp(true).compile(LIBRARY);
+        println!("cargo::rustc-link-lib=cudart");
+    }
+
+    #[cfg(feature = "cuda")]
+    fn nvcc() -> cc::Build {
+        let mut build = cc::Build::new();
+        // Debugging information of device code would turn its optimization off; that of lines does not.
+        build.cuda(true).cudart("none").std("c++17").opt_level(2).debug(false).flag("-lineinfo");
+        for architecture in [80, 90] {
+            build.flag("-gencode").flag(format!("arch=compute_{architecture},code=sm_{architecture}"));
+        }
+        // For processors that come later.
+        build.flag("-gencode").flag("arch=compute_90,code=compute_90");
+        build
+    }
+
+    #[cfg(not(feature = "cuda"))]
+    fn compile(sources: Vec<PathBuf>) {
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++17").opt_level(2).flag("-x").flag("c++");
+        // Numbers are read through pointers to other types, as CUDA allows.
+        build.flag("-fno-strict-aliasing").flag("-Wno-unknown-pragmas");
+        build.file("cuda/emulation/device.cpp").files(sources).compile(LIBRARY);
+    }
+}

@@ -1,0 +1,80 @@
+// The tiles of keys that a block of queries sees: the document's global keys, gathered, then the range of its own.
+#pragma once
+
+#include "fragments.cuh"
+
+struct KeyTile {
+    /// Whether `first` counts global positions; else keys of the document.
+    bool global;
+    int first, count;
+};
+
+template <int KEYS> struct KeyTiles {
+    Document document;
+    Visibility visibility;
+    Range queries;
+    /// All keys that some query sees, and those that every query sees; global ones left aside.
+    Range seen, common;
+    int global_tiles, count;
+    /// The first global position at or after the next tile; how many lie before it.
+    int next_global, passed;
+
+    __device__ KeyTiles(const Document &document, Visibility visibility, Range queries)
+        : document(document), visibility(visibility), queries(queries) {
+        seen = visibility.keys_of(queries, document.keys);
+        common.first = visibility.keys_of({queries.end - 1, queries.end}, document.keys).first;
+        common.end = visibility.keys_of({queries.first, queries.first + 1}, document.keys).end;
+        global_tiles = ceil_div(document.global_count, KEYS);
+        count = global_tiles + ceil_div(seen.end - seen.first, KEYS);
+        passed = document.globals_below(seen.first);
+        load_next_global();
+    }
+
+    __device__ KeyTile at(int index) const {
+        int first = index < global_tiles ? index * KEYS : seen.first + (index - global_tiles) * KEYS;
+        int end = index < global_tiles ? document.global_count : seen.end;
+        return {index < global_tiles, first, min(KEYS, end - first)};
+    }
+
+    /// Position in the document of a row of a tile.
+    __device__ int position(KeyTile tile, int row) const {
+        return tile.global ? document.globals[tile.first + row] : tile.first + row;
+    }
+
+    /// Where a row of k or v comes from.
+    __device__ Source source(KeyTile tile, int row, const void *values, int64_t stride, int head, int size) const {
+        auto rows = static_cast<const bf16 *>(values);
+        if (row >= tile.count) return {rows, false};
+        return {head_row(rows, stride, document.first_key + position(tile, row), head, size), true};
+    }
+
+    /// A bit for each key of a tile that is global: it has been counted. Tiles must be asked for in order.
+    __device__ uint64_t hidden(KeyTile tile) {
+        uint64_t bits = 0;
+        while (!tile.global && next_global < tile.first + tile.count) {
+            bits |= uint64_t(1) << (next_global - tile.first);
+            passed++;
+            load_next_global();
+        }
+        return bits;
+    }
+
+    /// Whether all queries see all keys of a tile.
+    __device__ bool whole(KeyTile tile, uint64_t hidden) const {
+        Range all = tile.global ? Range{0, document.global_count} : common;
+        return tile.first >= all.first && tile.first + KEYS <= all.end && hidden == 0;
+    }
+
+    /// The columns of a tile that a query of the document sees, apart from hidden ones.
+    __device__ Range columns(KeyTile tile, int query) const {
+        Range keys = tile.global ? Range{0, document.global_count}
+                                 : visibility.keys_of({query, query + 1}, document.keys);
+        return {keys.first - tile.first, keys.end - tile.first};
+    }
+
+  private:
+    __device__ void load_next_global() {
+        constexpr int NONE = 0x7fffffff;
+        next_global = passed < document.global_count ? document.globals[passed] : NONE;
+    }
+};

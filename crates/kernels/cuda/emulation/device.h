@@ -1,0 +1,120 @@
+// CUDA's language on the CPU, enough for the kernels here: every thread of a block is a fiber, blocks run one after another.
+// A fiber runs until it waits for its warp or block, in turn from the first to the last and from the last to the first: a read
+// that lacks a barrier finds in one of them what a lagging thread would.
+//
+// Ends the process with a message when threads part where all must meet (a barrier, a warp's collective instruction), when
+// an address is not aligned or not in shared memory, and when a thread ends while its copies are in flight.
+#pragma once
+
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(...)
+// Blocks of one launch run on one thread, one after another.
+#define __shared__ static thread_local
+#define threadIdx (emulation::current->index)
+#define blockIdx (emulation::current->block_index)
+#define blockDim (emulation::current->block_size)
+#define gridDim (emulation::current->grid_size)
+
+struct dim3 {
+    unsigned x, y, z;
+    dim3(unsigned x = 1, unsigned y = 1, unsigned z = 1) : x(x), y(y), z(z) {}
+};
+
+struct alignas(16) uint4 {
+    uint32_t x, y, z, w;
+};
+
+struct alignas(8) float2 {
+    float x, y;
+};
+
+using cudaStream_t = void *;
+
+namespace emulation {
+
+struct Thread {
+    dim3 index, block_index, block_size, grid_size;
+};
+
+/// The thread that runs now.
+extern __thread Thread *current;
+
+/// Runs `body` as every thread of every block; threads are a multiple of a warp.
+void run(dim3 grid, int threads, size_t shared_bytes, const std::function<void()> &body);
+
+unsigned char *shared_memory();
+
+/// Waits for all threads of the block.
+void barrier();
+
+/// What the 32 lanes of a warp do together: `operation` is called once, with what each lane gave, when all have come.
+using Operation = void (*)(void *const lanes[32]);
+void collective(Operation operation, void *operands);
+
+/// Ends the process unless all bytes at `address`, a multiple of their number, are dynamic shared memory of this block.
+void require_shared(const void *address, size_t bytes);
+void require_aligned(const void *address, size_t bytes);
+
+/// An asynchronous copy, or zeros where there is no source: it arrives when the thread waits for its group, until when the
+/// target holds NaN.
+void copy_async(void *shared, const void *global, size_t bytes, bool valid);
+void commit_copies();
+/// Waits for all but the latest `pending` groups.
+void wait_copies(int pending);
+
+template <typename T> struct Shuffle {
+    T value;
+    int source;
+    T result;
+
+    static void exchange(void *const lanes[32]) {
+        for (int lane = 0; lane < 32; lane++) {
+            auto *own = static_cast<Shuffle *>(lanes[lane]);
+            own->result = static_cast<Shuffle *>(lanes[own->source & 31])->value;
+        }
+    }
+};
+
+template <typename T> T shuffle(T value, int source) {
+    Shuffle<T> operands{value, source, value};
+    collective(Shuffle<T>::exchange, &operands);
+    return operands.result;
+}
+
+} // namespace emulation
+
+inline unsigned char *dynamic_shared_memory() { return emulation::shared_memory(); }
+
+inline void __syncthreads() { emulation::barrier(); }
+inline void __syncwarp() {
+    emulation::collective([](void *const *) {}, nullptr);
+}
+
+template <typename T> T __shfl_sync(unsigned, T value, int source) { return emulation::shuffle(value, source); }
+template <typename T> T __shfl_xor_sync(unsigned, T value, int mask) {
+    return emulation::shuffle(value, int(threadIdx.x % 32) ^ mask);
+}
+
+template <typename T> T min(T a, T b) { return b < a ? b : a; }
+template <typename T> T max(T a, T b) { return a < b ? b : a; }
+
+inline float __uint_as_float(uint32_t bits) {
+    float value;
+    std::memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
+inline uint32_t __float_as_uint(float value) {
+    uint32_t bits;
+    std::memcpy(&bits, &value, sizeof bits);
+    return bits;
+}

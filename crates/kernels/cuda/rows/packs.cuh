@@ -1,0 +1,52 @@
+// Numbers that lie next to each other, read and written 16 bytes at a time where they are aligned.
+#pragma once
+
+#include "../numbers.cuh"
+#include "../random.cuh"
+
+/// Numbers a thread takes at once where rows begin at multiples of 16 bytes.
+constexpr int PACK = 8;
+
+/// Whether rows of `width` numbers that begin at `pointers` can be taken in packs.
+template <typename... Pointers> bool takes_packs(int64_t width, const Pointers *...pointers) {
+    return width % PACK == 0 && ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
+}
+
+template <int V, typename T> __device__ __forceinline__ void load_values(float (&values)[V], const T *from) {
+    if constexpr (V == 1) {
+        values[0] = to_float(from[0]);
+    } else {
+        constexpr int EACH = 16 / sizeof(T);
+#pragma unroll
+        for (int first = 0; first < V; first += EACH) {
+            uint4 bits = ptx::load_16(from + first);
+#pragma unroll
+            for (int i = 0; i < EACH; i++) values[first + i] = to_float(reinterpret_cast<const T *>(&bits)[i]);
+        }
+    }
+}
+
+template <int V, typename T> __device__ __forceinline__ void store_values(T *to, const float (&values)[V]) {
+    if constexpr (V == 1) {
+        to[0] = from_float<T>(values[0]);
+    } else {
+        constexpr int EACH = 16 / sizeof(T);
+#pragma unroll
+        for (int first = 0; first < V; first += EACH) {
+            uint4 bits;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) reinterpret_cast<T *>(&bits)[i] = from_float<T>(values[first + i]);
+            ptx::store_16(to + first, bits);
+        }
+    }
+}
+
+/// Multiplies numbers, of which the first has this index, by their dropout factors.
+template <int V> __device__ __forceinline__ void drop_values(float (&values)[V], const Draws &draws, uint64_t index) {
+    if (draws.threshold == 0) return;
+#pragma unroll
+    for (int i = 0; i < V; i++) {
+        uint64_t at = index + i;
+        values[i] *= kept(draws, stream_of(draws, uint32_t(at >> 32)), uint32_t(at)) ? draws.keep : 0.0f;
+    }
+}

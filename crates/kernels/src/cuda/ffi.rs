@@ -1,0 +1,224 @@
+//! The launchers of `cuda/`, as C sees them. Pointers are to device memory, except those to a [`Problem`] or another
+//! argument struct, which is read before the call returns. A launcher returns the number of a CUDA error, 0 for none.
+
+use std::ffi::{c_int, c_void};
+
+/// A cudaStream_t.
+pub(crate) type Stream = *mut c_void;
+
+/// `Block` of `cuda/attention/problem.cuh`, as three words of a plan.
+pub(crate) const BLOCK_WORDS: usize = 3;
+
+/// `Plan` of `cuda/attention/problem.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Plan {
+    pub(crate) query_offsets: *const c_int,
+    pub(crate) key_offsets: *const c_int,
+    pub(crate) global_offsets: *const c_int,
+    pub(crate) global_positions: *const c_int,
+    pub(crate) partial_offsets: *const c_int,
+    pub(crate) query_blocks: *const c_int,
+    pub(crate) key_blocks: *const c_int,
+    pub(crate) global_blocks: *const c_int,
+    pub(crate) query_block_count: c_int,
+    pub(crate) key_block_count: c_int,
+    pub(crate) global_block_count: c_int,
+    pub(crate) documents: c_int,
+    pub(crate) queries: c_int,
+    pub(crate) globals: c_int,
+    pub(crate) chunk: c_int,
+}
+
+/// `Visibility` of `cuda/attention/problem.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Visibility {
+    pub(crate) kind: c_int,
+    pub(crate) reach: c_int,
+}
+
+/// `Draws` of `cuda/random.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Draws {
+    pub(crate) key: u64,
+    pub(crate) threshold: u32,
+    pub(crate) keep: f32,
+}
+
+/// `Problem` of `cuda/attention/problem.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Problem {
+    pub(crate) plan: Plan,
+    pub(crate) q: *const c_void,
+    pub(crate) k: *const c_void,
+    pub(crate) v: *const c_void,
+    pub(crate) q_stride: i64,
+    pub(crate) k_stride: i64,
+    pub(crate) v_stride: i64,
+    pub(crate) heads: c_int,
+    pub(crate) head_size: c_int,
+    pub(crate) visibility: Visibility,
+    pub(crate) scale: f32,
+    pub(crate) draws: Draws,
+}
+
+/// `Trained` of `cuda/training/tensors.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Trained {
+    pub(crate) parameter: *mut f32,
+    pub(crate) mean: *mut f32,
+    pub(crate) square: *mut f32,
+    pub(crate) gradient: *const f32,
+    pub(crate) copy: *mut c_void,
+    pub(crate) count: i64,
+    pub(crate) decay: f32,
+    pub(crate) step_size: f32,
+}
+
+/// `Chunk` of `cuda/training/tensors.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Chunk {
+    pub(crate) tensor: c_int,
+    pub(crate) index: c_int,
+}
+
+/// `AdamW` of `cuda/training/adamw.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AdamW {
+    pub(crate) rest1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) rest2: f32,
+    pub(crate) correction: f32,
+    pub(crate) epsilon: f32,
+}
+
+/// Declares launchers that differ in the type of their numbers only, and the type of such a function. The last argument of each
+/// is a stream.
+macro_rules! launchers {
+    ($($type:ident = $($name:ident)|+ => $arguments:tt;)*) => {
+        $(
+            launchers!(@type $type $arguments);
+            $(launchers!(@function $name $arguments);)+
+        )*
+    };
+    (@type $type:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
+        pub(crate) type $type = unsafe extern "C" fn($($argument: $kind,)* stream: Stream) -> c_int;
+    };
+    (@function $name:ident ($($argument:ident: $kind:ty),* $(,)?)) => {
+        unsafe extern "C" {
+            pub(crate) fn $name($($argument: $kind,)* stream: Stream) -> c_int;
+        }
+    };
+}
+
+launchers! {
+    AttentionForward = epitome_attention_forward_bf16 | epitome_attention_forward_any_f32
+        | epitome_attention_forward_any_bf16
+        => (problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
+    AttentionDelta = epitome_attention_delta_f32 | epitome_attention_delta_bf16
+        => (output: *const c_void, gradient: *const c_void, delta: *mut f32, rows: i64, heads: c_int, size: c_int);
+    AttentionBackward = epitome_attention_backward_any_f32 | epitome_attention_backward_any_bf16 => (
+        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
+        dq: *mut c_void, dk: *mut c_void, dv: *mut c_void,
+    );
+    LayerNorm = epitome_layer_norm_f32 | epitome_layer_norm_bf16 => (
+        x: *const c_void, residual: *const c_void, weight: *const f32, bias: *const f32, draws: Draws, rows: i64,
+        width: c_int, eps: f32, y: *mut c_void,
+    );
+    LayerNormBackward = epitome_layer_norm_backward_f32 | epitome_layer_norm_backward_bf16 => (
+        x: *const c_void, residual: *const c_void, weight: *const f32, draws: Draws, rows: i64, width: c_int, eps: f32,
+        dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, partials: *mut f32,
+    );
+    BiasGelu = epitome_bias_gelu_f32 | epitome_bias_gelu_bf16
+        => (x: *const c_void, bias: *const f32, y: *mut c_void, rows: i64, width: c_int);
+    BiasGeluBackward = epitome_bias_gelu_backward_f32 | epitome_bias_gelu_backward_bf16 => (
+        x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, dbias: *mut f32, partials: *mut f32,
+        rows: i64, width: c_int,
+    );
+    ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
+        => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
+    Embed = epitome_embed_f32 | epitome_embed_bf16 => (
+        table: *const c_void, ids: *const u32, positions: *const c_void, position_ids: *const u32, y: *mut c_void,
+        rows: i64, width: c_int,
+    );
+    AccumulateRows = epitome_accumulate_rows_f32 | epitome_accumulate_rows_bf16 => (
+        sums: *mut f32, gradient: *const c_void, ids: *const u32, starts: *const u32, places: *const u32, count: c_int,
+        width: c_int,
+    );
+    CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_bf16 => (
+        logits: *mut c_void, bias: *const f32, targets: *const c_int, rows: i64, stride: i64, vocabulary: c_int,
+        gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32, uniform: *mut f32,
+    );
+    PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
+        q: *const c_void, keys: *const c_void, values: *const c_void, ancestors: *const u32, lengths: *const u32,
+        stride: c_int, rows: c_int, heads: c_int, size: c_int, scale: f32, output: *mut c_void,
+    );
+    TopK = epitome_top_k_f32 | epitome_top_k_bf16 => (
+        logits: *const c_void, bias: *const f32, rows: i64, stride: i64, vocabulary: c_int, k: c_int,
+        values: *mut f32, indices: *mut c_int,
+    );
+}
+
+unsafe extern "C" {
+    pub(crate) fn epitome_attention_backward_queries_bf16(
+        problem: *const Problem,
+        gradient: *const c_void,
+        log_sum_exp: *const f32,
+        delta: *const f32,
+        dq: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_attention_backward_keys_bf16(
+        problem: *const Problem,
+        gradient: *const c_void,
+        log_sum_exp: *const f32,
+        delta: *const f32,
+        dk: *mut c_void,
+        dv: *mut c_void,
+        partial_dk: *mut f32,
+        partial_dv: *mut f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_attention_reduce_global_bf16(
+        problem: *const Problem,
+        partial_dk: *const f32,
+        partial_dv: *const f32,
+        dk: *mut c_void,
+        dv: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_round_to_bf16(x: *const f32, y: *mut c_void, count: i64, stream: Stream) -> c_int;
+    pub(crate) fn epitome_widen_to_f32(x: *const c_void, y: *mut f32, count: i64, stream: Stream) -> c_int;
+    pub(crate) fn epitome_adamw_step(
+        tensors: *const Trained,
+        chunks: *const Chunk,
+        chunk_count: c_int,
+        adamw: *const AdamW,
+        gradient_scale: *const f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_global_norm(
+        tensors: *const Trained,
+        chunks: *const Chunk,
+        chunk_count: c_int,
+        factor: f32,
+        max_norm: f32,
+        squares: *mut f64,
+        norm: *mut f32,
+        gradient_scale: *mut f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_memory_attention_bf16(
+        problem: *const Problem,
+        partial_context: *mut f32,
+        partial_log_sum_exp: *mut f32,
+        output: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
+}

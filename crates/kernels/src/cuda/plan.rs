@@ -1,0 +1,170 @@
+//! Which documents, global positions and blocks of rows a call of attention has: everything that is not a tensor.
+
+use super::ffi;
+use crate::{Attention, Segments, Visibility};
+use candle_core::{Result, bail};
+use std::ffi::c_int;
+use std::ops::Range;
+
+/// Queries or keys that a block of threads owns: `BLOCK` of `cuda/attention/problem.cuh`.
+const BLOCK: usize = 128;
+
+/// Queries over which one block sums the gradients of global keys: 16 blocks a head at 16,384 tokens.
+const CHUNK: usize = 1024;
+
+/// Lengths and radii that sums of two still fit 32 bits.
+const MOST: usize = 1 << 30;
+
+/// Keys of a split in decoding: 32 blocks a head and document at 16,384 tokens.
+const SPLIT: usize = 512;
+
+/// Queries of a block in decoding: `ROWS` of `cuda/decoding/memory_attention.cu`.
+const FEW: usize = 16;
+
+/// Everything that attention over the documents of a batch has to know beside its tensors, as one array of words, so that
+/// one small copy brings it to the device for all layers.
+pub struct Plan {
+    words: Vec<c_int>,
+    parts: [Range<usize>; PARTS],
+    documents: usize,
+    queries: usize,
+    partial_rows: usize,
+    chunk: usize,
+}
+
+/// The arrays of a plan, in the order of `ffi::Plan`.
+const PARTS: usize = 8;
+
+/// A document, a row of it, and a chunk: `Block` of `cuda/attention/problem.cuh`.
+type Block = [usize; ffi::BLOCK_WORDS];
+
+impl Plan {
+    /// Of `attention_forward` and `attention_backward`.
+    ///
+    /// # Errors
+    /// When there are 2^30 rows or more.
+    pub fn new(spec: &Attention) -> Result<Self> {
+        let (queries, keys) = (&spec.queries, &spec.keys);
+        let documents = queries.count();
+        let global = |b: usize| spec.visibility.global(b);
+        let chunks = |b: usize| queries.length(b).div_ceil(CHUNK);
+        let counts: Vec<usize> = (0..documents).map(|b| global(b).len()).collect();
+        let partial: Vec<usize> = (0..documents).map(|b| chunks(b) * counts[b]).collect();
+        let mut query_blocks = blocks(queries, BLOCK, |_| 1);
+        if matches!(spec.visibility, Visibility::Causal { .. }) {
+            // The last queries have most keys: they begin first.
+            query_blocks.reverse();
+        }
+        let positions = (0..documents).flat_map(|b| global(b).iter().copied()).collect();
+        let counts = Segments::from_lengths(&counts);
+        let global_blocks = blocks(&counts, BLOCK, chunks);
+        let blocks = [query_blocks, blocks(keys, BLOCK, |_| 1), global_blocks];
+        Self::of((queries, keys), (&counts, positions), &Segments::from_lengths(&partial), blocks, CHUNK)
+    }
+
+    /// Of few queries of each document to all its keys.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn memory(queries: &Segments, keys: &Segments) -> Result<Self> {
+        let documents = queries.count();
+        if documents != keys.count() {
+            bail!("attention: queries of {documents} documents, keys of {}", keys.count());
+        }
+        let splits = |b: usize| keys.length(b).div_ceil(SPLIT);
+        let partial: Vec<usize> = (0..documents).map(|b| splits(b) * queries.length(b)).collect();
+        let none = Segments::from_lengths(&vec![0; documents]);
+        let blocks = [blocks(queries, FEW, splits), Vec::new(), Vec::new()];
+        Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, SPLIT)
+    }
+
+    fn of(
+        (queries, keys): (&Segments, &Segments),
+        (global, positions): (&Segments, Vec<usize>),
+        partial: &Segments,
+        blocks: [Vec<Block>; 3],
+        chunk: usize,
+    ) -> Result<Self> {
+        if queries.total().max(keys.total()).max(partial.total()) >= MOST {
+            bail!("attention: {} queries and {} keys; at most 2^30", queries.total(), keys.total());
+        }
+        let mut words: Vec<c_int> = Vec::new();
+        let mut push = |values: Vec<usize>| {
+            let first = words.len();
+            words.extend(values.into_iter().map(|value| value as c_int));
+            first..words.len()
+        };
+        let [query_blocks, key_blocks, global_blocks] = blocks.map(|blocks| blocks.concat());
+        let parts = [
+            push(offsets(queries)),
+            push(offsets(keys)),
+            push(offsets(global)),
+            push(positions),
+            push(offsets(partial)),
+            push(query_blocks),
+            push(key_blocks),
+            push(global_blocks),
+        ];
+        let (documents, queries, partial_rows) = (queries.count(), queries.total(), partial.total());
+        Ok(Self { words, parts, documents, queries, partial_rows, chunk })
+    }
+
+    /// What has to lie in the device's memory.
+    pub fn words(&self) -> &[c_int] {
+        &self.words
+    }
+
+    /// Rows of the partial sums: of global keys' gradients, or of the splits of keys.
+    pub fn partial_rows(&self) -> usize {
+        self.partial_rows
+    }
+
+    /// The plan whose words lie at `base`.
+    pub(crate) fn at(&self, base: *const c_int) -> ffi::Plan {
+        let part = |index: usize| base.wrapping_add(self.parts[index].start);
+        let blocks = |index: usize| (self.parts[index].len() / ffi::BLOCK_WORDS) as c_int;
+        ffi::Plan {
+            query_offsets: part(0),
+            key_offsets: part(1),
+            global_offsets: part(2),
+            global_positions: part(3),
+            partial_offsets: part(4),
+            query_blocks: part(5),
+            key_blocks: part(6),
+            global_blocks: part(7),
+            query_block_count: blocks(5),
+            key_block_count: blocks(6),
+            global_block_count: blocks(7),
+            documents: self.documents as c_int,
+            queries: self.queries as c_int,
+            globals: self.parts[3].len() as c_int,
+            chunk: self.chunk as c_int,
+        }
+    }
+}
+
+impl From<&Visibility> for ffi::Visibility {
+    fn from(visibility: &Visibility) -> Self {
+        let (kind, reach) = match visibility {
+            Visibility::Band { radius, .. } => (0, *radius),
+            Visibility::Causal { past } => (1, *past),
+            Visibility::Full => (2, 0),
+        };
+        Self { kind, reach: reach.min(MOST) as c_int }
+    }
+}
+
+fn offsets(segments: &Segments) -> Vec<usize> {
+    [0].into_iter().chain(segments.ranges().map(|range| range.end)).collect()
+}
+
+/// Blocks of `size` rows of all documents, each once for every chunk that its document has.
+fn blocks(segments: &Segments, size: usize, chunks: impl Fn(usize) -> usize) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for (document, rows) in segments.ranges().enumerate() {
+        for first in (0..rows.len()).step_by(size) {
+            blocks.extend((0..chunks(document)).map(|chunk| [document, first, chunk]));
+        }
+    }
+    blocks
+}

@@ -1,0 +1,146 @@
+//! Attention. What `attention_reference::check` asks of the CPU's kernels it asks of these too.
+
+use super::{Number, close, rounded};
+use crate::attention_reference::{Reference, Results, band, plain, with_dropout};
+use crate::numbers::Numbers;
+use epitome_kernels::cuda::{Inputs, attention_backward, attention_forward};
+use epitome_kernels::{Attention, Visibility};
+use half::bf16;
+
+/// How far output and gradients may be off, as [`close`] has it. Sums in f32 are that of the CPU; what is rounded to bf16 is the
+/// output or gradient itself, 2^-9 of it, each probability or its gradient, as much, and the output from which the softmax's
+/// backward starts.
+const EXACT: [f64; 2] = [1e-5, 2e-5];
+const ROUNDED: [f64; 2] = [0.01, 0.015];
+
+/// Fails unless the kernels agree with the whole matrix of scores in f64: those for any head size in f32 and bf16, and those on
+/// the matrix units where there are some.
+#[track_caller]
+pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
+    let mut numbers = Numbers::seeded((heads * 1000 + size) as u64 + spec.keys.total() as u64);
+    let [queries, keys] = [&spec.queries, &spec.keys].map(|rows| rows.total() * heads * size);
+    let inputs = [queries, keys, keys, queries].map(|length| numbers.vector(length));
+    compare::<f32>((heads, size), spec, &inputs, true, EXACT);
+    compare::<bf16>((heads, size), spec, &inputs, true, ROUNDED);
+    if size == 64 || size == 128 {
+        compare::<bf16>((heads, size), spec, &inputs, false, ROUNDED);
+    }
+}
+
+#[track_caller]
+fn compare<T: Number>(
+    (heads, head_size): (usize, usize),
+    spec: &Attention,
+    inputs: &[Vec<f64>; 4],
+    exact: bool,
+    [tolerance, gradient_tolerance]: [f64; 2],
+) {
+    let [q, k, v, gradient] = inputs.each_ref().map(|values| rounded::<T>(values));
+    let reference = Reference { spec, heads, size: head_size, q: &q, k: &k, v: &v };
+    let Results { output, q: dq, k: dk, v: dv } = reference.run(&gradient);
+    let [q, k, v, gradient] = inputs.each_ref().map(|values| T::vector(values));
+    let inputs = Inputs { spec, q: &q, k: &k, v: &v, heads, head_size };
+    let attended = attention_forward(&inputs, exact).unwrap();
+    close("output", &attended.output, &output, tolerance);
+    let gradients = attention_backward(&inputs, &attended, &gradient, exact).unwrap();
+    for ((what, found), wanted) in ["dq", "dk", "dv"].into_iter().zip(&gradients).zip([dq, dk, dv]) {
+        close(what, found, &wanted, gradient_tolerance);
+    }
+}
+
+/// As models have it: scores of about 1.
+fn scaled(size: usize, spec: Attention) -> Attention {
+    Attention { scale: 1.0 / (size as f32).sqrt(), ..spec }
+}
+
+#[test]
+fn bands_on_matrix_units() {
+    for size in [64, 128] {
+        for (lengths, radius) in [(vec![1], 1), (vec![70], 3), (vec![130], 64), (vec![300], 40), (vec![200], 1000)] {
+            check(2, size, &scaled(size, band(&lengths, radius, vec![vec![]])));
+        }
+    }
+}
+
+/// Radii at which the first or last key that all queries see is the first or last of a tile, or beside it.
+#[test]
+fn bands_that_end_beside_tiles() {
+    for radius in [95, 96, 97, 125, 126, 127, 128, 129, 190] {
+        check(1, 64, &scaled(64, band(&[450], radius, vec![vec![]])));
+    }
+}
+
+#[test]
+fn many_documents_on_matrix_units() {
+    let lengths = [1, 17, 2, 129, 64, 0, 257];
+    check(3, 64, &scaled(64, band(&lengths, 5, vec![vec![]; 7])));
+    check(1, 128, &scaled(128, plain(&[3, 0, 130], &[10, 5, 1], Visibility::Full)));
+}
+
+#[test]
+fn global_keys_on_matrix_units() {
+    for global in [vec![0], vec![199], vec![0, 1, 63, 64, 65, 128, 199], (0..200).collect(), (50..150).collect()] {
+        check(1, 64, &scaled(64, band(&[200], 6, vec![global])));
+    }
+    check(2, 128, &scaled(128, band(&[20, 1, 190, 3], 70, vec![vec![0, 19], vec![0], vec![7, 100], vec![1]])));
+}
+
+#[test]
+fn global_keys_of_more_queries_than_a_chunk() {
+    let positions = (0..2200).filter(|position| position % 16 == 3).collect();
+    check(1, 64, &scaled(64, band(&[2200], 3, vec![positions])));
+}
+
+#[test]
+fn other_masks_on_matrix_units() {
+    for (queries, keys, past) in [(1, 1, 0), (200, 200, 0), (3, 80, 77), (65, 70, 5), (10, 4, 0)] {
+        check(2, 64, &scaled(64, plain(&[queries], &[keys], Visibility::Causal { past })));
+    }
+    for (queries, keys) in [(4, 300), (130, 7), (3, 0), (300, 129)] {
+        check(1, 64, &scaled(64, plain(&[queries], &[keys], Visibility::Full)));
+    }
+    check(1, 128, &scaled(128, plain(&[150], &[150], Visibility::Causal { past: 0 })));
+}
+
+#[test]
+fn dropout_on_matrix_units() {
+    check(2, 64, &with_dropout(scaled(64, band(&[190, 30], 37, vec![vec![0, 45], vec![29]]))));
+    check(3, 128, &with_dropout(scaled(128, plain(&[20, 9], &[300, 9], Visibility::Full))));
+    check(1, 64, &with_dropout(scaled(64, plain(&[180], &[180], Visibility::Causal { past: 0 }))));
+}
+
+#[test]
+fn large_scores_on_matrix_units() {
+    let mut spec = band(&[150], 20, vec![vec![3]]);
+    spec.scale = 20.0;
+    let mut numbers = Numbers::seeded(5);
+    let inputs = [(); 4].map(|()| numbers.vector(150 * 64));
+    let [q, k, v, _] = inputs.each_ref().map(|values| rounded::<bf16>(values));
+    let wanted = Reference { spec: &spec, heads: 1, size: 64, q: &q, k: &k, v: &v }.run(&inputs[3]);
+    let [q, k, v, _] = inputs.each_ref().map(|values| bf16::vector(values));
+    let inputs = Inputs { spec: &spec, q: &q, k: &k, v: &v, heads: 1, head_size: 64 };
+    close("output", &attention_forward(&inputs, false).unwrap().output, &wanted.output, 0.01);
+}
+
+#[test]
+fn a_document_is_bit_identical_alone_and_in_a_batch() {
+    let (lengths, heads, size) = ([37, 301, 65], 2, 64);
+    let global = [vec![1], vec![0, 77, 200], vec![]];
+    let mut numbers = Numbers::seeded(3);
+    let [q, k, v] = [(); 3].map(|()| bf16::vector(&numbers.vector(403 * heads * size)));
+    let run = |from: usize, lengths: &[usize], global: &[Vec<usize>]| {
+        let part = from * heads * size..(from + lengths.iter().sum::<usize>()) * heads * size;
+        let [q, k, v] = [&q, &k, &v].map(|values| &values[part.clone()]);
+        let spec = band(lengths, 9, global.to_vec());
+        let inputs = Inputs { spec: &spec, q, k, v, heads, head_size: size };
+        let attended = attention_forward(&inputs, false).unwrap();
+        let [dq, dk, dv] = attention_backward(&inputs, &attended, q, false).unwrap();
+        [attended.output, dq, dk, dv]
+    };
+    let together = run(0, &lengths, &global);
+    for (b, from) in [0, 37, 338].into_iter().enumerate() {
+        for (alone, together) in run(from, &lengths[b..=b], &global[b..=b]).iter().zip(&together) {
+            assert!(together[from * heads * size..][..alone.len()] == alone[..], "document {b}");
+        }
+    }
+}
