@@ -226,4 +226,10 @@ fn a_prompt_stands_where_a_query_does_and_before_one() {
     assert_eq!(decode(&input(""), &prompt), decode(&input("digest, 50 words"), &[]));
     assert_eq!(decode(&input("Who sat?"), &prompt), decode(&input("digest, 50 words\nWho sat?"), &[]));
     assert_ne!(decode(&input(""), &prompt), decode(&input(""), &[]));
+    let ids = folder.write("ids.jsonl", r#"{"id": "b", "input_ids": [0, 5, 2]}"#);
+    run(&[&["decode", "--input", &ids, "--model", model()][..], &prompt].concat()).fails_naming(&[
+        "ids.jsonl:1",
+        "record b",
+        "--prompt",
+    ]);
 }

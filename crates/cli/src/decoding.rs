@@ -193,7 +193,7 @@ impl Decoding<'_> {
         if record.is_empty() {
             return Ok(None);
         }
-        let (record, limit) = (self.prompt.lead(record), self.max_document_tokens);
+        let (record, limit) = (self.prompt.lead(record)?, self.max_document_tokens);
         Ok(Some(match self.attributes {
             true => self.summarizer.source_with_passages(&record, limit)?,
             false => self.summarizer.source(&record, limit)?,

@@ -2,8 +2,11 @@
 
 use std::borrow::Cow;
 
+use anyhow::Result;
 use clap::Args;
 use epitome_data::{Prompts, Record};
+
+use crate::records::BadRecord;
 
 /// `--prompt`.
 #[derive(Clone, Debug, Args)]
@@ -15,14 +18,19 @@ pub(crate) struct PromptOption {
 
 impl PromptOption {
     /// The record, led by the prompt if there is one.
-    pub(crate) fn lead<'r>(&self, record: &'r Record) -> Cow<'r, Record> {
-        match self.prompt.as_deref().filter(|prompt| !prompt.is_empty()) {
-            Some(prompt) => {
-                let mut record = record.clone();
-                Prompts::lead(&mut record, prompt);
-                Cow::Owned(record)
-            }
-            None => Cow::Borrowed(record),
+    ///
+    /// # Errors
+    /// A record of token ids.
+    pub(crate) fn lead<'r>(&self, record: &'r Record) -> Result<Cow<'r, Record>> {
+        let Some(prompt) = self.prompt.as_deref().filter(|prompt| !prompt.is_empty()) else {
+            return Ok(Cow::Borrowed(record));
+        };
+        let mut led = record.clone();
+        if !Prompts::lead(&mut led, prompt) {
+            let (place, id) = (&record.location, &record.id);
+            let message = format!("{place}: record {id} holds token ids, and --prompt needs text");
+            return Err(BadRecord(message).into());
         }
+        Ok(Cow::Owned(led))
     }
 }

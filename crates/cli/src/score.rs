@@ -104,8 +104,9 @@ impl Scoring {
         let mut waiting = Vec::new();
         loop {
             let (summarizer, prompt, limit) = (&self.summarizer, &self.prompt, self.max_document_tokens);
-            let next = records
-                .next(|record| Ok((summarizer.target(record)?, summarizer.source(&prompt.lead(record), limit)?)));
+            let next = records.next(|record| {
+                Ok((summarizer.target(record)?, summarizer.source(prompt.lead(record)?.as_ref(), limit)?))
+            });
             match next {
                 Some(Ok((record, (target, source)))) => {
                     let config = summarizer.led().config();

@@ -8,7 +8,7 @@ use super::sentences::SentenceTokens;
 use crate::error::Result;
 use crate::examples::Example;
 use crate::random::SplitMix64;
-use crate::record::Record;
+use crate::record::{Content, Record};
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
 /// Prompts of training examples, such as `digest, 350 words`: where a query stands, and before it if there is one. The style
@@ -47,14 +47,15 @@ impl Prompts {
         self.probability > 0.0 && (self.words || !self.files.is_empty() || !self.extract.is_empty())
     }
 
-    /// Puts a prompt before the record's query, as training does; token ids are left as they are.
-    pub fn lead(record: &mut Record, prompt: &str) {
-        if let crate::record::Content::Text { query, .. } = &mut record.content {
-            *query = Some(match query.take().filter(|query| !query.is_empty()) {
-                Some(query) => format!("{prompt}{SEPARATOR}{query}"),
-                None => prompt.to_owned(),
-            });
-        }
+    /// Puts a prompt before the record's query, as training does. False, and nothing changed, for a record of token ids.
+    #[must_use]
+    pub fn lead(record: &mut Record, prompt: &str) -> bool {
+        let Content::Text { query, .. } = &mut record.content else { return false };
+        *query = Some(match query.take().filter(|query| !query.is_empty()) {
+            Some(query) => format!("{prompt}{SEPARATOR}{query}"),
+            None => prompt.to_owned(),
+        });
+        true
     }
 }
 

@@ -291,7 +291,7 @@ fn a_prompt_stands_before_the_query_as_decoding_puts_it_there() {
         let Source { input_ids, leading_tokens, global_positions, .. } = tokenizer.source(&record, None).unwrap();
         let plain = Example { input_ids, leading_tokens, global_positions, ..example(&tokenizer) };
         let drawn = objectives.draw(plain, 0, 0);
-        Prompts::lead(&mut record, "answer");
+        assert!(Prompts::lead(&mut record, "answer"));
         let asked = tokenizer.source(&record, None).unwrap();
         assert_eq!((drawn.input_ids, drawn.leading_tokens), (asked.input_ids, asked.leading_tokens));
         assert_eq!(drawn.global_positions, asked.global_positions);
