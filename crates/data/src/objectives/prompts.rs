@@ -44,7 +44,7 @@ impl Prompts {
 
     /// Whether any example may get a prompt.
     pub fn are_used(&self) -> bool {
-        self.probability > 0.0 && (self.words || !self.files.is_empty() || !self.extract.is_empty())
+        !self.extract.is_empty() || (self.probability > 0.0 && (self.words || !self.files.is_empty()))
     }
 
     /// Puts a prompt before the record's query, as training does. False, and nothing changed, for a record of token ids.

@@ -276,6 +276,23 @@ fn summaries_and_extracts_are_asked_for_by_style_and_length() {
 }
 
 #[test]
+fn extracts_are_asked_for_by_style_also_where_nothing_else_is() {
+    let tokenizer = small_tokenizer();
+    let prompts = Prompts { extract: "extract".to_owned(), ..Prompts::default() };
+    let mixture = Mixture { summarize: 1.0, extract: 1.0, ..Mixture::default() };
+    let options = ObjectiveOptions { mixture, prompts, ..ObjectiveOptions::default() };
+    let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
+    let example = example(&tokenizer);
+    let drawn: Vec<Example> = (0..40).map(|epoch| objectives.draw(example.clone(), 0, epoch)).collect();
+    for drawn in &drawn {
+        let prompt = tokenizer.decode(&drawn.input_ids[..drawn.leading_tokens]).unwrap();
+        assert_eq!(prompt, if drawn.labels == example.labels { "" } else { "extract" });
+    }
+    assert!(drawn.iter().any(|drawn| drawn.labels == example.labels));
+    assert!(drawn.iter().any(|drawn| drawn.labels != example.labels));
+}
+
+#[test]
 fn a_prompt_stands_before_the_query_as_decoding_puts_it_there() {
     let tokenizer = small_tokenizer();
     let files = BTreeMap::from([("records".to_owned(), "answer".to_owned())]);
