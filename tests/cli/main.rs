@@ -6,6 +6,7 @@ mod bad_input;
 mod data;
 mod decode;
 mod evaluate;
+mod extractive;
 mod fixture;
 mod memory;
 mod models;

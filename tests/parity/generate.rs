@@ -44,7 +44,8 @@ fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected], keep: bo
         .collect();
     let packed = sources.iter().map(|source| (source.input_ids.as_slice(), source.global_positions.as_slice()));
     let mut session = LedSession::new(led, &Documents::new(packed).unwrap(), keep).unwrap();
-    let seen: Vec<Document> = sources.iter().map(|source| Document { encoder_ids: &source.input_ids }).collect();
+    let seen: Vec<Document> =
+        sources.iter().map(|source| Document { encoder_ids: &source.input_ids, passages: &[] }).collect();
     let found = generate(&mut session, &seen, settings, &mut |_| {}).unwrap();
     found.into_iter().map(|all| all.into_iter().map(|one| (one.tokens, one.score)).collect()).collect()
 }

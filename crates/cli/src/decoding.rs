@@ -5,7 +5,7 @@ use std::mem;
 use anyhow::{Context, Result};
 use clap::Args;
 use epitome_data::{Record, Source};
-use epitome_decode::{Summarizer, Summary};
+use epitome_decode::{GenerationOptions, Summarizer, Summary};
 use epitome_distributed::ProcessGroup;
 use indicatif::ProgressBar;
 
@@ -14,7 +14,7 @@ use crate::failure::warn;
 use crate::fields::FieldOption;
 use crate::generation::GenerationArguments;
 use crate::model::ModelOption;
-use crate::prompt::PromptOption;
+use crate::prompt::{self, PromptOption};
 use crate::records::Records;
 use crate::shared;
 use crate::tiling::TilingNotice;
@@ -70,7 +70,8 @@ pub(crate) struct DecodingOptions {
 impl DecodingOptions {
     /// Loads the model with these options.
     pub(crate) fn load(&self) -> Result<Summarizer> {
-        self.model.load(&self.generation.options(), self.device.precision())
+        let options = GenerationOptions { prompt: self.prompt.prompt.clone(), ..self.generation.options() };
+        Ok(self.model.load(&options, self.device.precision())?.attributing(self.attribute))
     }
 
     /// The decoding of records with a loaded model.
@@ -88,8 +89,6 @@ impl DecodingOptions {
             batch_size: processes * self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
             batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * DEFAULT_BATCH_TOKENS },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
-            attributes: self.attribute,
-            prompt: self.prompt.clone(),
             waiting: Vec::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
@@ -130,9 +129,6 @@ pub(crate) struct Decoding<'a> {
     batch_size: usize,
     batch_tokens: usize,
     max_document_tokens: Option<usize>,
-    /// Whether summaries come with what they rest on.
-    attributes: bool,
-    prompt: PromptOption,
     /// Records of the next batch; an empty document has no source.
     waiting: Vec<(Record, Option<Source>)>,
     tiling: TilingNotice,
@@ -193,11 +189,8 @@ impl Decoding<'_> {
         if record.is_empty() {
             return Ok(None);
         }
-        let (record, limit) = (self.prompt.lead(record)?, self.max_document_tokens);
-        Ok(Some(match self.attributes {
-            true => self.summarizer.source_with_passages(&record, limit)?,
-            false => self.summarizer.source(&record, limit)?,
-        }))
+        let record = prompt::lead(record, &self.summarizer.generation().prompt)?;
+        Ok(Some(self.summarizer.source_to_summarize(&record, self.max_document_tokens)?))
     }
 
     /// Says what is unusual about a record.
@@ -255,7 +248,7 @@ impl Decoding<'_> {
     /// What an empty document is summarized to.
     fn of_nothing(&self) -> Summary {
         let mut summary = Summary::of_nothing();
-        summary.best.attribution = self.attributes.then(Vec::new);
+        summary.best.attribution = self.summarizer.attributes().then(Vec::new);
         summary
     }
 

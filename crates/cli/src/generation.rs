@@ -28,6 +28,9 @@ pub(crate) struct GenerationArguments {
     /// Above 1 makes repeated tokens less likely
     #[arg(long, value_name = "X")]
     repetition_penalty: Option<f64>,
+    /// Make summaries of the document's own sentences, word for word: the model only chooses
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    extractive: Option<bool>,
     /// Least tokens, the decoder start included
     #[arg(long, value_name = "N")]
     min_length: Option<usize>,
@@ -61,6 +64,7 @@ impl GenerationArguments {
             no_repeat_ngram_size: self.no_repeat_ngram_size,
             encoder_no_repeat_ngram_size: self.encoder_no_repeat_ngram_size,
             repetition_penalty: self.repetition_penalty,
+            extractive: self.extractive,
             min_length: self.min_length,
             max_length: self.max_length,
             min_new_tokens: self.min_new_tokens,

@@ -13,24 +13,23 @@ use crate::records::BadRecord;
 pub(crate) struct PromptOption {
     /// Ask for a style or a length as the model was trained to be asked (`data.prompts`), such as "digest, 350 words"
     #[arg(long, value_name = "TEXT")]
-    prompt: Option<String>,
+    pub(crate) prompt: Option<String>,
 }
 
-impl PromptOption {
-    /// The record, led by the prompt if there is one.
-    ///
-    /// # Errors
-    /// A record of token ids.
-    pub(crate) fn lead<'r>(&self, record: &'r Record) -> Result<Cow<'r, Record>> {
-        let Some(prompt) = self.prompt.as_deref().filter(|prompt| !prompt.is_empty()) else {
-            return Ok(Cow::Borrowed(record));
-        };
-        let mut led = record.clone();
-        if !Prompts::lead(&mut led, prompt) {
-            let (place, id) = (&record.location, &record.id);
-            let message = format!("{place}: record {id} holds token ids, and --prompt needs text");
-            return Err(BadRecord(message).into());
-        }
-        Ok(Cow::Owned(led))
+/// The record, led by the prompt if it is not empty.
+///
+/// # Errors
+/// A record of token ids.
+pub(crate) fn lead<'r>(record: &'r Record, prompt: &str) -> Result<Cow<'r, Record>> {
+    if prompt.is_empty() {
+        return Ok(Cow::Borrowed(record));
     }
+    let mut led = record.clone();
+    if !Prompts::lead(&mut led, prompt) {
+        let (place, id) = (&record.location, &record.id);
+        let message =
+            format!("{place}: record {id} holds token ids, and a prompt needs text (--prompt \"\" asks for none)");
+        return Err(BadRecord(message).into());
+    }
+    Ok(Cow::Owned(led))
 }

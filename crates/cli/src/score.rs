@@ -16,7 +16,7 @@ use crate::fields::FieldOption;
 use crate::model::ModelOption;
 use crate::output::{Output, check_paths};
 use crate::progress;
-use crate::prompt::PromptOption;
+use crate::prompt::{self, PromptOption};
 use crate::records::Records;
 use crate::tiling::TilingNotice;
 
@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         output,
         bar,
         max_document_tokens: arguments.max_document_tokens.map(|tokens| tokens as usize),
-        prompt: arguments.prompt.clone(),
+        prompt: arguments.prompt.prompt.clone().unwrap_or_default(),
         tiling: TilingNotice::default(),
         truncated: Truncated::default(),
         totals: Totals::default(),
@@ -92,7 +92,7 @@ struct Scoring {
     output: Output,
     bar: ProgressBar,
     max_document_tokens: Option<usize>,
-    prompt: PromptOption,
+    prompt: String,
     tiling: TilingNotice,
     truncated: Truncated,
     totals: Totals,
@@ -105,7 +105,7 @@ impl Scoring {
         loop {
             let (summarizer, prompt, limit) = (&self.summarizer, &self.prompt, self.max_document_tokens);
             let next = records.next(|record| {
-                Ok((summarizer.target(record)?, summarizer.source(prompt.lead(record)?.as_ref(), limit)?))
+                Ok((summarizer.target(record)?, summarizer.source(prompt::lead(record, prompt)?.as_ref(), limit)?))
             });
             match next {
                 Some(Ok((record, (target, source)))) => {

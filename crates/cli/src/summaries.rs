@@ -13,6 +13,7 @@ use epitome_train::{Event, RunConfig, Trainable};
 
 use crate::decoding::batches;
 use crate::failure::warn;
+use crate::prompt;
 use crate::shared;
 
 /// What validations summarize, and how.
@@ -59,7 +60,11 @@ impl ValidationSummaries {
         self.references.push(Reference { id, references, documents: Vec::new() });
         self.empty.push(record.is_empty());
         if !record.is_empty() {
-            self.sources.push(Source::new(record, Some(&self.tokenizer), max_source_length)?);
+            let record = prompt::lead(record, &self.generation.prompt)?;
+            self.sources.push(match self.generation.extractive {
+                true => Source::with_passages(&record, Some(&self.tokenizer), max_source_length)?,
+                false => Source::new(&record, Some(&self.tokenizer), max_source_length)?,
+            });
         }
         Ok(())
     }

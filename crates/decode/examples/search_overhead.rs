@@ -56,7 +56,7 @@ fn measure(name: &str, documents: usize, beams: usize, rules: &str) {
     let options = GenerationOptions::from_json(&json, Path::new("example")).expect("the options are well formed");
     let (config, _) = GenerationConfig::resolve(&[&options], 1024).expect("the options fit together");
     let encoder_ids: Vec<u32> = (0..16_384_u32).map(|place| place.wrapping_mul(2_654_435_761) % VOCAB as u32).collect();
-    let documents = vec![Document { encoder_ids: &encoder_ids }; documents];
+    let documents = vec![Document { encoder_ids: &encoder_ids, passages: &[] }; documents];
     let mut stepper = Prepared::new();
     let start = Instant::now();
     generate(&mut stepper, &documents, &config, &mut |_| {}).expect("the logits are finite");

@@ -30,6 +30,10 @@ pub struct GenerationConfig {
     pub repetition_penalty: f64,
     /// 1 is off; above 1 makes tokens of the document more likely.
     pub encoder_repetition_penalty: f64,
+    /// Whether summaries are made of the document's own passages, word for word.
+    pub extractive: bool,
+    /// What documents are led by; nothing if it is empty.
+    pub prompt: String,
     /// Token sequences that may not be generated.
     pub bad_words_ids: Vec<Vec<u32>>,
     /// First generated token.
@@ -38,6 +42,8 @@ pub struct GenerationConfig {
     pub forced_eos_token_id: Vec<u32>,
     /// First input of the decoder.
     pub decoder_start_token_id: u32,
+    /// Begins a text.
+    pub bos_token_id: u32,
     /// The tokens that end a summary; when empty every summary has the greatest length.
     pub eos_token_id: Vec<u32>,
     /// How many of the best hypotheses to return.
@@ -147,6 +153,8 @@ impl GenerationConfig {
                 |options| options.encoder_repetition_penalty,
                 1.0,
             ))?,
+            extractive: layers.pick("extractive", |options| options.extractive, false).value,
+            prompt: layers.pick("prompt", |options| options.prompt.as_deref(), "").value.to_owned(),
             bad_words_ids: bad_words(&layers)?,
             forced_bos_token_id: layers
                 .pick("forced_bos_token_id", |options| options.forced_bos_token_id.map(Some), None)
@@ -157,6 +165,7 @@ impl GenerationConfig {
             } else {
                 decoder_start.value
             },
+            bos_token_id: bos_token_id.value,
             eos_token_id: token_ids(&layers, "eos_token_id", |options| &options.eos_token_id, &[2]),
             num_return_sequences: num_return_sequences(&layers, num_beams)?,
         };

@@ -50,6 +50,13 @@ pub struct GenerationOptions {
     /// Makes tokens of the document more likely (above 1) or less likely (below 1).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder_repetition_penalty: Option<f64>,
+    /// Whether summaries are made of the document's own passages, word for word (see
+    /// [`Extractive`](crate::processors::Extractive)); not an option of `transformers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extractive: Option<bool>,
+    /// What documents are led by where nothing else is asked for, such as `extract, 250 words`; not an option of `transformers`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// Token sequences that may not be generated.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_words_ids: Option<Vec<Vec<u32>>>,

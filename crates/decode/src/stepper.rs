@@ -1,5 +1,7 @@
 //! What the search sees of a model and of a document, and what it returns.
 
+use std::ops::Range;
+
 use crate::Result;
 
 /// A model that continues several token sequences ("rows") by one token at a time.
@@ -33,6 +35,8 @@ pub trait Stepper {
 pub struct Document<'a> {
     /// The tokens that the encoder saw: `encoder_no_repeat_ngram_size` and `encoder_repetition_penalty` look at them.
     pub encoder_ids: &'a [u32],
+    /// Positions of its passages, which `extractive` summaries are made of.
+    pub passages: &'a [Range<usize>],
 }
 
 /// A finished summary of a document.

@@ -1,5 +1,6 @@
 //! [`Summarizer`]: a model directory and records in, summaries out.
 
+use std::ops::Range;
 use std::path::Path;
 
 use epitome_data::{Record, Source, Target, Tokenizer};
@@ -8,11 +9,15 @@ use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::{Deserialize, Serialize};
 
 use crate::attribution::{Attribution, attribute};
+use crate::processors::Extractive;
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
 
 /// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
 /// f32. Of longer documents only the encoder's output is kept.
 pub(crate) const MOST_MEMORY_BYTES: usize = 10 << 30;
+
+/// How byte-level vocabularies spell a line end.
+const LINE_END: &str = "Ċ";
 
 /// A model with its tokenizer and its generation settings.
 #[derive(Debug)]
@@ -21,6 +26,8 @@ pub struct Summarizer {
     precision: Precision,
     tokenizer: Option<Tokenizer>,
     generation: GenerationConfig,
+    /// Whether summaries come with what they rest on.
+    attributes: bool,
     warnings: Vec<String>,
 }
 
@@ -82,7 +89,7 @@ impl Summary {
 impl Summarizer {
     /// A summarizer with a network that is in memory, in f32, such as one in training.
     pub fn new(led: Led, tokenizer: Option<Tokenizer>, generation: GenerationConfig) -> Self {
-        Self { led, precision: Precision::F32, tokenizer, generation, warnings: Vec::new() }
+        Self { led, precision: Precision::F32, tokenizer, generation, attributes: false, warnings: Vec::new() }
     }
 
     /// Loads a model directory. Generation settings come from `options`, then `generation_config.json`, then
@@ -99,7 +106,7 @@ impl Summarizer {
         let (generation, warnings) = GenerationConfig::for_model(&layers, &config, &directory.join("config.json"))?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
         let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision)?;
-        Ok(Self { led, precision, tokenizer, generation, warnings })
+        Ok(Self { led, precision, tokenizer, generation, attributes: false, warnings })
     }
 
     /// As [`Summarizer::load`], from the contents of the files `config.json`, `tokenizer.json`, `model.safetensors` and,
@@ -135,8 +142,20 @@ impl Summarizer {
             precision,
             tokenizer: Some(tokenizer),
             generation,
+            attributes: false,
             warnings,
         })
+    }
+
+    /// The same, whose summaries say what each sentence rests on if `attributes`.
+    #[must_use]
+    pub fn attributing(self, attributes: bool) -> Self {
+        Self { attributes, ..self }
+    }
+
+    /// Whether summaries say what they rest on.
+    pub fn attributes(&self) -> bool {
+        self.attributes
     }
 
     /// The model.
@@ -172,6 +191,27 @@ impl Summarizer {
         self.checked(record, Source::new(record, self.tokenizer(), max_document_tokens)?)
     }
 
+    /// The same for a record that is to be summarized: with its passages, where summaries are made of them or say that they
+    /// rest on them.
+    ///
+    /// # Errors
+    /// As [`Summarizer::source`], and a record of token ids where passages are needed.
+    pub fn source_to_summarize(&self, record: &Record, max_document_tokens: Option<usize>) -> Result<Source> {
+        if !self.attributes && !self.generation.extractive {
+            return self.source(record, max_document_tokens);
+        }
+        self.checked(record, Source::with_passages(record, self.tokenizer(), max_document_tokens)?)
+    }
+
+    /// A source without a token outside the vocabulary.
+    fn checked(&self, record: &Record, source: Source) -> Result<Source> {
+        let vocab_size = self.led.config().vocab_size;
+        match source.input_ids.iter().find(|&&id| id as usize >= vocab_size) {
+            Some(&token) => Err(Error::InputToken { location: record.location.clone(), token, vocab_size }),
+            None => Ok(source),
+        }
+    }
+
     /// The labels of a record.
     ///
     /// # Errors
@@ -188,23 +228,6 @@ impl Summarizer {
                 Err(Error::InputToken { location: record.location.clone(), token: label as u32, vocab_size })
             }
             None => Ok(target),
-        }
-    }
-
-    /// What the encoder reads of a record with its passages, so that summaries are attributed to them.
-    ///
-    /// # Errors
-    /// As [`Summarizer::source`], and a record of token ids.
-    pub fn source_with_passages(&self, record: &Record, max_document_tokens: Option<usize>) -> Result<Source> {
-        self.checked(record, Source::with_passages(record, self.tokenizer(), max_document_tokens)?)
-    }
-
-    /// A source without a token outside the vocabulary.
-    fn checked(&self, record: &Record, source: Source) -> Result<Source> {
-        let vocab_size = self.led.config().vocab_size;
-        match source.input_ids.iter().find(|&&id| id as usize >= vocab_size) {
-            Some(&token) => Err(Error::InputToken { location: record.location.clone(), token, vocab_size }),
-            None => Ok(source),
         }
     }
 
@@ -242,15 +265,43 @@ impl Summarizer {
     ) -> Result<Vec<Summary>> {
         let documents = pack(sources.iter().copied())?;
         let mut session = LedSession::new(&self.led, &documents, keep)?;
-        let seen: Vec<Document> = sources.iter().map(|source| Document { encoder_ids: &source.input_ids }).collect();
-        let found = generate(&mut session, &seen, &self.generation, on_progress)?;
+        let passages: Vec<Vec<Range<usize>>> = sources.iter().map(|source| token_ranges(source)).collect();
+        let seen = sources.iter().zip(&passages);
+        let seen: Vec<Document> =
+            seen.map(|(source, passages)| Document { encoder_ids: &source.input_ids, passages }).collect();
+        let mut found = generate(&mut session, &seen, &self.generation, on_progress)?;
+        if self.generation.extractive {
+            for (hypotheses, document) in found.iter_mut().zip(&seen) {
+                let extractive = Extractive::of(&self.generation, document);
+                hypotheses.iter_mut().try_for_each(|one| {
+                    one.tokens = self.join(&extractive.in_document_order(&one.tokens))?;
+                    Ok::<(), Error>(())
+                })?;
+            }
+        }
         let mut attributions = vec![Vec::new(); sources.len()];
-        if let Some(tokenizer) = &self.tokenizer {
+        if let Some(tokenizer) = self.tokenizer.as_ref().filter(|_| self.attributes) {
             let start = self.generation.decoder_start_token_id;
             attributions = attribute(&session, tokenizer, start, sources, &found)?;
         }
         let all = sources.iter().zip(found).zip(attributions);
         all.map(|((source, hypotheses), attributions)| self.summary(source, hypotheses, attributions)).collect()
+    }
+
+    /// Parts of documents as one text: with a line end between two where there is no white space.
+    fn join(&self, parts: &[&[u32]]) -> Result<Vec<u32>> {
+        let Some(tokenizer) = &self.tokenizer else { return Ok(parts.concat()) };
+        let line_end = tokenizer.token_to_id(LINE_END);
+        let mut joined: Vec<u32> = Vec::new();
+        let mut ends_in_space = true;
+        for part in parts {
+            let text = tokenizer.decode(part)?;
+            let begins_with_space = text.is_empty() || text.starts_with(char::is_whitespace);
+            joined.extend(line_end.filter(|_| !ends_in_space && !begins_with_space));
+            joined.extend_from_slice(part);
+            ends_in_space = text.is_empty() || text.ends_with(char::is_whitespace);
+        }
+        Ok(joined)
     }
 
     fn summary(
@@ -292,6 +343,11 @@ impl Summarizer {
         let ended = !may_be_forced && tokens.last().is_none_or(|token| eos_token_id.contains(token));
         Ok(Sequence { summary: text, tokens, score, ended, attribution })
     }
+}
+
+/// The positions of a source's passages.
+pub(crate) fn token_ranges(source: &Source) -> Vec<Range<usize>> {
+    source.passages.iter().flatten().map(|passage| passage.tokens.clone()).collect()
 }
 
 /// The documents that the encoder reads, end to end.

@@ -4,12 +4,14 @@
 //! renormalised afterwards.
 
 mod bad_words;
+mod extractive;
 mod forced;
 mod length;
 mod ngram;
 mod repetition;
 
 pub use bad_words::NoBadWords;
+pub use extractive::Extractive;
 pub use forced::{ForcedBosToken, ForcedEosToken};
 pub use length::MinLength;
 pub use ngram::{EncoderNoRepeatNGram, NoRepeatNGram};
@@ -45,6 +47,9 @@ impl<'a> LogitsProcessors<'a> {
         }
         if config.encoder_no_repeat_ngram_size > 0 {
             rules.push(Box::new(EncoderNoRepeatNGram::new(config.encoder_no_repeat_ngram_size, document.encoder_ids)));
+        }
+        if config.extractive {
+            rules.push(Box::new(Extractive::of(config, document)));
         }
         if !config.bad_words_ids.is_empty() {
             rules.push(Box::new(NoBadWords::new(&config.bad_words_ids, &config.eos_token_id)));

@@ -19,7 +19,8 @@ fn sources() -> Vec<(Source, Vec<u32>)> {
 
 fn run(batch: &[&(Source, Vec<u32>)], config: &GenerationConfig) -> (Vec<Vec<Hypothesis>>, Vec<usize>) {
     let sources: Vec<Source> = batch.iter().map(|(source, _)| *source).collect();
-    let documents: Vec<Document> = batch.iter().map(|(_, encoder_ids)| Document { encoder_ids }).collect();
+    let documents: Vec<Document> =
+        batch.iter().map(|(_, encoder_ids)| Document { encoder_ids, passages: &[] }).collect();
     let mut stepper = HashStepper::new(&sources, VOCAB, &config.eos_token_id);
     let found = generate(&mut stepper, &documents, config, &mut |_| {}).unwrap();
     (found, stepper.steps)
@@ -76,7 +77,8 @@ fn progress_counts_tokens_and_documents() {
     let sources = sources();
     let config = config(OPTIONS[3]);
     let batch: Vec<Source> = sources.iter().map(|(source, _)| *source).collect();
-    let documents: Vec<Document> = sources.iter().map(|(_, encoder_ids)| Document { encoder_ids }).collect();
+    let documents: Vec<Document> =
+        sources.iter().map(|(_, encoder_ids)| Document { encoder_ids, passages: &[] }).collect();
     let mut stepper = HashStepper::new(&batch, VOCAB, &[2]);
     let mut seen = Vec::new();
     generate(&mut stepper, &documents, &config, &mut |progress| seen.push(progress)).unwrap();

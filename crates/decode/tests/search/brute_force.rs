@@ -43,7 +43,8 @@ fn check(seed: u32, vocab: usize, eos: &[u32], max_new_tokens: usize, penalty: f
     });
     let config = config(&options.to_string());
     let mut stepper = HashStepper::new(&[source], vocab, eos);
-    let found = beam_search(&mut stepper, &[Document { encoder_ids: &[] }], &config, &mut |_| {}).unwrap();
+    let found =
+        beam_search(&mut stepper, &[Document { encoder_ids: &[], passages: &[] }], &config, &mut |_| {}).unwrap();
     assert_eq!(found[0].len(), expected.len());
     for (Hypothesis { tokens, score }, (expected_tokens, expected_score)) in found[0].iter().zip(&expected) {
         assert_eq!(tokens, expected_tokens);

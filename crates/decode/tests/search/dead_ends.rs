@@ -5,7 +5,7 @@ use epitome_decode::{Document, Error, Result, Stepper, generate};
 use crate::model::{HashStepper, Source, config};
 
 const SOURCE: Source = Source { seed: 9, eos_bias: 0, eos_slope: 0 };
-const DOCUMENT: Document = Document { encoder_ids: &[] };
+const DOCUMENT: Document = Document { encoder_ids: &[], passages: &[] };
 
 /// Every token at most once and no end token: after all others the search can go nowhere.
 #[test]

@@ -5,5 +5,6 @@
 mod batches;
 mod brute_force;
 mod dead_ends;
+mod extractive;
 mod model;
 mod reference;

@@ -42,7 +42,7 @@ fn tokens_and_scores_are_those_of_transformers() {
         let sources: Vec<Source> = expected.iter().map(|document| document.source).collect();
         let ids: Vec<Vec<u32>> =
             sources.iter().map(|source| source.encoder_ids(case.document_length, case.vocab)).collect();
-        let documents: Vec<Document> = ids.iter().map(|encoder_ids| Document { encoder_ids }).collect();
+        let documents: Vec<Document> = ids.iter().map(|encoder_ids| Document { encoder_ids, passages: &[] }).collect();
         let mut stepper = HashStepper::new(&sources, case.vocab, &config.eos_token_id);
         let found = generate(&mut stepper, &documents, &config, &mut |_| {}).unwrap();
         for (expected, found) in expected.iter().zip(&found) {
