@@ -11,6 +11,8 @@ pub struct Selection {
     pub score: f64,
     /// The chosen sentences by their places, ascending.
     pub taken: Vec<usize>,
+    /// The same in the order in which they were chosen: the best one first.
+    pub by_gain: Vec<usize>,
 }
 
 /// The sentences, of at most `max_length` words together, that a greedy search finds to match `reference` best. Words are
@@ -28,6 +30,7 @@ pub struct Selection {
 /// let sentences = [vec![1, 2, 3], vec![7, 7], vec![4, 5]];
 /// assert_eq!(rouge::select(&[1, 2, 3, 4, 5], &sentences, usize::MAX).taken, [0, 2]);
 /// assert_eq!(rouge::select(&[1, 2, 3, 4, 5], &sentences, 4).taken, [0]);
+/// assert_eq!(rouge::select(&[4, 5, 1, 2, 4, 5], &sentences, usize::MAX).by_gain, [2, 0]);
 /// ```
 pub fn select<S: AsRef<[u32]>>(reference: &[u32], sentences: &[S], max_length: usize) -> Selection {
     Search::new(reference, sentences).run(max_length)
@@ -91,6 +94,7 @@ impl<'a> Search<'a> {
             self.change(index, place, &best.taken, Matches::add, Matches::remove);
             length += self.candidates[index].tokens.len();
             best.taken.insert(place, index);
+            best.by_gain.push(index);
             best.score = score;
         }
     }

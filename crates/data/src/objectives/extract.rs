@@ -10,11 +10,13 @@ use super::{Body, Language};
 pub struct Extraction {
     /// Tokens that the chosen sentences may have together.
     pub max_tokens: usize,
+    /// Whether they stand in the order in which the search chose them, the best one first, instead of the document's.
+    pub best_first: bool,
 }
 
 impl Default for Extraction {
     fn default() -> Self {
-        Self { max_tokens: 512 }
+        Self { max_tokens: 512, best_first: false }
     }
 }
 
@@ -30,10 +32,11 @@ impl Extraction {
         Ok(())
     }
 
-    /// The chosen sentences in the document's order; none where no sentence shares a token with the summary.
+    /// The chosen sentences, one behind the other; none where no sentence shares a token with the summary.
     pub(super) fn choose(&self, body: &Body, language: &Language, summary: &[u32]) -> Vec<u32> {
         let sentences: Vec<&[u32]> = body.sentences(language).into_iter().map(|sentence| &body.ids[sentence]).collect();
-        let taken = rouge::select(summary, &sentences, self.max_tokens).taken;
-        taken.into_iter().flat_map(|sentence| sentences[sentence].iter().copied()).collect()
+        let found = rouge::select(summary, &sentences, self.max_tokens);
+        let chosen = if self.best_first { found.by_gain } else { found.taken };
+        chosen.into_iter().flat_map(|sentence| sentences[sentence].iter().copied()).collect()
     }
 }

@@ -223,10 +223,10 @@ fn an_empty_document_teaches_to_write_nothing() {
 }
 
 /// Extracts of the example, whose summary is `summary`.
-fn extract(summary: &str, max_tokens: usize) -> String {
+fn extract(summary: &str, max_tokens: usize, best_first: bool) -> String {
     let tokenizer = small_tokenizer();
-    let options =
-        ObjectiveOptions { mixture: only_extracts(), extract: Extraction { max_tokens }, ..Default::default() };
+    let extract = Extraction { max_tokens, best_first };
+    let options = ObjectiveOptions { mixture: only_extracts(), extract, ..Default::default() };
     let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
     let labels = tokenizer.encode_sequence(summary).unwrap().into_iter().map(i64::from).collect();
     let example = Example { labels, ..example(&tokenizer) };
@@ -237,11 +237,14 @@ fn extract(summary: &str, max_tokens: usize) -> String {
 }
 
 #[test]
-fn extracts_are_the_sentences_that_match_the_summary_in_the_order_of_the_document() {
-    assert_eq!(extract(" No one knows. A dog ran!", 50), " A dog ran! No one knows 3.5 reasons.");
+fn extracts_are_the_sentences_that_match_the_summary_in_the_order_that_was_asked_for() {
+    assert_eq!(extract(" No one knows. A dog ran!", 50, false), " A dog ran! No one knows 3.5 reasons.");
     let room = small_tokenizer().encode(" A dog ran!").unwrap().len();
-    assert_eq!(extract(" No one knows. A dog ran!", room), " A dog ran!");
-    assert_eq!(extract("zzz", 50), "");
+    assert_eq!(extract(" No one knows. A dog ran!", room, false), " A dog ran!");
+    assert_eq!(extract("zzz", 50, false), "");
+    let summary = " No one knows 3.5 reasons. A dog ran!";
+    assert_eq!(extract(summary, 50, false), " A dog ran! No one knows 3.5 reasons.");
+    assert_eq!(extract(summary, 50, true), summary, "the longer match raises the score more");
 }
 
 #[test]
