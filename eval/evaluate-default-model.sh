@@ -13,12 +13,12 @@ if [ -z "$model" ]; then
 fi
 
 "$here"/summarize-tests.sh "$model" $runs/test
-"$epitome" decode --model "$model" --input data/elife/test.jsonl.zst --output $runs/test/elife-digest.jsonl --resume \
+"$epitome" decode --model "$model" --input data/elife/test.jsonl.zst --output $runs/test/elife-digest.jsonl \
     --extractive=false --prompt "digest, 350 words" --no-repeat-ngram-size 3 --min-new-tokens 440
 "$epitome" evaluate --predictions extract=$runs/test/elife.jsonl --predictions digest=$runs/test/elife-digest.jsonl \
     --references data/elife/test.jsonl.zst --sentence-split period --output $runs/report-elife
 "$epitome" evaluate --predictions extract=$runs/test/sumpubmed.jsonl --references data/sumpubmed/test.jsonl.zst \
     --sentence-split period --output $runs/report-sumpubmed
 python3 "$here"/collapse.py documents data > $runs/test/documents.jsonl
-"$epitome" decode --model "$model" --attribute --input $runs/test/documents.jsonl --output $runs/test/summaries.jsonl --resume
+"$epitome" decode --model "$model" --attribute --input $runs/test/documents.jsonl --output $runs/test/summaries.jsonl
 python3 "$here"/collapse.py check $runs/test/documents.jsonl $runs/test/summaries.jsonl

@@ -8,5 +8,5 @@ directory="$2"
 shift 2
 mkdir -p "$directory"
 for set in elife sumpubmed; do
-    "$epitome" decode --model "$model" --input data/$set/test.jsonl.zst --output "$directory/$set.jsonl" --resume "$@"
+    "$epitome" decode --model "$model" --input data/$set/test.jsonl.zst --output "$directory/$set.jsonl" "$@"
 done

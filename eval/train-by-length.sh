@@ -10,7 +10,7 @@ epitome="${EPITOME:-epitome}"
 runs=runs/by-length
 length=1024
 
-"$here"/evaluate-default-model.sh
+"$here"/train-default-model.sh
 
 # train STAGE NAME START
 train() {
@@ -23,8 +23,9 @@ train() {
 train 5-whole $length-openings runs/default/4-openings
 train 6-summaries $length $runs/$length-openings
 cp runs/default/model/generation_config.json $runs/$length/
+"$here"/summarize-tests.sh runs/default/model $runs/whole-test
 "$here"/summarize-tests.sh $runs/$length $runs/$length-test --max-document-tokens $length
 for set in elife sumpubmed; do
     "$epitome" evaluate --references data/$set/test.jsonl.zst --sentence-split period --output $runs/report-$set \
-        --predictions whole=runs/default/test/$set.jsonl --predictions $length=$runs/$length-test/$set.jsonl
+        --predictions whole=$runs/whole-test/$set.jsonl --predictions $length=$runs/$length-test/$set.jsonl
 done

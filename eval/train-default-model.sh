@@ -23,3 +23,4 @@ done
 if [ ! -e $runs/model/config.json ]; then
     "$epitome" convert --from $runs/6-summaries --output $runs/model --dtype bf16
 fi
+cp "$configs"/../../models/default/generation_config.json $runs/model/

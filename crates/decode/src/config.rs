@@ -169,7 +169,19 @@ impl GenerationConfig {
             eos_token_id: token_ids(&layers, "eos_token_id", |options| &options.eos_token_id, &[2]),
             num_return_sequences: num_return_sequences(&layers, num_beams)?,
         };
+        warnings.extend(config.without_effect());
         Ok((config, warnings))
+    }
+
+    /// What is set and is passed over where summaries are made of passages.
+    fn without_effect(&self) -> impl Iterator<Item = String> {
+        let set = [
+            ("no_repeat_ngram_size", self.no_repeat_ngram_size > 0),
+            ("encoder_no_repeat_ngram_size", self.encoder_no_repeat_ngram_size > 0),
+            ("bad_words_ids", !self.bad_words_ids.is_empty()),
+        ];
+        let passed_over = set.into_iter().filter(|&(_, is_set)| is_set && self.extractive);
+        passed_over.map(|(option, _)| format!("{option} has no effect on extractive summaries"))
     }
 
     /// The same for a model: the weakest layer are the generation fields of its `config.json`, with LED's defaults where the
@@ -198,8 +210,10 @@ impl GenerationConfig {
     /// Names the first option with a token that the model does not have.
     pub fn check_vocabulary(&self, vocab_size: usize) -> Result<()> {
         let start = std::slice::from_ref(&self.decoder_start_token_id);
+        let bos = if self.extractive { std::slice::from_ref(&self.bos_token_id) } else { &[] };
         let named = [
             ("decoder_start_token_id", start),
+            ("bos_token_id", bos),
             ("forced_bos_token_id", self.forced_bos_token_id.as_slice()),
             ("forced_eos_token_id", &self.forced_eos_token_id),
             ("eos_token_id", &self.eos_token_id),

@@ -1,7 +1,8 @@
 //! From a model and documents to summaries: beam search over anything that can be stepped.
 //!
 //! The search sees only [`Stepper`]: token ids in, logits out. It knows nothing of attention, tensors or text, and nothing
-//! of training or metrics. Options, their names and their effects are those of `transformers`, and so are the results.
+//! of training or metrics. Options, their names and their effects are those of `transformers`, and so are the results; beyond them
+//! there are summaries made of the document's own passages, and a prompt.
 //!
 //! # Modules
 //!
@@ -13,6 +14,7 @@
 //! - `beam` and `greedy`: the two searches; [`generate`] chooses
 //! - `session`: [`LedSession`], a LED model as a [`Stepper`]
 //! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out
+//! - `extracts`: which passages may be summaries, and how they become text
 //! - `attribution`: [`Attribution`], which passages of its documents a summary's sentences rest on
 
 #![forbid(unsafe_code)]
@@ -22,6 +24,7 @@ mod beam;
 mod candidates;
 mod config;
 mod error;
+mod extracts;
 mod finished;
 mod greedy;
 mod log_softmax;

@@ -9,15 +9,12 @@ use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::{Deserialize, Serialize};
 
 use crate::attribution::{Attribution, attribute};
-use crate::processors::Extractive;
+use crate::extracts::{different_passages, put_in_order};
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
 
 /// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
 /// f32. Of longer documents only the encoder's output is kept.
 pub(crate) const MOST_MEMORY_BYTES: usize = 10 << 30;
-
-/// How byte-level vocabularies spell a line end.
-const LINE_END: &str = "Ċ";
 
 /// A model with its tokenizer and its generation settings.
 #[derive(Debug)]
@@ -36,7 +33,7 @@ pub struct Summarizer {
 pub struct Sequence {
     /// The text; empty without a tokenizer.
     pub summary: String,
-    /// Generated ids without the decoder start, the end token included.
+    /// Generated ids without the decoder start, the end token included; of an extract its ids, passages in the document's order.
     pub tokens: Vec<u32>,
     /// Sum of log-probabilities (nats) over the length to the power of `length_penalty`.
     pub score: f32,
@@ -265,18 +262,14 @@ impl Summarizer {
     ) -> Result<Vec<Summary>> {
         let documents = pack(sources.iter().copied())?;
         let mut session = LedSession::new(&self.led, &documents, keep)?;
-        let passages: Vec<Vec<Range<usize>>> = sources.iter().map(|source| token_ranges(source)).collect();
+        let passages: Vec<Vec<Range<usize>>> = sources.iter().map(|source| different_passages(source)).collect();
         let seen = sources.iter().zip(&passages);
         let seen: Vec<Document> =
             seen.map(|(source, passages)| Document { encoder_ids: &source.input_ids, passages }).collect();
         let mut found = generate(&mut session, &seen, &self.generation, on_progress)?;
         if self.generation.extractive {
             for (hypotheses, document) in found.iter_mut().zip(&seen) {
-                let extractive = Extractive::of(&self.generation, document);
-                hypotheses.iter_mut().try_for_each(|one| {
-                    one.tokens = self.join(&extractive.in_document_order(&one.tokens))?;
-                    Ok::<(), Error>(())
-                })?;
+                put_in_order(hypotheses, document, &self.generation, self.tokenizer())?;
             }
         }
         let mut attributions = vec![Vec::new(); sources.len()];
@@ -286,22 +279,6 @@ impl Summarizer {
         }
         let all = sources.iter().zip(found).zip(attributions);
         all.map(|((source, hypotheses), attributions)| self.summary(source, hypotheses, attributions)).collect()
-    }
-
-    /// Parts of documents as one text: with a line end between two where there is no white space.
-    fn join(&self, parts: &[&[u32]]) -> Result<Vec<u32>> {
-        let Some(tokenizer) = &self.tokenizer else { return Ok(parts.concat()) };
-        let line_end = tokenizer.token_to_id(LINE_END);
-        let mut joined: Vec<u32> = Vec::new();
-        let mut ends_in_space = true;
-        for part in parts {
-            let text = tokenizer.decode(part)?;
-            let begins_with_space = text.is_empty() || text.starts_with(char::is_whitespace);
-            joined.extend(line_end.filter(|_| !ends_in_space && !begins_with_space));
-            joined.extend_from_slice(part);
-            ends_in_space = text.is_empty() || text.ends_with(char::is_whitespace);
-        }
-        Ok(joined)
     }
 
     fn summary(
@@ -337,17 +314,13 @@ impl Summarizer {
             None => String::new(),
         };
         let Hypothesis { tokens, score, .. } = hypothesis;
-        let GenerationConfig { eos_token_id, forced_eos_token_id, .. } = &self.generation;
-        // Where end tokens are forced a longest summary has been given its own.
-        let may_be_forced = !forced_eos_token_id.is_empty() && tokens.len() == self.generation.max_new_tokens();
+        let GenerationConfig { eos_token_id, forced_eos_token_id, extractive, .. } = &self.generation;
+        // Where end tokens are forced a longest summary has been given its own; not one of whole passages.
+        let is_longest = tokens.len() == self.generation.max_new_tokens();
+        let may_be_forced = !forced_eos_token_id.is_empty() && is_longest && !extractive;
         let ended = !may_be_forced && tokens.last().is_none_or(|token| eos_token_id.contains(token));
         Ok(Sequence { summary: text, tokens, score, ended, attribution })
     }
-}
-
-/// The positions of a source's passages.
-pub(crate) fn token_ranges(source: &Source) -> Vec<Range<usize>> {
-    source.passages.iter().flatten().map(|passage| passage.tokens.clone()).collect()
 }
 
 /// The documents that the encoder reads, end to end.

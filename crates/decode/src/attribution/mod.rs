@@ -9,7 +9,6 @@ use epitome_data::{Passage, Source, Tokenizer};
 use epitome_sentences::sentence_ranges;
 use serde::{Deserialize, Serialize};
 
-use crate::summarizer::token_ranges;
 use crate::{Hypothesis, LedSession, Result};
 use overlap::Words;
 
@@ -65,7 +64,10 @@ pub(crate) fn attribute(
     if sources.iter().all(|source| source.passages.is_none()) {
         return Ok(hypotheses.iter().map(|all| vec![None; all.len()]).collect());
     }
-    let spans: Vec<Vec<Range<usize>>> = sources.iter().map(|source| token_ranges(source)).collect();
+    let spans: Vec<Vec<Range<usize>>> = sources
+        .iter()
+        .map(|source| source.passages.iter().flatten().map(|passage| passage.tokens.clone()).collect())
+        .collect();
     // The step that reads a token writes the next one.
     let read = |one: &Hypothesis| [&[start_token], &one.tokens[..one.tokens.len().saturating_sub(1)]].concat();
     let inputs: Vec<Vec<Vec<u32>>> = hypotheses.iter().map(|all| all.iter().map(read).collect()).collect();

@@ -9,7 +9,8 @@ use crate::{Document, GenerationConfig};
 /// only chooses. An end token may follow every passage. None is begun where there is no room for it and an end token; where
 /// there is not even room for the shortest, the summary is the beginning of one.
 ///
-/// Where one passage is the beginning of another, what is written is read as the longer one as long as it can be.
+/// Where one passage is the beginning of another, what is written is read as the longer one as long as it can be. A passage
+/// that holds an end token, because its text spells one, is left out.
 pub struct Extractive<'a> {
     /// The different passages, in the order of their tokens: those that begin alike stand together.
     passages: Vec<Passage<'a>>,
@@ -43,7 +44,8 @@ impl<'a> Extractive<'a> {
     pub fn new(encoder_ids: &'a [u32], passages: &[Range<usize>], bos: u32, eos: &'a [u32], max_length: usize) -> Self {
         let passages = passages.iter().enumerate();
         let passages = passages.map(|(place, tokens)| Passage { tokens: &encoder_ids[tokens.clone()], place });
-        let mut passages: Vec<Passage> = passages.filter(|passage| !passage.tokens.is_empty()).collect();
+        let is_text = |tokens: &[u32]| !tokens.is_empty() && !tokens.iter().any(|token| eos.contains(token));
+        let mut passages: Vec<Passage> = passages.filter(|passage| is_text(passage.tokens)).collect();
         passages.sort_by_key(|passage| passage.tokens);
         passages.dedup_by_key(|passage| passage.tokens);
         let shortest = passages.iter().map(|passage| passage.tokens.len()).min().unwrap_or(0);
@@ -53,12 +55,12 @@ impl<'a> Extractive<'a> {
     /// The rule for a document.
     #[must_use]
     pub fn of(config: &'a GenerationConfig, document: &Document<'a>) -> Self {
-        let GenerationConfig { bos_token_id, eos_token_id, max_length, .. } = config;
-        Self::new(document.encoder_ids, document.passages, *bos_token_id, eos_token_id, *max_length)
+        let bos = config.forced_bos_token_id.unwrap_or(config.bos_token_id);
+        Self::new(document.encoder_ids, document.passages, bos, &config.eos_token_id, config.max_length)
     }
 
-    /// What was generated, in parts: `<s>` if it is there, the passages in the document's order, and what follows them, which
-    /// is one that is not whole or the end.
+    /// What was generated, in parts: `<s>` if it is there, the passages in the document's order, and what follows them: an
+    /// end token, or a passage that is not whole and does not end.
     #[must_use]
     pub fn in_document_order<'g>(&'g self, generated: &'g [u32]) -> Vec<&'g [u32]> {
         let is_end = |token: &&u32| self.eos.contains(token);
@@ -69,9 +71,9 @@ impl<'a> Extractive<'a> {
         let written = place.written.iter().chain(&complete);
         let mut written: Vec<&Passage> = written.map(|&index| &self.passages[index]).collect();
         written.sort_by_key(|passage| passage.place);
-        let unfinished = if complete.is_some() { end } else { end - place.depth };
+        let rest = if complete.is_some() || place.depth == 0 { end..generated.len() } else { end - place.depth..end };
         let parts = written.into_iter().map(|passage| passage.tokens);
-        let parts = [&generated[..first]].into_iter().chain(parts).chain([&generated[unfinished..]]);
+        let parts = [&generated[..first]].into_iter().chain(parts).chain([&generated[rest]]);
         parts.filter(|part| !part.is_empty()).collect()
     }
 
@@ -95,8 +97,10 @@ impl<'a> Extractive<'a> {
 
     /// The passage whose tokens have all been written.
     fn complete(&self, place: &Place) -> Option<usize> {
-        let mut open = self.writable(place.open.clone(), &place.written, place.start);
-        open.find(|&index| self.passages[index].tokens.len() == place.depth)
+        // The shortest of those that begin alike stands first.
+        let first = place.open.start..place.open.end.min(place.open.start + 1);
+        let mut first = self.writable(first, &place.written, place.start);
+        first.find(|&index| self.passages[index].tokens.len() == place.depth)
     }
 
     /// Reads passages, the first of which begins at position `start` of a sequence.

@@ -31,7 +31,8 @@ pub struct LogitsProcessors<'a>(Vec<Box<dyn LogitsProcessor + 'a>>);
 
 impl<'a> LogitsProcessors<'a> {
     /// The rules that `config` asks for, in the order of `transformers`: encoder repetition penalty, repetition penalty,
-    /// repeated n-grams, n-grams of the document, bad words, least length, forced first token, forced last token.
+    /// repeated n-grams, n-grams of the document, bad words, least length, forced first token, forced last token. Summaries
+    /// made of the document's passages obey that instead of the rules about n-grams and words.
     #[must_use]
     pub fn new(config: &'a GenerationConfig, document: &Document<'a>) -> Self {
         let mut rules: Vec<Box<dyn LogitsProcessor + 'a>> = Vec::new();
@@ -42,16 +43,17 @@ impl<'a> LogitsProcessors<'a> {
         if config.repetition_penalty != 1.0 {
             rules.push(Box::new(RepetitionPenalty::new(config.repetition_penalty)));
         }
-        if config.no_repeat_ngram_size > 0 {
-            rules.push(Box::new(NoRepeatNGram::new(config.no_repeat_ngram_size)));
-        }
-        if config.encoder_no_repeat_ngram_size > 0 {
-            rules.push(Box::new(EncoderNoRepeatNGram::new(config.encoder_no_repeat_ngram_size, document.encoder_ids)));
-        }
         if config.extractive {
+            // Rules that may forbid a token inside a passage would leave it broken.
             rules.push(Box::new(Extractive::of(config, document)));
         }
-        if !config.bad_words_ids.is_empty() {
+        if config.no_repeat_ngram_size > 0 && !config.extractive {
+            rules.push(Box::new(NoRepeatNGram::new(config.no_repeat_ngram_size)));
+        }
+        if config.encoder_no_repeat_ngram_size > 0 && !config.extractive {
+            rules.push(Box::new(EncoderNoRepeatNGram::new(config.encoder_no_repeat_ngram_size, document.encoder_ids)));
+        }
+        if !config.bad_words_ids.is_empty() && !config.extractive {
             rules.push(Box::new(NoBadWords::new(&config.bad_words_ids, &config.eos_token_id)));
         }
         if config.min_length > 0 {

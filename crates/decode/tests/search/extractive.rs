@@ -104,6 +104,7 @@ fn everything_that_may_follow_and_nothing_else() {
     assert_eq!(permitted(&rule, &[2, 6, 3, 6, 3]), [4]);
     assert_eq!(rule.in_document_order(&[BOS, 8, 6, 3, 6, 3, 4, EOS]).concat(), [BOS, 3, 4, 6, 3, 6, 8, EOS]);
     assert_eq!(rule.in_document_order(&[8, 5, 4]), [&[5][..], &[8], &[4]], "what is not whole stays last");
+    assert_eq!(rule.in_document_order(&[8, 5, 4, EOS]), [&[5][..], &[8], &[4]], "and does not end");
     assert_eq!(rule.in_document_order(&[EOS]), [[EOS]]);
     assert!(rule.in_document_order(&[]).is_empty());
 }

@@ -1,0 +1,58 @@
+//! Summaries made of passages ([`Extractive`]), on their way from documents to text.
+
+use std::collections::HashSet;
+use std::ops::Range;
+
+use epitome_data::{Source, Tokenizer};
+
+use crate::processors::Extractive;
+use crate::{Document, GenerationConfig, Hypothesis, Result};
+
+/// How byte-level vocabularies spell a line end.
+const LINE_END: &str = "Ċ";
+
+/// The positions of a source's passages, of equal ones the first.
+pub(crate) fn different_passages(source: &Source) -> Vec<Range<usize>> {
+    let mut seen = HashSet::new();
+    let passages = source.passages.iter().flatten().filter(|passage| seen.insert(passage.text.as_str()));
+    passages.map(|passage| passage.tokens.clone()).collect()
+}
+
+/// Puts the passages of each of a document's summaries in the document's order. Of summaries that have become equal the best
+/// one stays.
+///
+/// # Errors
+/// As [`Tokenizer::decode`].
+pub(crate) fn put_in_order(
+    hypotheses: &mut Vec<Hypothesis>,
+    document: &Document,
+    generation: &GenerationConfig,
+    tokenizer: Option<&Tokenizer>,
+) -> Result<()> {
+    let extractive = Extractive::of(generation, document);
+    for hypothesis in &mut *hypotheses {
+        let parts = extractive.in_document_order(&hypothesis.tokens);
+        hypothesis.tokens = match tokenizer {
+            Some(tokenizer) => join(&parts, tokenizer)?,
+            None => parts.concat(),
+        };
+    }
+    let mut seen = HashSet::new();
+    hypotheses.retain(|hypothesis| seen.insert(hypothesis.tokens.clone()));
+    Ok(())
+}
+
+/// Parts of documents as one text: with a line end between two where there is no white space.
+fn join(parts: &[&[u32]], tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    let line_end = tokenizer.token_to_id(LINE_END);
+    let mut joined: Vec<u32> = Vec::new();
+    let mut ends_in_space = true;
+    for part in parts {
+        let text = tokenizer.decode(part)?;
+        let begins_with_space = text.is_empty() || text.starts_with(char::is_whitespace);
+        joined.extend(line_end.filter(|_| !ends_in_space && !begins_with_space));
+        joined.extend_from_slice(part);
+        ends_in_space = text.is_empty() || text.ends_with(char::is_whitespace);
+    }
+    Ok(joined)
+}
