@@ -177,3 +177,18 @@ fn early_stopping_is_parsed_as_on_the_command_line() {
     assert_eq!("never".parse(), Ok(EarlyStopping::Never));
     assert!("maybe".parse::<EarlyStopping>().unwrap_err().contains("true, false or never"));
 }
+
+#[test]
+fn rules_that_would_break_a_passage_have_no_effect_on_extracts() {
+    let (config, warnings) = resolve([r#"{"extractive": true}"#, r#"{"prompt": "extract"}"#, OLD_CONFIG]).unwrap();
+    assert!(config.extractive);
+    assert_eq!(config.prompt, "extract");
+    assert_eq!(warnings, ["no_repeat_ngram_size has no effect on extractive summaries"]);
+    let (config, _) =
+        resolve([r#"{"extractive": false, "prompt": ""}"#, r#"{"extractive": true, "prompt": "a"}"#, "{}"]).unwrap();
+    assert!(!config.extractive && config.prompt.is_empty());
+    let (config, _) =
+        resolve(["{}", r#"{"extractive": true, "bos_token_id": 8, "decoder_start_token_id": 2}"#, "{}"]).unwrap();
+    let message = config.check_vocabulary(8).unwrap_err().to_string();
+    assert!(message.contains("bos_token_id names token 8"), "{message}");
+}

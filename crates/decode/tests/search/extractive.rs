@@ -46,9 +46,12 @@ fn whole_passages_once_each_and_in_the_documents_order() {
         let (ids, ranges) = document(seed);
         let passages: Vec<&[u32]> = ranges.iter().map(|range| &ids[range.clone()]).collect();
         for num_beams in [1, 3] {
-            let config = config(&format!(
+            let mut config = config(&format!(
                 r#"{{"extractive": true, "num_beams": {num_beams}, "num_return_sequences": {num_beams}, "max_length": 14}}"#
             ));
+            // These rules would break passages.
+            config.no_repeat_ngram_size = 1;
+            config.bad_words_ids = vec![vec![3]];
             let source = Source { seed, eos_bias: 10, eos_slope: 1 };
             let document = Document { encoder_ids: &ids, passages: &ranges };
             let mut stepper = HashStepper::new(&[source], VOCAB, &[EOS]);
