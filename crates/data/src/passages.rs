@@ -78,12 +78,13 @@ fn split(text: &str, offsets: &[Range<usize>], is_separator: impl Fn(usize) -> b
     passages
 }
 
-/// Whether a token that ends at the byte `end` and one that begins at `next` are not of one word or character.
+/// Whether a token that ends at the byte `end` and one that begins at `next` are not of one word or character, nor the second
+/// a mark that belongs to the first.
 fn is_between_words(text: &str, end: usize, next: usize) -> bool {
     let before = text[..end].chars().next_back();
     let after = text[end..].chars().next();
-    let is_letter = |letter: Option<char>| letter.is_some_and(char::is_alphanumeric);
-    end <= next && !(is_letter(before) && is_letter(after))
+    let joins = before.is_some_and(char::is_alphanumeric) && after.is_some_and(|mark| !mark.is_whitespace());
+    end <= next && !joins
 }
 
 /// A range of bytes without the white space around its text.
