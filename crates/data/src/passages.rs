@@ -14,7 +14,7 @@ const MOST_TOKENS: usize = 128;
 /// A part of a document: a sentence; a few where they are short, and a part of one that is very long.
 ///
 /// It ends with the first sentence (see [`sentence_ranges`]) with which it has 16 tokens, or between words once it has 128;
-/// before a `<doc-sep>` inside a text, which belongs to no passage, and at the document's end.
+/// before a `<doc-sep>` or `</s>` inside a text, which belong to no passage, and at the document's end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Passage {
     /// Which of several documents of a record, counted from 0; nothing where there is one.

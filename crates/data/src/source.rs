@@ -80,7 +80,9 @@ impl Source {
         let encode = &mut |index: usize, text: &str, start: usize| {
             let (ids, offsets) = tokenizer.encode_with_offsets(text)?;
             let read = offsets.len().min(end.saturating_sub(start));
-            let is_separator = |token: usize| Some(ids[token]) == tokenizer.special_tokens().document_separator;
+            let special = tokenizer.special_tokens();
+            let is_separator =
+                |token: usize| ids[token] == special.eos || Some(ids[token]) == special.document_separator;
             let document = (documents.len() > 1).then_some(index);
             passages.extend(Passage::of_document(document, text, &offsets[..read], start, is_separator));
             Ok(ids)

@@ -105,6 +105,8 @@ fn several_documents_separators_and_a_query() {
     }
     let source = checked(&small_tokenizer(), json!({"document": " \n "}), None);
     assert_eq!(source.passages, Some(Vec::new()));
+    let source = checked(&small_tokenizer(), json!({"document": "One. </s> Two</s></s>"}), None);
+    assert_eq!(texts(&source), ["One.", "Two"], "the end token of a text is in no passage");
 }
 
 #[test]
