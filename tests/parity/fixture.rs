@@ -52,6 +52,8 @@ impl Pair {
             leading_tokens: 0,
             global_positions: self.global_positions.clone(),
             labels: self.labels.clone(),
+            choices: Vec::new(),
+            weights: Vec::new(),
         }
     }
 }

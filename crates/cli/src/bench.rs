@@ -146,6 +146,8 @@ fn train(arguments: &Arguments) -> Result<f64> {
         leading_tokens: 0,
         global_positions: vec![0],
         labels: ids(arguments.target_tokens, config.vocab_size)?.into_iter().map(i64::from).collect(),
+        choices: Vec::new(),
+        weights: Vec::new(),
     };
     let batch = Batch::new([&example], &config)?;
     let pass = Pass {

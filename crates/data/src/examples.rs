@@ -14,7 +14,7 @@ const CHUNK_RECORDS: usize = 256;
 const IGNORED: i64 = -100;
 
 /// One training pair.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Example {
     /// The id of the record.
     pub id: String,
@@ -28,6 +28,10 @@ pub struct Example {
     pub global_positions: Vec<usize>,
     /// What the decoder should write; -100 marks positions that the loss ignores.
     pub labels: Vec<i64>,
+    /// For each label the tokens that it is chosen from, ascending; nothing, or none for a label, is the whole vocabulary.
+    pub choices: Vec<Vec<u32>>,
+    /// How much the loss of each label counts; nothing is 1 for each.
+    pub weights: Vec<f32>,
 }
 
 /// Limits in tokens, special tokens included; `None` means no limit.
@@ -81,7 +85,7 @@ pub struct Statistics {
 }
 
 /// Examples in memory. Of a large set, an [`ExampleStore`](crate::ExampleStore) holds them in a file instead.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Examples {
     /// In the order of the records.
     pub examples: Vec<Example>,
@@ -148,7 +152,16 @@ pub(crate) fn stream_examples(
             let Source { input_ids, leading_tokens, global_positions, .. } = source;
             let Record { id, location, .. } = record;
             let labels = target.labels;
-            emit(Example { id, location, input_ids, leading_tokens, global_positions, labels })?;
+            emit(Example {
+                id,
+                location,
+                input_ids,
+                leading_tokens,
+                global_positions,
+                labels,
+                choices: Vec::new(),
+                weights: Vec::new(),
+            })?;
         }
     }
 }

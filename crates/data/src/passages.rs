@@ -55,7 +55,7 @@ impl Passage {
 }
 
 /// The tokens of each passage.
-fn split(text: &str, offsets: &[Range<usize>], is_separator: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
+pub(crate) fn split(text: &str, offsets: &[Range<usize>], is_separator: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
     let ends: Vec<usize> = sentence_ranges(text).iter().map(|range| range.end).collect();
     // White space belongs to the sentence behind it, or to the last one.
     let sentence = |token: usize| ends.partition_point(|&end| end < offsets[token].end).min(ends.len() - 1);

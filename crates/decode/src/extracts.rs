@@ -1,11 +1,11 @@
-//! Summaries made of passages ([`Extractive`]), on their way from documents to text.
+//! Summaries made of passages ([`Extracts`](epitome_data::Extracts)), on their way from documents to text.
 
 use std::collections::HashSet;
 use std::ops::Range;
 
 use epitome_data::{Source, Tokenizer};
 
-use crate::processors::Extractive;
+use crate::processors::permitted_extracts;
 use crate::{Document, GenerationConfig, Hypothesis, Result};
 
 /// How byte-level vocabularies spell a line end.
@@ -29,9 +29,9 @@ pub(crate) fn put_in_order(
     generation: &GenerationConfig,
     tokenizer: Option<&Tokenizer>,
 ) -> Result<()> {
-    let extractive = Extractive::of(generation, document);
+    let extracts = permitted_extracts(generation, document);
     for hypothesis in &mut *hypotheses {
-        let parts = extractive.in_document_order(&hypothesis.tokens);
+        let parts = extracts.in_document_order(&hypothesis.tokens);
         hypothesis.tokens = match tokenizer {
             Some(tokenizer) => join(&parts, tokenizer)?,
             None => parts.concat(),

@@ -51,7 +51,7 @@ pub struct GenerationOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub encoder_repetition_penalty: Option<f64>,
     /// Whether summaries are made of the document's own passages, word for word (see
-    /// [`Extractive`](crate::processors::Extractive)); not an option of `transformers`.
+    /// [`Extracts`](epitome_data::Extracts)); not an option of `transformers`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extractive: Option<bool>,
     /// What documents are led by where nothing else is asked for, such as `extract, 250 words`; not an option of `transformers`.

@@ -52,7 +52,9 @@ pub use available::available_memory;
 pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};
-pub use ops::cross_entropy::{IGNORE_INDEX, Loss, cross_entropy, cross_entropy_backward, token_log_probabilities};
+pub use ops::cross_entropy::{
+    IGNORE_INDEX, Loss, Targets, cross_entropy, cross_entropy_backward, token_log_probabilities,
+};
 pub use ops::elementwise::{
     add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, pull_back, scale_assign, sum_of_squares,
 };

@@ -194,7 +194,7 @@ impl<'a> Walk<'a> {
             hidden,
             table,
             Some(self.led.final_logits_bias()),
-            &self.batch.labels,
+            self.batch.loss_targets(),
             self.pass.label_smoothing,
             self.pass.scale,
             table_gradient.as_ref(),

@@ -1,7 +1,7 @@
 //! A micro-batch as the network takes it.
 
 use epitome_data::Example;
-use epitome_kernels::{IGNORE_INDEX, Segments};
+use epitome_kernels::{IGNORE_INDEX, Segments, Targets};
 use epitome_model::{Config, Documents, Error, Result};
 
 /// Documents with their targets, packed.
@@ -15,6 +15,10 @@ pub struct Batch {
     pub targets: Segments,
     /// Labels, `[T]`; -100 is ignored.
     pub labels: Vec<i64>,
+    /// The tokens that each label is chosen from, `[T]`; none is the whole vocabulary.
+    pub choices: Vec<Vec<u32>>,
+    /// How much the loss of each label counts, `[T]`.
+    pub weights: Vec<f32>,
 }
 
 impl Batch {
@@ -28,6 +32,7 @@ impl Batch {
         let mut decoder_ids = Vec::new();
         let mut lengths = Vec::new();
         let mut labels = Vec::new();
+        let (mut choices, mut weights) = (Vec::new(), Vec::new());
         for example in examples {
             Self::check_source(example, config)?;
             Self::check_labels(example, config)?;
@@ -35,8 +40,18 @@ impl Batch {
             decoder_ids.extend(config.decoder_inputs(&example.labels));
             lengths.push(example.labels.len());
             labels.extend_from_slice(&example.labels);
+            choices.extend_from_slice(&example.choices);
+            choices.resize(labels.len(), Vec::new());
+            weights.extend_from_slice(&example.weights);
+            weights.resize(labels.len(), 1.0);
         }
-        Ok(Self { documents: Documents::new(sources)?, decoder_ids, targets: Segments::from_lengths(&lengths), labels })
+        let (documents, targets) = (Documents::new(sources)?, Segments::from_lengths(&lengths));
+        Ok(Self { documents, decoder_ids, targets, labels, choices, weights })
+    }
+
+    /// What the loss compares.
+    pub fn loss_targets(&self) -> Targets<'_> {
+        Targets { labels: &self.labels, choices: &self.choices, weights: &self.weights }
     }
 
     /// How many labels count.
@@ -82,17 +97,33 @@ mod tests {
     fn rows_are_tokens_and_nothing_else() {
         let config = Config { vocab_size: 50, ..Config::default() };
         let lengths = [(1, 1), (900, 3), (7, 60), (2, 1)];
-        let example = |(source, target): (usize, usize)| Example {
+        let examples = lengths.map(|(source, target)| example(source, target));
+        let batch = Batch::new(&examples, &config).unwrap();
+        assert_eq!(batch.documents.ids().len(), 910, "no row of padding");
+        assert_eq!((batch.decoder_ids.len(), batch.labels.len()), (65, 65));
+    }
+
+    #[test]
+    fn choices_and_weights_stay_with_their_labels() {
+        let config = Config { vocab_size: 50, ..Config::default() };
+        let chosen = Example { choices: vec![vec![6, 7], vec![6]], weights: vec![4.0, 4.0], ..example(3, 2) };
+        let batch = Batch::new(&[example(2, 1), chosen, example(4, 3)], &config).unwrap();
+        let targets = batch.loss_targets();
+        let nothing = Vec::new;
+        assert_eq!(targets.choices, [nothing(), vec![6, 7], vec![6], nothing(), nothing(), nothing()]);
+        assert_eq!(targets.weights, [1.0, 4.0, 4.0, 1.0, 1.0, 1.0]);
+    }
+
+    fn example(source: usize, target: usize) -> Example {
+        Example {
             id: "a".into(),
             location: Location::line("in.jsonl", 1),
             input_ids: vec![5; source],
             leading_tokens: 1,
             global_positions: vec![0],
             labels: vec![6; target],
-        };
-        let examples = lengths.map(example);
-        let batch = Batch::new(&examples, &config).unwrap();
-        assert_eq!(batch.documents.ids().len(), 910, "no row of padding");
-        assert_eq!((batch.decoder_ids.len(), batch.labels.len()), (65, 65));
+            choices: Vec::new(),
+            weights: Vec::new(),
+        }
     }
 }

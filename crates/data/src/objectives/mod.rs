@@ -5,9 +5,10 @@
 //! |---|---|
 //! | `denoise` | BART's: restore a passage whose spans were masked and whose sentences were shuffled (arXiv 1910.13461, section 2.2) |
 //! | `gap_sentences` | PEGASUS's: write the principal sentences of a document (arXiv 1912.08777, section 3.1) |
-//! | `extract` | the document's own sentences that match the summary best |
+//! | `extract` | the document's own passages that match the summary best |
 //!
-//! `sentences` finds where sentences end, by tokens; `prompts` lead a source by the style and the length that are asked for.
+//! `sentences` and `units` find where sentences and passages end, by tokens; `prompts` lead a source by the style and the
+//! length that are asked for.
 //!
 //! Sentences and passages never reach across the border of two documents. A drawn source is never longer than what it was
 //! drawn from, but for its prompt.
@@ -19,6 +20,7 @@ mod extract;
 mod gap_sentences;
 mod prompts;
 mod sentences;
+mod units;
 
 use std::ops::Range;
 
@@ -35,6 +37,7 @@ pub use gap_sentences::GapSentences;
 use prompts::Prompter;
 pub use prompts::Prompts;
 use sentences::SentenceTokens;
+use units::TokenBytes;
 
 /// Keeps these draws apart from the shuffling of examples, which has the same seed and epoch.
 const STREAM: u64 = 0x6f62_6a65_6374_6976;
@@ -45,7 +48,7 @@ const STREAM: u64 = 0x6f62_6a65_6374_6976;
 pub struct Mixture {
     /// The record's summary.
     pub summarize: f64,
-    /// The sentences of the document that match the summary best.
+    /// The passages of the document that match the summary best.
     pub extract: f64,
     /// A passage of the document, restored from a damaged copy.
     pub denoise: f64,
@@ -90,7 +93,7 @@ pub struct ObjectiveOptions {
     pub denoise: Denoising,
     /// Which principal sentences are asked for.
     pub gap_sentences: GapSentences,
-    /// Which of the summary's are.
+    /// Which passages are.
     pub extract: Extraction,
     /// What leads summaries and extracts.
     pub prompts: Prompts,
@@ -111,6 +114,8 @@ struct Language {
     special: SpecialTokens,
     mask: u32,
     sentences: SentenceTokens,
+    /// For extracts only.
+    bytes: Option<TokenBytes>,
     prompter: Option<Prompter>,
 }
 
@@ -133,6 +138,7 @@ impl Objectives {
                     special,
                     mask: special.mask.unwrap_or(special.eos),
                     sentences: SentenceTokens::new(tokenizer),
+                    bytes: (mixture.extract > 0.0).then(|| TokenBytes::new(tokenizer)),
                     prompter: prompts.are_used().then(|| Prompter::new(prompts.clone(), tokenizer)).transpose()?,
                 })
             }
@@ -195,9 +201,14 @@ impl Objectives {
         let body = Body::new(&example, language.special.eos);
         let leading = &example.input_ids[..example.leading_tokens];
         if drawn < summarize + extracting {
-            let target = extract.choose(&body, language, &body_of(&example.labels, language.special));
+            let passages = language.bytes.as_ref().map_or_else(Vec::new, |bytes| body.passages(bytes));
+            let target = extract.choose(&body, &passages, &body_of(&example.labels, language.special));
             let source = (body.ids.to_vec(), body.separators.clone());
-            let example = language.example(&example, leading, source, target);
+            let mut example = language.example(&example, leading, source, target);
+            if extract.choice_weight > 0.0 {
+                example.choices = extract.choices(&body, &passages, &example.labels, language.special);
+                example.weights = vec![extract.choice_weight; example.labels.len()];
+            }
             language.lead(example, |prompter, _, _| prompter.extract_style(), &mut random)
         } else if drawn < summarize + extracting + mixture.denoise {
             let (source, target) = denoise.draw(&body, language, &mut random);
@@ -235,6 +246,15 @@ impl<'a> Body<'a> {
     fn documents(&self) -> impl Iterator<Item = Range<usize>> {
         let starts = std::iter::once(0).chain(self.separators.iter().map(|position| position + 1));
         starts.zip(self.separators.iter().copied().chain([self.ids.len()])).map(|(start, end)| start..end)
+    }
+
+    /// The passages of all documents, in order.
+    fn passages(&self, bytes: &TokenBytes) -> Vec<Range<usize>> {
+        let split = |document: Range<usize>| {
+            let passages = bytes.passages(&self.ids[document.clone()]);
+            passages.into_iter().map(move |passage| document.start + passage.start..document.start + passage.end)
+        };
+        self.documents().flat_map(split).collect()
     }
 
     /// The sentences of all documents, in order. Between them there is nothing but separators.
@@ -280,6 +300,8 @@ impl Language {
             input_ids: leading.iter().copied().chain(source).chain([eos]).collect(),
             leading_tokens: leading.len(),
             global_positions: (0..leading.len()).chain(global.iter().map(|at| leading.len() + at)).collect(),
+            choices: Vec::new(),
+            weights: Vec::new(),
             labels: [bos].into_iter().chain(target).chain([eos]).map(i64::from).collect(),
         }
     }

@@ -123,6 +123,8 @@ pub(super) fn decode(bytes: &[u8], files: &[Arc<str>]) -> Option<Example> {
         input_ids: words(input_ids).collect(),
         leading_tokens,
         global_positions: words(global_positions).map(|position| position as usize).collect(),
+        choices: Vec::new(),
+        weights: Vec::new(),
         labels: labels.as_chunks().0.iter().map(|&label| i64::from_le_bytes(label)).collect(),
     })
 }

@@ -52,7 +52,7 @@ pub(super) fn byte_characters() -> impl Iterator<Item = char> {
 }
 
 /// The character of each byte: itself where it is printable in Latin-1, else the next free one from U+0100 on.
-fn byte_table() -> [char; 256] {
+pub(crate) fn byte_table() -> [char; 256] {
     let mut next = 0x100u32;
     std::array::from_fn(|byte| {
         let byte = u8::try_from(byte).expect("below 256");

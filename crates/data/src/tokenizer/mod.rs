@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 use crate::record::Record;
 use crate::source::{Source, Target};
 
+pub(crate) use merges::byte_table;
 pub use train::TrainerOptions;
 
 /// The content of the token that separates documents in models trained as PRIMERA is.
@@ -167,7 +168,7 @@ impl Tokenizer {
     }
 
     /// Whether decoding leaves a token out.
-    fn is_special(&self, id: u32) -> bool {
+    pub(crate) fn is_special(&self, id: u32) -> bool {
         let token = self.inner.id_to_token(id);
         token.is_none_or(|token| self.inner.get_added_vocabulary().is_special_token(&token))
     }

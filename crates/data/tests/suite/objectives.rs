@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use epitome_data::{
-    Denoising, Example, Extraction, GapSentences, Location, Mixture, ObjectiveOptions, Objectives, Prompts, Record,
-    Source, Tokenizer,
+    Denoising, Example, Extraction, Extracts, GapSentences, Location, Mixture, ObjectiveOptions, Objectives, Prompts,
+    Record, Source, Tokenizer,
 };
 
 use crate::support::small_tokenizer;
@@ -22,6 +22,8 @@ fn example(tokenizer: &Tokenizer) -> Example {
         leading_tokens: 1,
         global_positions: vec![0],
         labels: tokenizer.encode_sequence("Cats sit.").unwrap().into_iter().map(i64::from).collect(),
+        choices: Vec::new(),
+        weights: Vec::new(),
     }
 }
 
@@ -222,29 +224,71 @@ fn an_empty_document_teaches_to_write_nothing() {
     }
 }
 
-/// Extracts of the example, whose summary is `summary`.
+/// Each sentence is a passage, being long enough.
+const LONG_TEXT: &str = "The cat sat on the mat with the dog and with the red one. A dog ran with the cat and then it sat \
+    with the red one! No one knows why the cat and the dog sat on 3.5 mats. The end";
+
+/// The example whose document is `LONG_TEXT`, its summary `summary`.
+fn long_example(tokenizer: &Tokenizer, summary: &str) -> Example {
+    let labels = tokenizer.encode_sequence(summary).unwrap().into_iter().map(i64::from).collect();
+    Example { input_ids: tokenizer.encode_sequence(LONG_TEXT).unwrap(), labels, ..example(tokenizer) }
+}
+
+fn extracting(tokenizer: &Tokenizer, extract: Extraction) -> Objectives {
+    let options = ObjectiveOptions { mixture: only_extracts(), extract, ..Default::default() };
+    Objectives::new(options, Some(tokenizer), 5).unwrap()
+}
+
+/// The extract of `LONG_TEXT` that is drawn for `summary`.
 fn extract(summary: &str, max_tokens: usize, best_first: bool) -> String {
     let tokenizer = small_tokenizer();
-    let extract = Extraction { max_tokens, best_first };
-    let options = ObjectiveOptions { mixture: only_extracts(), extract, ..Default::default() };
-    let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
-    let labels = tokenizer.encode_sequence(summary).unwrap().into_iter().map(i64::from).collect();
-    let example = Example { labels, ..example(&tokenizer) };
+    let objectives = extracting(&tokenizer, Extraction { max_tokens, best_first, choice_weight: 0.0 });
+    let example = long_example(&tokenizer, summary);
     let drawn = objectives.draw(example.clone(), 0, 0);
     assert_eq!(drawn.input_ids, example.input_ids, "nothing is hidden");
     assert!(objectives.longest_target() <= max_tokens + 2);
+    assert!(drawn.choices.is_empty() && drawn.weights.is_empty());
     tokenizer.decode(&ids(&drawn.labels)).unwrap()
 }
 
 #[test]
-fn extracts_are_the_sentences_that_match_the_summary_in_the_order_that_was_asked_for() {
-    assert_eq!(extract(" No one knows. A dog ran!", 50, false), " A dog ran! No one knows 3.5 reasons.");
-    let room = small_tokenizer().encode(" A dog ran!").unwrap().len();
-    assert_eq!(extract(" No one knows. A dog ran!", room, false), " A dog ran!");
-    assert_eq!(extract("zzz", 50, false), "");
-    let summary = " No one knows 3.5 reasons. A dog ran!";
-    assert_eq!(extract(summary, 50, false), " A dog ran! No one knows 3.5 reasons.");
-    assert_eq!(extract(summary, 50, true), summary, "the longer match raises the score more");
+fn extracts_are_the_passages_that_match_the_summary_in_the_order_that_was_asked_for() {
+    let [ran, knows] = [
+        " A dog ran with the cat and then it sat with the red one!",
+        " No one knows why the cat and the dog sat on 3.5 mats.",
+    ];
+    let summary = " No one knows why the cat and the dog sat on mats. A dog ran with the cat and then it sat!";
+    assert_eq!(extract(summary, 100, false), [ran, knows].concat());
+    assert_eq!(extract(summary, 100, true), [knows, ran].concat(), "the longer match raises the score more");
+    let room = small_tokenizer().encode(ran).unwrap().len();
+    assert_eq!(extract(" Then a dog ran!", room, false), ran);
+    assert_eq!(extract("zzz", 100, false), "");
+}
+
+#[test]
+fn an_extract_is_chosen_among_what_an_extractive_search_permits() {
+    let tokenizer = small_tokenizer();
+    let objectives = extracting(&tokenizer, Extraction { choice_weight: 8.0, ..Extraction::default() });
+    let drawn =
+        objectives.draw(long_example(&tokenizer, " No one knows why. A dog ran with the cat and then it sat!"), 0, 0);
+    let labels = ids(&drawn.labels);
+    assert_eq!(drawn.weights, vec![8.0; labels.len()]);
+
+    let record = crate::support::record(&serde_json::json!({"document": LONG_TEXT}).to_string());
+    let source = Source::with_passages(&record, Some(&tokenizer), None).unwrap();
+    let passages: Vec<_> = source.passages.iter().flatten().map(|passage| passage.tokens.clone()).collect();
+    assert!(passages.len() > 2, "{passages:?}");
+    let extracts = Extracts::new(&source.input_ids, &passages, BOS, &[EOS], usize::MAX);
+    assert_eq!(drawn.choices.len(), labels.len());
+    for (position, choices) in drawn.choices.iter().enumerate() {
+        let mut permitted = extracts.permitted(&[&[EOS], &labels[..position]].concat());
+        permitted.sort_unstable();
+        permitted.dedup();
+        assert_eq!(*choices, permitted, "position {position}");
+        assert!(choices.contains(&labels[position]));
+    }
+    let open = drawn.choices.iter().filter(|choices| choices.len() > 1).count();
+    assert!((3..labels.len() / 2).contains(&open), "within a passage there is no choice: {:?}", drawn.choices);
 }
 
 #[test]

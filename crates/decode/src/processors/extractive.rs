@@ -1,157 +1,30 @@
 //! Summaries that are made of the document's own passages.
 
-use std::ops::Range;
+use epitome_data::Extracts;
 
 use super::LogitsProcessor;
+use crate::log_softmax::log_softmax;
 use crate::{Document, GenerationConfig};
 
-/// `extractive`: a summary is made of passages of the document, each word for word, whole and at most once, so that the model
-/// only chooses. An end token may follow every passage. None is begun where there is no room for it and an end token; where
-/// there is not even room for the shortest, the summary is the beginning of one.
-///
-/// Where one passage is the beginning of another, what is written is read as the longer one as long as it can be. A passage
-/// that holds an end token, because its text spells one, is left out.
-pub struct Extractive<'a> {
-    /// The different passages, in the order of their tokens: those that begin alike stand together.
-    passages: Vec<Passage<'a>>,
-    shortest: usize,
-    bos: u32,
-    eos: &'a [u32],
-    max_length: usize,
+/// The summaries of a document that `extractive` permits.
+#[must_use]
+pub fn permitted_extracts<'a>(config: &'a GenerationConfig, document: &Document<'a>) -> Extracts<'a> {
+    let bos = config.forced_bos_token_id.unwrap_or(config.bos_token_id);
+    Extracts::new(document.encoder_ids, document.passages, bos, &config.eos_token_id, config.max_length)
 }
 
-struct Passage<'a> {
-    tokens: &'a [u32],
-    /// Which of the document's it is.
-    place: usize,
-}
-
-/// How far a summary has come.
-struct Place {
-    /// Passages that were written, in order.
-    written: Vec<usize>,
-    /// Position at which the one that is being written begins, and how many of its tokens there are.
-    start: usize,
-    depth: usize,
-    /// Passages that begin with these tokens.
-    open: Range<usize>,
-}
-
-impl<'a> Extractive<'a> {
-    /// `passages` are positions in `encoder_ids`; `bos` may begin a text, one of `eos` ends it, and `max_length` counts all
-    /// tokens, the decoder start token too.
-    #[must_use]
-    pub fn new(encoder_ids: &'a [u32], passages: &[Range<usize>], bos: u32, eos: &'a [u32], max_length: usize) -> Self {
-        let passages = passages.iter().enumerate();
-        let passages = passages.map(|(place, tokens)| Passage { tokens: &encoder_ids[tokens.clone()], place });
-        let is_text = |tokens: &[u32]| !tokens.is_empty() && !tokens.iter().any(|token| eos.contains(token));
-        let mut passages: Vec<Passage> = passages.filter(|passage| is_text(passage.tokens)).collect();
-        passages.sort_by_key(|passage| passage.tokens);
-        passages.dedup_by_key(|passage| passage.tokens);
-        let shortest = passages.iter().map(|passage| passage.tokens.len()).min().unwrap_or(0);
-        Self { passages, shortest, bos, eos, max_length }
-    }
-
-    /// The rule for a document.
-    #[must_use]
-    pub fn of(config: &'a GenerationConfig, document: &Document<'a>) -> Self {
-        let bos = config.forced_bos_token_id.unwrap_or(config.bos_token_id);
-        Self::new(document.encoder_ids, document.passages, bos, &config.eos_token_id, config.max_length)
-    }
-
-    /// What was generated, in parts: `<s>` if it is there, the passages in the document's order, and what follows them: an
-    /// end token, or a passage that is not whole and does not end.
-    #[must_use]
-    pub fn in_document_order<'g>(&'g self, generated: &'g [u32]) -> Vec<&'g [u32]> {
-        let is_end = |token: &&u32| self.eos.contains(token);
-        let end = generated.len() - generated.iter().rev().take_while(is_end).count();
-        let first = usize::from(generated.first() == Some(&self.bos)).min(end);
-        let place = self.read(first + 1, &generated[first..end]);
-        let complete = self.complete(&place);
-        let written = place.written.iter().chain(&complete);
-        let mut written: Vec<&Passage> = written.map(|&index| &self.passages[index]).collect();
-        written.sort_by_key(|passage| passage.place);
-        let rest = if complete.is_some() || place.depth == 0 { end..generated.len() } else { end - place.depth..end };
-        let parts = written.into_iter().map(|passage| passage.tokens);
-        let parts = [&generated[..first]].into_iter().chain(parts).chain([&generated[rest]]);
-        parts.filter(|part| !part.is_empty()).collect()
-    }
-
-    /// The passages of `open` whose token at `depth` is `token`.
-    fn narrow(&self, open: &Range<usize>, depth: usize, token: u32) -> Range<usize> {
-        let among = &self.passages[open.clone()];
-        let token_at = |passage: &Passage| passage.tokens.get(depth).copied();
-        let before = among.partition_point(|passage| token_at(passage) < Some(token));
-        let after = among.partition_point(|passage| token_at(passage) <= Some(token));
-        open.start + before..open.start + after
-    }
-
-    /// The passages of `open` that may stand at position `start` behind `written`.
-    fn writable(&self, open: Range<usize>, written: &[usize], start: usize) -> impl Iterator<Item = usize> {
-        let may_be_cut = written.is_empty() && start + self.shortest >= self.max_length;
-        open.filter(move |index| {
-            let fits = start + self.passages[*index].tokens.len() < self.max_length;
-            (fits || may_be_cut) && !written.contains(index)
-        })
-    }
-
-    /// The passage whose tokens have all been written.
-    fn complete(&self, place: &Place) -> Option<usize> {
-        // The shortest of those that begin alike stands first.
-        let first = place.open.start..place.open.end.min(place.open.start + 1);
-        let mut first = self.writable(first, &place.written, place.start);
-        first.find(|&index| self.passages[index].tokens.len() == place.depth)
-    }
-
-    /// Reads passages, the first of which begins at position `start` of a sequence.
-    fn read(&self, start: usize, tokens: &[u32]) -> Place {
-        let everything = 0..self.passages.len();
-        let mut place = Place { written: Vec::new(), start, depth: 0, open: everything.clone() };
-        for &token in tokens {
-            let longer = self.narrow(&place.open, place.depth, token);
-            let goes_on = self.writable(longer.clone(), &place.written, place.start).next().is_some();
-            match self.complete(&place).filter(|_| !goes_on) {
-                Some(complete) => {
-                    place.written.push(complete);
-                    place.start += place.depth;
-                    place.open = self.narrow(&everything, 0, token);
-                    place.depth = 1;
-                }
-                None => {
-                    place.open = longer;
-                    place.depth += 1;
-                }
-            }
-        }
-        place
-    }
-
-    /// The tokens that may follow.
-    fn permitted(&self, tokens: &[u32]) -> Vec<u32> {
-        let mut permitted = Vec::new();
-        if tokens.len() == 1 {
-            permitted.push(self.bos);
-        }
-        let start = if tokens.get(1) == Some(&self.bos) { 2 } else { 1 };
-        let mut place = self.read(start, &tokens[start..]);
-        let open = self.writable(place.open.clone(), &place.written, place.start);
-        permitted.extend(open.filter_map(|index| self.passages[index].tokens.get(place.depth)));
-        if let Some(complete) = self.complete(&place) {
-            permitted.extend(self.eos);
-            place.written.push(complete);
-            let others = self.writable(0..self.passages.len(), &place.written, tokens.len());
-            permitted.extend(others.map(|index| self.passages[index].tokens[0]));
-        }
-        permitted
-    }
-}
-
-impl LogitsProcessor for Extractive<'_> {
+/// `extractive`: the model only chooses passages of the document. The scores of what it may choose become log-probabilities
+/// that sum to one, as training by choices has them, so that a beam does not pay for tokens that leave no choice.
+impl LogitsProcessor for Extracts<'_> {
     fn process(&self, tokens: &[u32], scores: &mut [f32]) {
-        let kept: Vec<(u32, f32)> =
-            self.permitted(tokens).into_iter().map(|token| (token, scores[token as usize])).collect();
+        let mut permitted = self.permitted(tokens);
+        permitted.sort_unstable();
+        permitted.dedup();
+        let mut kept: Vec<f32> = permitted.iter().map(|&token| scores[token as usize]).collect();
+        // Where there is no score to choose by, none is made up.
+        let _ = log_softmax(&mut kept);
         scores.fill(f32::NEG_INFINITY);
-        for (token, score) in kept {
+        for (token, score) in permitted.into_iter().zip(kept) {
             scores[token as usize] = score;
         }
     }

@@ -1,7 +1,7 @@
 //! What is done to the scores of the next token before the best is chosen: one small struct for each rule.
 //!
 //! Beam search gives them log-probabilities, greedy search gives them logits (as `transformers` does); nothing is
-//! renormalised afterwards.
+//! renormalised afterwards but what an extractive search may choose.
 
 mod bad_words;
 mod extractive;
@@ -11,7 +11,7 @@ mod ngram;
 mod repetition;
 
 pub use bad_words::NoBadWords;
-pub use extractive::Extractive;
+pub use extractive::permitted_extracts;
 pub use forced::{ForcedBosToken, ForcedEosToken};
 pub use length::MinLength;
 pub use ngram::{EncoderNoRepeatNGram, NoRepeatNGram};
@@ -45,7 +45,7 @@ impl<'a> LogitsProcessors<'a> {
         }
         if config.extractive {
             // Rules that may forbid a token inside a passage would leave it broken.
-            rules.push(Box::new(Extractive::of(config, document)));
+            rules.push(Box::new(permitted_extracts(config, document)));
         }
         if config.no_repeat_ngram_size > 0 && !config.extractive {
             rules.push(Box::new(NoRepeatNGram::new(config.no_repeat_ngram_size)));

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use epitome_decode::processors::{Extractive, LogitsProcessor};
+use epitome_data::Extracts;
+use epitome_decode::processors::{LogitsProcessor, permitted_extracts};
 use epitome_decode::{Document, generate};
 
 use crate::model::{HashStepper, Source, config};
@@ -61,7 +62,7 @@ fn whole_passages_once_each_and_in_the_documents_order() {
                 let tokens = tokens.strip_prefix(&[BOS]).unwrap_or(tokens);
                 assert!(are_passages(tokens, &passages), "{tokens:?} of {passages:?}");
                 lengths[tokens.len() / 5] += 1;
-                let ordered = Extractive::of(&config, &document).in_document_order(&hypothesis.tokens).concat();
+                let ordered = permitted_extracts(&config, &document).in_document_order(&hypothesis.tokens).concat();
                 let mut sorted = [ordered.clone(), hypothesis.tokens.clone()];
                 sorted.iter_mut().for_each(|tokens| tokens.sort_unstable());
                 assert_eq!(sorted[0], sorted[1], "the same tokens");
@@ -83,7 +84,7 @@ fn is_subsequence(tokens: &[u32], passages: &[&[u32]]) -> bool {
 }
 
 /// What may follow `tokens`.
-fn permitted(rule: &Extractive, tokens: &[u32]) -> Vec<u32> {
+fn permitted(rule: &Extracts, tokens: &[u32]) -> Vec<u32> {
     let mut scores = [0.0; VOCAB];
     rule.process(tokens, &mut scores);
     (0..VOCAB as u32).filter(|&token| scores[token as usize] > f32::NEG_INFINITY).collect()
@@ -94,7 +95,7 @@ fn everything_that_may_follow_and_nothing_else() {
     let ids = [3, 4, 5, 6, 3, 4, 7, 6, 8];
     let passages = [0..2, 2..3, 3..5, 5..7, 7..8, 8..9];
     // 3 4 | 5 | 6 3 | 4 7 | 6 | 8
-    let rule = Extractive::new(&ids, &passages, BOS, &[EOS], 20);
+    let rule = Extracts::new(&ids, &passages, BOS, &[EOS], 20);
     let begins = [3, 4, 5, 6, 8];
     assert_eq!(permitted(&rule, &[2]), [&[BOS], &begins[..]].concat());
     assert_eq!(permitted(&rule, &[2, BOS]), begins);
@@ -113,10 +114,27 @@ fn everything_that_may_follow_and_nothing_else() {
 }
 
 #[test]
+fn scores_become_the_log_probabilities_of_a_choice() {
+    let ids = [3, 4, 5, 3, 6, 7];
+    let rule = Extracts::new(&ids, &[0..2, 2..3, 3..5, 5..6], BOS, &[EOS], 20);
+    let mut scores = [-1.0, -0.5, -2.0, -3.0, -0.25, -4.0, -0.75, -1.5, -0.1];
+    rule.process(&[2, BOS], &mut scores);
+    let total: f32 = [-3.0_f32, -4.0, -1.5].map(f32::exp).iter().sum();
+    for (token, wanted) in [(3, -3.0), (5, -4.0), (7, -1.5)] {
+        assert!((scores[token] - (wanted - total.ln())).abs() < 1e-5, "{scores:?}");
+    }
+    rule.process(&[2, BOS, 5, 3, 4], &mut scores);
+    assert_eq!(scores[4], f32::NEG_INFINITY, "it was forbidden before");
+    let mut scores = [-8.0; VOCAB];
+    rule.process(&[2, BOS, 3, 6, 5, 7, 3], &mut scores);
+    assert_eq!((scores[4], scores[6]), (0.0, f32::NEG_INFINITY), "what leaves no choice costs nothing");
+}
+
+#[test]
 fn passages_are_begun_where_there_is_room() {
     let ids = [3, 4, 5, 3, 4, 5, 6, 7, 8];
     let passages = [0..3, 3..7, 7..9];
-    let rule = |max_length| Extractive::new(&ids, &passages, BOS, &[EOS], max_length);
+    let rule = |max_length| Extracts::new(&ids, &passages, BOS, &[EOS], max_length);
     assert_eq!(permitted(&rule(5), &[2, 3, 4, 5]), [EOS], "6 would leave no room for an end token");
     assert_eq!(permitted(&rule(6), &[2, 3, 4, 5]), [EOS, 6], "and so would 7 8");
     assert_eq!(permitted(&rule(7), &[2, 3, 4, 5]), [EOS, 6, 7]);
@@ -124,6 +142,6 @@ fn passages_are_begun_where_there_is_room() {
     assert_eq!(permitted(&rule(4), &[2]), [BOS, 7]);
     assert_eq!(permitted(&rule(4), &[2, BOS]), [3, 7], "none fits, so that one is cut");
     assert_eq!(permitted(&rule(4), &[2, BOS, 3]), [4]);
-    let nothing = Extractive::new(&ids, &[], BOS, &[EOS], 9);
+    let nothing = Extracts::new(&ids, &[], BOS, &[EOS], 9);
     assert_eq!(permitted(&nothing, &[2, BOS]), [0; 0]);
 }

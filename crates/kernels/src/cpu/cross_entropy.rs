@@ -5,6 +5,7 @@
 use super::math::{dispatch, exp, larger};
 use super::matmul::{matmul, matmul_add};
 use super::view::View;
+use crate::ops::cross_entropy::Targets;
 use rayon::prelude::*;
 
 /// Logits of one chunk, in values (64 MiB).
@@ -19,6 +20,7 @@ pub(crate) struct Head<'a> {
     pub(crate) table: &'a [f32],
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) active: &'a [(usize, usize)],
+    pub(crate) targets: Targets<'a>,
     pub(crate) width: usize,
     pub(crate) vocabulary: usize,
 }
@@ -28,7 +30,7 @@ pub(crate) struct Head<'a> {
 pub(crate) struct RowLoss {
     /// -log p(target).
     pub(crate) nll: f64,
-    /// Mean over the vocabulary of -log p.
+    /// Mean over what it is chosen from of -log p.
     pub(crate) uniform: f64,
     /// Sum of exp(logit - maximum).
     sum: f32,
@@ -70,7 +72,7 @@ impl Head<'_> {
     }
 
     /// Calls `visit(active, hidden, exponentials, losses)` for each chunk: hidden [R, d] of the chunk's rows, and
-    /// exp(logit - the row's maximum) [R, V], which it may overwrite.
+    /// exp(logit - the row's maximum) [R, V], 0 outside a row's choices, which it may overwrite.
     fn chunks(&self, mut visit: impl FnMut(&[(usize, usize)], &[f32], &mut [f32], &[RowLoss])) -> Vec<RowLoss> {
         let rows = (CHUNK_VALUES / self.vocabulary.max(1) / 8 * 8).clamp(8, 2048).min(self.active.len());
         let mut hidden = Vec::new();
@@ -82,11 +84,12 @@ impl Head<'_> {
             }
             let table = View::dense(self.table, self.vocabulary, self.width).transposed();
             let mut logits = matmul(View::dense(&hidden, active.len(), self.width), table, self.bias);
-            logits
-                .par_chunks_exact_mut(self.vocabulary)
-                .zip(losses.par_iter_mut())
-                .zip(active.par_iter())
-                .for_each(|((logits, loss), (_, target))| softmax_row(logits, *target, loss));
+            logits.par_chunks_exact_mut(self.vocabulary).zip(losses.par_iter_mut()).zip(active.par_iter()).for_each(
+                |((logits, loss), (row, target))| match self.choices(*row) {
+                    None => softmax_row(logits, *target, loss),
+                    Some(choices) => softmax_choices(logits, choices, *target, loss),
+                },
+            );
             visit(active, &hidden, &mut logits, losses);
         }
         losses
@@ -101,12 +104,43 @@ impl Head<'_> {
         gradient: LossGradient,
     ) {
         let LossGradient { scale, smoothing } = gradient;
-        let uniform = (scale * smoothing / self.vocabulary as f64) as f32;
-        values.par_chunks_exact_mut(self.vocabulary).zip(losses).zip(active).for_each(|((row, loss), (_, target))| {
-            let factor = (scale / f64::from(loss.sum)) as f32;
-            row.iter_mut().for_each(|value| *value = *value * factor - uniform);
-            row[*target] -= (scale * (1.0 - smoothing)) as f32;
-        });
+        values.par_chunks_exact_mut(self.vocabulary).zip(losses).zip(active).for_each(
+            |((values, loss), (row, target))| {
+                let scale = scale * self.targets.weights.get(*row).map_or(1.0, |&weight| f64::from(weight));
+                let uniform = |count: usize| (scale * smoothing / count as f64) as f32;
+                let factor = (scale / f64::from(loss.sum)) as f32;
+                match self.choices(*row) {
+                    None => {
+                        let uniform = uniform(values.len());
+                        values.iter_mut().for_each(|value| *value = *value * factor - uniform);
+                    }
+                    Some(choices) => {
+                        let uniform = uniform(choices.len());
+                        choices.iter().for_each(|&token| {
+                            let value = &mut values[token as usize];
+                            *value = *value * factor - uniform;
+                        });
+                    }
+                }
+                values[*target] -= (scale * (1.0 - smoothing)) as f32;
+            },
+        );
+    }
+
+    /// What a row's target is chosen from, if that is not everything.
+    fn choices(&self, row: usize) -> Option<&[u32]> {
+        self.targets.choices.get(row).map(Vec::as_slice).filter(|choices| !choices.is_empty())
+    }
+}
+
+/// [`softmax_row`] over some tokens, among them the target; every other value becomes 0.
+fn softmax_choices(logits: &mut [f32], choices: &[u32], target: usize, loss: &mut RowLoss) {
+    let mut chosen: Vec<f32> = choices.iter().map(|&token| logits[token as usize]).collect();
+    let place = choices.partition_point(|&token| (token as usize) < target);
+    softmax_row(&mut chosen, place, loss);
+    logits.fill(0.0);
+    for (&token, value) in choices.iter().zip(chosen) {
+        logits[token as usize] = value;
     }
 }
 

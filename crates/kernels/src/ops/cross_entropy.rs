@@ -7,10 +7,29 @@ use candle_core::{Result, Tensor, bail};
 /// The target of a position that has none.
 pub const IGNORE_INDEX: i64 = -100;
 
+/// What a loss compares with the model's prediction.
+#[derive(Clone, Copy, Debug)]
+pub struct Targets<'a> {
+    /// A token for each position; -100 where there is none.
+    pub labels: &'a [i64],
+    /// For each position the tokens that it is chosen from, ascending, its label among them: over these the probabilities sum
+    /// to one. None is the whole vocabulary, and so is an empty list for all positions.
+    pub choices: &'a [Vec<u32>],
+    /// For each position what its part of [`Loss::loss`] and of the gradients is multiplied by; an empty list is 1 for all.
+    pub weights: &'a [f32],
+}
+
+impl<'a, L: AsRef<[i64]> + ?Sized> From<&'a L> for Targets<'a> {
+    fn from(labels: &'a L) -> Self {
+        Self { labels: labels.as_ref(), choices: &[], weights: &[] }
+    }
+}
+
 /// Cross-entropy of a batch, summed, not averaged: divide by the tokens of the whole optimizer step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loss {
-    /// Sum over the targets of `(1 - e) nll + e * mean over the vocabulary of -log p`, e the label smoothing, in nats.
+    /// Weighted sum over the targets of `(1 - e) nll + e * mean over what it is chosen from of -log p`, e the label smoothing,
+    /// in nats.
     pub loss: f64,
     /// Sum over the targets of -log p(target), in nats.
     pub nll: f64,
@@ -27,18 +46,20 @@ impl std::ops::AddAssign for Loss {
 }
 
 /// Loss of the tied output head: logits `hidden table^T + bias` with `hidden` `[T, d]`, `table` `[V, d]`, `bias` `[V]` and
-/// T targets, where -100 means none. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
+/// T targets. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
 ///
 /// # Errors
 /// When the shapes do not fit, a tensor is in a graph, or a target is neither -100 nor in `0..V`.
-pub fn cross_entropy(
+pub fn cross_entropy<'t>(
     hidden: &Tensor,
     table: &Tensor,
     bias: Option<&Tensor>,
-    targets: &[i64],
+    targets: impl Into<Targets<'t>>,
     label_smoothing: f64,
 ) -> Result<Loss> {
-    Ok(total(&row_losses(hidden, table, bias, targets)?.1, label_smoothing))
+    let targets = targets.into();
+    let (active, losses) = row_losses(hidden, table, bias, targets)?;
+    Ok(total(&active, &losses, targets.weights, label_smoothing))
 }
 
 /// log p(target), in nats, of every position; 0 where the target is -100. Arguments and errors as [`cross_entropy`].
@@ -51,7 +72,7 @@ pub fn token_log_probabilities(
     bias: Option<&Tensor>,
     targets: &[i64],
 ) -> Result<Vec<f32>> {
-    let (active, losses) = row_losses(hidden, table, bias, targets)?;
+    let (active, losses) = row_losses(hidden, table, bias, targets.into())?;
     let mut log_probabilities = vec![0.0; targets.len()];
     for ((row, _), loss) in active.iter().zip(losses) {
         log_probabilities[*row] = -loss.nll as f32;
@@ -64,11 +85,11 @@ pub fn token_log_probabilities(
 ///
 /// # Errors
 /// As [`cross_entropy`], and when `table_gradient` does not have the table's shape.
-pub fn cross_entropy_backward(
+pub fn cross_entropy_backward<'t>(
     hidden: &Tensor,
     table: &Tensor,
     bias: Option<&Tensor>,
-    targets: &[i64],
+    targets: impl Into<Targets<'t>>,
     label_smoothing: f64,
     scale: f64,
     table_gradient: Option<&Tensor>,
@@ -80,28 +101,29 @@ pub fn cross_entropy_backward(
         }
         refuse_shared("cross_entropy", sum, &[hidden, table])?;
     }
+    let targets = targets.into();
     let active = active_rows(hidden, table, targets)?;
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
     let gradient = LossGradient { scale, smoothing: label_smoothing };
     let (losses, gradient) = compute("cross_entropy", [hidden, table], |[hidden, table]| {
-        let head = Head { hidden, table, bias: bias.as_deref(), active: &active, width, vocabulary };
+        let head = Head { hidden, table, bias: bias.as_deref(), active: &active, targets, width, vocabulary };
         match table_gradient {
             None => Ok(head.backward(gradient, None)),
             Some(sum) => update(sum, |sum| head.backward(gradient, Some(sum))),
         }
     })??;
-    Ok((total(&losses, label_smoothing), tensor(gradient, hidden.shape())?))
+    Ok((total(&active, &losses, targets.weights, label_smoothing), tensor(gradient, hidden.shape())?))
 }
 
 /// The rows with a target, with it, and their losses.
 type RowLosses = (Vec<(usize, usize)>, Vec<RowLoss>);
 
-fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: &[i64]) -> Result<RowLosses> {
+fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: Targets) -> Result<RowLosses> {
     let (width, vocabulary) = check(hidden, table, bias)?;
     let active = active_rows(hidden, table, targets)?;
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
     let losses = compute("cross_entropy", [hidden, table], |[hidden, table]| {
-        Head { hidden, table, bias: bias.as_deref(), active: &active, width, vocabulary }.losses()
+        Head { hidden, table, bias: bias.as_deref(), active: &active, targets, width, vocabulary }.losses()
     })?;
     Ok((active, losses))
 }
@@ -122,15 +144,26 @@ fn check(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>) -> Result<(usiz
     }
 }
 
-fn active_rows(hidden: &Tensor, table: &Tensor, targets: &[i64]) -> Result<Vec<(usize, usize)>> {
+fn active_rows(hidden: &Tensor, table: &Tensor, targets: Targets) -> Result<Vec<(usize, usize)>> {
     let (rows, vocabulary) = (hidden.dim(0)?, table.dim(0)?);
-    if targets.len() != rows {
-        bail!("cross_entropy: {} targets for hidden {:?}", targets.len(), hidden.dims());
+    let Targets { labels, choices, weights } = targets;
+    if labels.len() != rows {
+        bail!("cross_entropy: {} targets for hidden {:?}", labels.len(), hidden.dims());
+    }
+    for (what, length) in [("choices", choices.len()), ("weights", weights.len())] {
+        if length != 0 && length != rows {
+            bail!("cross_entropy: {what} of {length} positions for hidden {:?}", hidden.dims());
+        }
     }
     let mut active = Vec::with_capacity(rows);
-    for (row, target) in targets.iter().enumerate() {
+    for (row, target) in labels.iter().enumerate() {
         match usize::try_from(*target) {
-            Ok(target) if target < vocabulary => active.push((row, target)),
+            Ok(target) if target < vocabulary => {
+                if let Some(choices) = choices.get(row).filter(|choices| !choices.is_empty()) {
+                    check_choices(choices, target, row, vocabulary)?;
+                }
+                active.push((row, target));
+            }
             _ if *target == IGNORE_INDEX => (),
             _ => bail!("cross_entropy: target {target} at position {row} is not in a vocabulary of {vocabulary}"),
         }
@@ -138,10 +171,23 @@ fn active_rows(hidden: &Tensor, table: &Tensor, targets: &[i64]) -> Result<Vec<(
     Ok(active)
 }
 
-fn total(losses: &[RowLoss], smoothing: f64) -> Loss {
-    let nll: f64 = losses.iter().map(|loss| loss.nll).sum();
-    let uniform: f64 = losses.iter().map(|loss| loss.uniform).sum();
-    // Without smoothing an infinite `uniform` must not turn the loss into NaN.
-    let loss = if smoothing == 0.0 { nll } else { (1.0 - smoothing) * nll + smoothing * uniform };
-    Loss { loss, nll, tokens: losses.len() }
+fn check_choices(choices: &[u32], target: usize, row: usize, vocabulary: usize) -> Result<()> {
+    if !choices.is_sorted_by(|a, b| a < b) || choices.last().is_some_and(|&last| last as usize >= vocabulary) {
+        bail!("cross_entropy: the choices at position {row} are not ascending tokens of a vocabulary of {vocabulary}");
+    }
+    if choices.binary_search(&(target as u32)).is_err() {
+        bail!("cross_entropy: target {target} at position {row} is not among its choices");
+    }
+    Ok(())
+}
+
+fn total(active: &[(usize, usize)], losses: &[RowLoss], weights: &[f32], smoothing: f64) -> Loss {
+    let mut total = Loss { tokens: losses.len(), ..Loss::default() };
+    for ((row, _), RowLoss { nll, uniform, .. }) in active.iter().zip(losses) {
+        // Without smoothing an infinite `uniform` must not turn the loss into NaN.
+        let loss = if smoothing == 0.0 { *nll } else { (1.0 - smoothing) * nll + smoothing * uniform };
+        total.loss += loss * weights.get(*row).map_or(1.0, |&weight| f64::from(weight));
+        total.nll += nll;
+    }
+    total
 }
