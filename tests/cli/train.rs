@@ -86,6 +86,27 @@ fn extracts_and_prompts_are_trained_with_summaries() {
 }
 
 #[test]
+fn extracts_are_learnt_as_choices() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    let losses = |name: &str, weight: &str| {
+        let settings = ["data.objectives={ extract = 1.0 }", "data.extract.max_tokens=60", "run.max_steps=1", weight];
+        let settings: Vec<&str> = settings.into_iter().flat_map(|setting| ["--set", setting]).collect();
+        let output = folder.path(name);
+        run(&[&["train", "--config", &config, "--output", &output][..], &settings].concat()).succeeds();
+        let metrics = json_lines(&folder.read(&format!("{name}/metrics.jsonl")));
+        let value = |key: &str| metrics.iter().find_map(|line| line.get(key)?.as_f64()).expect("it is measured");
+        ["loss", "nll", "validation_loss"].map(value)
+    };
+    let ordinary = losses("ordinary", "data.extract.choice_weight=0");
+    let choices = losses("choices", "data.extract.choice_weight=3");
+    assert!((ordinary[0] - ordinary[1]).abs() < 1e-9, "{ordinary:?}");
+    assert!(choices[1] > 0.0 && (choices[0] - 3.0 * choices[1]).abs() < 1e-6, "{choices:?}");
+    assert!(choices[1] < ordinary[1] / 2.0 && choices[2] < ordinary[2] / 2.0, "{choices:?} {ordinary:?}");
+}
+
+#[test]
 fn wrong_keys_and_values_are_named() {
     let folder = Folder::new();
     let records = folder.records("train.jsonl", 2);
@@ -100,6 +121,12 @@ fn wrong_keys_and_values_are_named() {
     train(&["--set", "data.denoise.mask_ratio=1.5"]).fails_naming(&["data.denoise.mask_ratio", "1.5"]);
     train(&["--set", "data.denoise.mask_ratio=0.9", "data.denoise.mean_span=3"]).fails_naming(&["mask_ratio"]);
     train(&["--set", "data.objectives.denoise=1", "data.max_target_length=20"]).fails_naming(&["data.denoise.length"]);
+    let weight = "data.extract.choice_weight=-1";
+    train(&["--set", "data.objectives.extract=1", "--set", weight]).fails_naming(&[
+        "data.extract",
+        "choice_weight",
+        "-1",
+    ]);
     train(&["--set", "run.parallel_micro_batches=0"]).fails_naming(&["parallel_micro_batches"]);
     train(&["--set", "run.parallel_micro_batches=2"]).fails_naming(&["parallel_micro_batches", "accumulation"]);
     train(&["--set", "run.eval_steps=1", "data.validation=[]"]).fails_naming(&["eval_steps", "validation"]);

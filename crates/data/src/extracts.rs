@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
-/// All summaries that are made of passages of a document, each word for word, whole and at most once. An end token may follow every passage. None is begun where there is no room for it and an end token; where
-/// there is not even room for the shortest, the summary is the beginning of one.
+/// All summaries that are made of passages of a document, each word for word, whole and at most once. An end token may follow
+/// every passage. None is begun where there is no room for it and an end token; where there is not even room for the shortest,
+/// the summary is the beginning of one.
 ///
 /// Where one passage is the beginning of another, what is written is read as the longer one as long as it can be. A passage
 /// that holds an end token, because its text spells one, is left out.
@@ -67,6 +68,14 @@ impl<'a> Extracts<'a> {
         parts.filter(|part| !part.is_empty()).collect()
     }
 
+    /// The tokens of the different passages, in the document's order.
+    #[must_use]
+    pub fn passages(&self) -> Vec<&'a [u32]> {
+        let mut passages: Vec<&Passage> = self.passages.iter().collect();
+        passages.sort_by_key(|passage| passage.place);
+        passages.into_iter().map(|passage| passage.tokens).collect()
+    }
+
     /// The passages of `open` whose token at `depth` is `token`.
     fn narrow(&self, open: &Range<usize>, depth: usize, token: u32) -> Range<usize> {
         let among = &self.passages[open.clone()];
@@ -125,7 +134,7 @@ impl<'a> Extracts<'a> {
         place
     }
 
-    /// The tokens that may follow, some of them more than once.
+    /// The tokens that may follow, ascending.
     fn following(&self, place: &Place) -> Vec<u32> {
         let open = self.writable(place.open.clone(), &place.written, place.start);
         let mut following: Vec<u32> =
@@ -136,35 +145,36 @@ impl<'a> Extracts<'a> {
             let others = self.writable(0..self.passages.len(), &written, place.start + place.depth);
             following.extend(others.map(|index| self.passages[index].tokens[0]));
         }
+        following.sort_unstable();
+        following.dedup();
         following
     }
 
-    /// The tokens that may follow `tokens`, which begin with the decoder start token; some of them more than once.
+    /// The tokens that may follow `tokens`, which begin with the decoder start token: ascending, but for `<s>` in the first place.
     #[must_use]
     pub fn permitted(&self, tokens: &[u32]) -> Vec<u32> {
         let start = if tokens.get(1) == Some(&self.bos) { 2 } else { 1 };
         let mut permitted = self.following(&self.read(start, &tokens[start..]));
         if tokens.len() == 1 {
-            permitted.push(self.bos);
+            permitted.insert(0, self.bos);
         }
         permitted
     }
 
-    /// For each token of an extract, which begins with `<s>`, the tokens that might stand there, ascending, itself among them.
+    /// For each token of an extract, `<s>` and end token included, the tokens that might stand there, ascending. Nothing if it
+    /// is none of these extracts, as one without any passage, or cannot be read again because one passage and the beginning
+    /// of another are also a third.
     #[must_use]
-    pub fn choices(&self, extract: &[u32]) -> Vec<Vec<u32>> {
+    pub fn choices(&self, extract: &[u32]) -> Option<Vec<Vec<u32>>> {
+        let (&first, rest) = extract.split_first()?;
+        let mut choices = vec![self.permitted(&[first])];
+        choices[0].sort_unstable();
         let mut place = self.beginning(2);
-        let mut choices = Vec::with_capacity(extract.len());
-        for (position, &token) in extract.iter().enumerate() {
-            let mut permitted = self.following(&place);
-            permitted.push(token);
-            permitted.sort_unstable();
-            permitted.dedup();
-            choices.push(permitted);
-            if position > 0 {
-                self.advance(&mut place, token);
-            }
+        for &token in rest {
+            choices.push(self.following(&place));
+            self.advance(&mut place, token);
         }
-        choices
+        let is_permitted = |(choices, token): (&Vec<u32>, &u32)| choices.binary_search(token).is_ok();
+        choices.iter().zip(extract).all(is_permitted).then_some(choices)
     }
 }

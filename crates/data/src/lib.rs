@@ -1,7 +1,7 @@
 //! Files in, token ids out: the records, documents, tokenizers and batches that LED models read.
 //!
-//! This crate knows nothing of tensors, models, losses or search: its last word is a vector of token ids with the
-//! positions that attend globally.
+//! This crate knows nothing of tensors, models or how they are trained and searched: its last word is vectors of token ids,
+//! the positions that attend globally, and what the tokens of a target are chosen from.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -12,6 +12,7 @@
 //! | [`tokenizer`] | [`Tokenizer`]: byte-level BPE as LED and BART use it: load, train, save, encode, decode |
 //! | [`source`](mod@source) | [`Source`] and [`Target`]: a record as the encoder and the loss see it |
 //! | [`passages`] | [`Passage`]: the parts of documents that a summary can be traced to |
+//! | [`extracts`] | [`Extracts`]: the summaries that passages of a document can make, for search and training |
 //! | [`examples`] | [`Example`]: tokenized training pairs, made in parallel from a stream |
 //! | [`store`] | [`ExampleStore`]: examples in a file, made once and found again by a [`TokenCache`] |
 //! | [`objectives`] | [`Objectives`]: what an example teaches: its summary, or a task made from its document; [`Prompts`] |

@@ -40,10 +40,7 @@ impl Passage {
         let mut counted = (0, 0);
         let mut passages = Vec::new();
         for tokens in split(text, offsets, is_separator) {
-            let bytes = trimmed(text, offsets[tokens.start].start..offsets[tokens.end - 1].end);
-            if bytes.is_empty() {
-                continue;
-            }
+            let bytes = trimmed(text, bytes_of(offsets, &tokens));
             let first = counted.1 + text[counted.0..bytes.start].chars().count();
             let characters = first..first + text[bytes.clone()].chars().count();
             counted = (bytes.end, characters.end);
@@ -54,7 +51,7 @@ impl Passage {
     }
 }
 
-/// The tokens of each passage.
+/// The tokens of each passage of `text`, whose tokens stand for the bytes `offsets`.
 pub(crate) fn split(text: &str, offsets: &[Range<usize>], is_separator: impl Fn(usize) -> bool) -> Vec<Range<usize>> {
     let ends: Vec<usize> = sentence_ranges(text).iter().map(|range| range.end).collect();
     // White space belongs to the sentence behind it, or to the last one.
@@ -75,7 +72,12 @@ pub(crate) fn split(text: &str, offsets: &[Range<usize>], is_separator: impl Fn(
             start = next;
         }
     }
+    passages.retain(|tokens| !trimmed(text, bytes_of(offsets, tokens)).is_empty());
     passages
+}
+
+fn bytes_of(offsets: &[Range<usize>], tokens: &Range<usize>) -> Range<usize> {
+    offsets[tokens.start].start..offsets[tokens.end - 1].end
 }
 
 /// Whether a token that ends at the byte `end` and one that begins at `next` are not of one word or character, nor the second

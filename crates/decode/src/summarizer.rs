@@ -35,7 +35,7 @@ pub struct Sequence {
     pub summary: String,
     /// Generated ids without the decoder start, the end token included; of an extract its ids, passages in the document's order.
     pub tokens: Vec<u32>,
-    /// Sum of log-probabilities (nats) over the length to the power of `length_penalty`.
+    /// Sum of log-probabilities (nats) over the length to the power of `length_penalty`; of an extract those of its choices.
     pub score: f32,
     /// Whether it ended by itself, and not because it may not be longer or no token may follow.
     pub ended: bool,

@@ -1,7 +1,7 @@
 //! A micro-batch as the network takes it.
 
 use epitome_data::Example;
-use epitome_kernels::{IGNORE_INDEX, Segments, Targets};
+use epitome_kernels::{IGNORE_INDEX, LossTargets, Segments};
 use epitome_model::{Config, Documents, Error, Result};
 
 /// Documents with their targets, packed.
@@ -40,6 +40,7 @@ impl Batch {
             decoder_ids.extend(config.decoder_inputs(&example.labels));
             lengths.push(example.labels.len());
             labels.extend_from_slice(&example.labels);
+            Self::check_loss(example)?;
             choices.extend_from_slice(&example.choices);
             choices.resize(labels.len(), Vec::new());
             weights.extend_from_slice(&example.weights);
@@ -50,13 +51,24 @@ impl Batch {
     }
 
     /// What the loss compares.
-    pub fn loss_targets(&self) -> Targets<'_> {
-        Targets { labels: &self.labels, choices: &self.choices, weights: &self.weights }
+    pub fn loss_targets(&self) -> LossTargets<'_> {
+        LossTargets { labels: &self.labels, choices: &self.choices, weights: &self.weights }
     }
 
     /// How many labels count.
     pub fn target_tokens(&self) -> usize {
         self.labels.iter().filter(|&&label| label != IGNORE_INDEX).count()
+    }
+
+    fn check_loss(example: &Example) -> Result<()> {
+        let fits = |length: usize| length == 0 || length == example.labels.len();
+        match (example.choices.len(), example.weights.len()) {
+            (choices, weights) if fits(choices) && fits(weights) => Ok(()),
+            (choices, weights) => {
+                let labels = example.labels.len();
+                complain(example, format!("{labels} labels with {choices} choices and {weights} weights"))
+            }
+        }
     }
 
     pub(crate) fn check_source(example: &Example, config: &Config) -> Result<()> {

@@ -1,12 +1,9 @@
 //! The document's own passages that match its summary best.
 
-use std::ops::Range;
-
 use serde::{Deserialize, Serialize};
 
-use super::Body;
+use crate::examples::Example;
 use crate::extracts::Extracts;
-use crate::tokenizer::SpecialTokens;
 
 /// Which passages are asked for: those of the extractive oracle ([`rouge::select`]), found over tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,8 +14,9 @@ pub struct Extraction {
     /// Whether they stand in the order in which the search chose them, the best one first, instead of the document's.
     pub best_first: bool,
     /// 0, or how much a token's loss counts; it is then that of choosing the token among those with which a passage might go
-    /// on or begin, as an extractive search does, instead of among all.
-    pub choice_weight: f32,
+    /// on or begin, as an extractive search does, instead of among all. Most tokens of a passage leave no choice and are not
+    /// learnt, so that a model that is trained on nothing else only writes in such a search.
+    pub choice_weight: f64,
 }
 
 impl Default for Extraction {
@@ -42,24 +40,21 @@ impl Extraction {
         Ok(())
     }
 
-    /// The chosen passages, one behind the other; none where no passage shares a token with the summary.
-    pub(super) fn choose(&self, body: &Body, passages: &[Range<usize>], summary: &[u32]) -> Vec<u32> {
-        let texts: Vec<&[u32]> = passages.iter().map(|passage| &body.ids[passage.clone()]).collect();
-        let found = rouge::select(summary, &texts, self.max_tokens);
+    /// The chosen passages of those of `extracts`, one behind the other; none where no passage shares a token with the summary.
+    pub(super) fn choose(&self, extracts: &Extracts, summary: &[u32]) -> Vec<u32> {
+        let passages = extracts.passages();
+        let found = rouge::select(summary, &passages, self.max_tokens);
         let chosen = if self.best_first { found.by_gain } else { found.taken };
-        chosen.into_iter().flat_map(|passage| texts[passage].iter().copied()).collect()
+        chosen.into_iter().flat_map(|passage| passages[passage].iter().copied()).collect()
     }
 
-    /// What each token of `labels`, an extract with `<s>` and `</s>`, is chosen from.
-    pub(super) fn choices(
-        &self,
-        body: &Body,
-        passages: &[Range<usize>],
-        labels: &[i64],
-        special: SpecialTokens,
-    ) -> Vec<Vec<u32>> {
-        let eos = [special.eos];
-        let extract: Vec<u32> = labels.iter().filter_map(|&label| u32::try_from(label).ok()).collect();
-        Extracts::new(body.ids, passages, special.bos, &eos, usize::MAX).choices(&extract)
+    /// Makes the loss of `example`, a drawn one, that of its choices. One that is none of `extracts`, as one without any
+    /// passage, then teaches nothing.
+    pub(super) fn compare_choices(&self, example: &mut Example, extracts: &Extracts) {
+        let labels: Vec<u32> = example.labels.iter().filter_map(|&label| u32::try_from(label).ok()).collect();
+        let choices = extracts.choices(&labels);
+        let weight = if choices.is_some() { self.choice_weight as f32 } else { 0.0 };
+        example.weights = vec![weight; labels.len()];
+        example.choices = choices.unwrap_or_default();
     }
 }

@@ -7,7 +7,7 @@
 //! | `gap_sentences` | PEGASUS's: write the principal sentences of a document (arXiv 1912.08777, section 3.1) |
 //! | `extract` | the document's own passages that match the summary best |
 //!
-//! `sentences` and `units` find where sentences and passages end, by tokens; `prompts` lead a source by the style and the
+//! `sentences` and `token_text` find where sentences and passages end, by tokens; `prompts` lead a source by the style and the
 //! length that are asked for.
 //!
 //! Sentences and passages never reach across the border of two documents. A drawn source is never longer than what it was
@@ -20,7 +20,7 @@ mod extract;
 mod gap_sentences;
 mod prompts;
 mod sentences;
-mod units;
+mod token_text;
 
 use std::ops::Range;
 
@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::examples::Example;
+use crate::extracts::Extracts;
 use crate::random::SplitMix64;
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
@@ -37,7 +38,7 @@ pub use gap_sentences::GapSentences;
 use prompts::Prompter;
 pub use prompts::Prompts;
 use sentences::SentenceTokens;
-use units::TokenBytes;
+use token_text::TokenText;
 
 /// Keeps these draws apart from the shuffling of examples, which has the same seed and epoch.
 const STREAM: u64 = 0x6f62_6a65_6374_6976;
@@ -115,7 +116,7 @@ struct Language {
     mask: u32,
     sentences: SentenceTokens,
     /// For extracts only.
-    bytes: Option<TokenBytes>,
+    text: Option<TokenText>,
     prompter: Option<Prompter>,
 }
 
@@ -123,7 +124,8 @@ impl Objectives {
     /// The objectives of a mixture, over the tokens of `tokenizer`.
     ///
     /// # Errors
-    /// Anything but summaries alone without a tokenizer, or a self-supervised objective with one that has no `<mask>`.
+    /// Anything but summaries alone without a tokenizer, a self-supervised objective with one that has no `<mask>`, or extracts
+    /// with one that is not byte-level.
     pub fn new(options: ObjectiveOptions, tokenizer: Option<&Tokenizer>, seed: u64) -> Result<Self> {
         let (mixture, prompts) = (options.mixture, &options.prompts);
         let language = match tokenizer {
@@ -138,7 +140,7 @@ impl Objectives {
                     special,
                     mask: special.mask.unwrap_or(special.eos),
                     sentences: SentenceTokens::new(tokenizer),
-                    bytes: (mixture.extract > 0.0).then(|| TokenBytes::new(tokenizer)),
+                    text: (mixture.extract > 0.0).then(|| TokenText::new(tokenizer)).transpose()?,
                     prompter: prompts.are_used().then(|| Prompter::new(prompts.clone(), tokenizer)).transpose()?,
                 })
             }
@@ -201,13 +203,14 @@ impl Objectives {
         let body = Body::new(&example, language.special.eos);
         let leading = &example.input_ids[..example.leading_tokens];
         if drawn < summarize + extracting {
-            let passages = language.bytes.as_ref().map_or_else(Vec::new, |bytes| body.passages(bytes));
-            let target = extract.choose(&body, &passages, &body_of(&example.labels, language.special));
+            let passages = body.passages(language);
+            let eos = [language.special.eos];
+            let extracts = Extracts::new(body.ids, &passages, language.special.bos, &eos, usize::MAX);
+            let target = extract.choose(&extracts, &body_of(&example.labels, language.special));
             let source = (body.ids.to_vec(), body.separators.clone());
             let mut example = language.example(&example, leading, source, target);
             if extract.choice_weight > 0.0 {
-                example.choices = extract.choices(&body, &passages, &example.labels, language.special);
-                example.weights = vec![extract.choice_weight; example.labels.len()];
+                extract.compare_choices(&mut example, &extracts);
             }
             language.lead(example, |prompter, _, _| prompter.extract_style(), &mut random)
         } else if drawn < summarize + extracting + mixture.denoise {
@@ -249,19 +252,19 @@ impl<'a> Body<'a> {
     }
 
     /// The passages of all documents, in order.
-    fn passages(&self, bytes: &TokenBytes) -> Vec<Range<usize>> {
-        let split = |document: Range<usize>| {
-            let passages = bytes.passages(&self.ids[document.clone()]);
-            passages.into_iter().map(move |passage| document.start + passage.start..document.start + passage.end)
-        };
-        self.documents().flat_map(split).collect()
+    fn passages(&self, language: &Language) -> Vec<Range<usize>> {
+        self.split(|ids| language.text.as_ref().map_or_else(Vec::new, |text| text.passages(ids)))
     }
 
     /// The sentences of all documents, in order. Between them there is nothing but separators.
     fn sentences(&self, language: &Language) -> Vec<Range<usize>> {
+        self.split(|ids| language.sentences.split(ids))
+    }
+
+    fn split(&self, split: impl Fn(&[u32]) -> Vec<Range<usize>>) -> Vec<Range<usize>> {
         let split = |document: Range<usize>| {
-            let sentences = language.sentences.split(&self.ids[document.clone()]);
-            sentences.into_iter().map(move |sentence| document.start + sentence.start..document.start + sentence.end)
+            let parts = split(&self.ids[document.clone()]);
+            parts.into_iter().map(move |part| document.start + part.start..document.start + part.end)
         };
         self.documents().flat_map(split).collect()
     }

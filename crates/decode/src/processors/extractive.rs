@@ -17,9 +17,7 @@ pub fn permitted_extracts<'a>(config: &'a GenerationConfig, document: &Document<
 /// that sum to one, as training by choices has them, so that a beam does not pay for tokens that leave no choice.
 impl LogitsProcessor for Extracts<'_> {
     fn process(&self, tokens: &[u32], scores: &mut [f32]) {
-        let mut permitted = self.permitted(tokens);
-        permitted.sort_unstable();
-        permitted.dedup();
+        let permitted = self.permitted(tokens);
         let mut kept: Vec<f32> = permitted.iter().map(|&token| scores[token as usize]).collect();
         // Where there is no score to choose by, none is made up.
         let _ = log_softmax(&mut kept);

@@ -29,6 +29,10 @@ pub trait LogitsProcessor: Send + Sync {
 /// The rules that hold for one document, in the order in which they are applied.
 pub struct LogitsProcessors<'a>(Vec<Box<dyn LogitsProcessor + 'a>>);
 
+fn boxed<'a>(rule: impl LogitsProcessor + 'a) -> Box<dyn LogitsProcessor + 'a> {
+    Box::new(rule)
+}
+
 impl<'a> LogitsProcessors<'a> {
     /// The rules that `config` asks for, in the order of `transformers`: encoder repetition penalty, repetition penalty,
     /// repeated n-grams, n-grams of the document, bad words, least length, forced first token, forced last token. Summaries
@@ -43,21 +47,23 @@ impl<'a> LogitsProcessors<'a> {
         if config.repetition_penalty != 1.0 {
             rules.push(Box::new(RepetitionPenalty::new(config.repetition_penalty)));
         }
+        let least_length = (config.min_length > 0).then(|| MinLength::new(config.min_length, &config.eos_token_id));
         if config.extractive {
             // Rules that may forbid a token inside a passage would leave it broken.
+            rules.extend(least_length.map(boxed));
             rules.push(Box::new(permitted_extracts(config, document)));
-        }
-        if config.no_repeat_ngram_size > 0 && !config.extractive {
-            rules.push(Box::new(NoRepeatNGram::new(config.no_repeat_ngram_size)));
-        }
-        if config.encoder_no_repeat_ngram_size > 0 && !config.extractive {
-            rules.push(Box::new(EncoderNoRepeatNGram::new(config.encoder_no_repeat_ngram_size, document.encoder_ids)));
-        }
-        if !config.bad_words_ids.is_empty() && !config.extractive {
-            rules.push(Box::new(NoBadWords::new(&config.bad_words_ids, &config.eos_token_id)));
-        }
-        if config.min_length > 0 {
-            rules.push(Box::new(MinLength::new(config.min_length, &config.eos_token_id)));
+        } else {
+            if config.no_repeat_ngram_size > 0 {
+                rules.push(Box::new(NoRepeatNGram::new(config.no_repeat_ngram_size)));
+            }
+            if config.encoder_no_repeat_ngram_size > 0 {
+                let size = config.encoder_no_repeat_ngram_size;
+                rules.push(Box::new(EncoderNoRepeatNGram::new(size, document.encoder_ids)));
+            }
+            if !config.bad_words_ids.is_empty() {
+                rules.push(Box::new(NoBadWords::new(&config.bad_words_ids, &config.eos_token_id)));
+            }
+            rules.extend(least_length.map(boxed));
         }
         if let Some(token) = config.forced_bos_token_id {
             rules.push(Box::new(ForcedBosToken::new(token)));

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use epitome_data::Extracts;
-use epitome_decode::processors::{LogitsProcessor, permitted_extracts};
+use epitome_decode::processors::{LogitsProcessor, LogitsProcessors, permitted_extracts};
 use epitome_decode::{Document, generate};
 
 use crate::model::{HashStepper, Source, config};
@@ -128,6 +128,16 @@ fn scores_become_the_log_probabilities_of_a_choice() {
     let mut scores = [-8.0; VOCAB];
     rule.process(&[2, BOS, 3, 6, 5, 7, 3], &mut scores);
     assert_eq!((scores[4], scores[6]), (0.0, f32::NEG_INFINITY), "what leaves no choice costs nothing");
+}
+
+#[test]
+fn an_end_that_comes_too_early_is_no_choice() {
+    let ids = [3, 4, 5];
+    let document = Document { encoder_ids: &ids, passages: &[0..2, 2..3] };
+    let config = config(r#"{"extractive": true, "min_length": 6, "max_length": 20}"#);
+    let mut scores = [-2.0; VOCAB];
+    LogitsProcessors::new(&config, &document).process(&[2, BOS, 3, 4], &mut scores);
+    assert_eq!((scores[5], scores[EOS as usize]), (0.0, f32::NEG_INFINITY));
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The tied output head with cross-entropy, in chunks of rows: logits of a chunk, their softmax in place, and for
-//! training `dz = scale (p - (1 - e) [v = target] - e / V)`, `dhidden = dz table`, `dtable += dz^T hidden`. Only rows
-//! with a target take part.
+//! training `dz = scale weight (p - (1 - e) [v = target] - e / V)`, `dhidden = dz table`, `dtable += dz^T hidden`. Where a
+//! target is chosen from some entries, p is over these, V is their number, and dz is 0 elsewhere. Only rows whose target is
+//! not certain take part.
 
 use super::math::{dispatch, exp, larger};
 use super::matmul::{matmul, matmul_add};
 use super::view::View;
-use crate::ops::cross_entropy::Targets;
+use crate::ops::cross_entropy::LossTargets;
 use rayon::prelude::*;
 
 /// Logits of one chunk, in values (64 MiB).
@@ -14,13 +15,13 @@ const CHUNK_VALUES: usize = 16 << 20;
 /// Independent partial sums of a row.
 const LANES: usize = 16;
 
-/// hidden [T, d], table [V, d], bias [V]; `active`: the rows that have a target, with it.
+/// hidden [T, d], table [V, d], bias [V]; `active`: the rows that are computed, with their targets.
 pub(crate) struct Head<'a> {
     pub(crate) hidden: &'a [f32],
     pub(crate) table: &'a [f32],
     pub(crate) bias: Option<&'a [f32]>,
     pub(crate) active: &'a [(usize, usize)],
-    pub(crate) targets: Targets<'a>,
+    pub(crate) targets: LossTargets<'a>,
     pub(crate) width: usize,
     pub(crate) vocabulary: usize,
 }

@@ -9,7 +9,7 @@ pub const IGNORE_INDEX: i64 = -100;
 
 /// What a loss compares with the model's prediction.
 #[derive(Clone, Copy, Debug)]
-pub struct Targets<'a> {
+pub struct LossTargets<'a> {
     /// A token for each position; -100 where there is none.
     pub labels: &'a [i64],
     /// For each position the tokens that it is chosen from, ascending, its label among them: over these the probabilities sum
@@ -19,7 +19,7 @@ pub struct Targets<'a> {
     pub weights: &'a [f32],
 }
 
-impl<'a, L: AsRef<[i64]> + ?Sized> From<&'a L> for Targets<'a> {
+impl<'a, L: AsRef<[i64]> + ?Sized> From<&'a L> for LossTargets<'a> {
     fn from(labels: &'a L) -> Self {
         Self { labels: labels.as_ref(), choices: &[], weights: &[] }
     }
@@ -31,7 +31,7 @@ pub struct Loss {
     /// Weighted sum over the targets of `(1 - e) nll + e * mean over what it is chosen from of -log p`, e the label smoothing,
     /// in nats.
     pub loss: f64,
-    /// Sum over the targets of -log p(target), in nats.
+    /// Sum over the targets of -log p(target), in nats, without weights; p is over what the target is chosen from.
     pub nll: f64,
     /// Number of targets.
     pub tokens: usize,
@@ -49,17 +49,18 @@ impl std::ops::AddAssign for Loss {
 /// T targets. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
 ///
 /// # Errors
-/// When the shapes do not fit, a tensor is in a graph, or a target is neither -100 nor in `0..V`.
+/// When the shapes do not fit, a tensor is in a graph, a target is neither -100 nor in `0..V`, choices are not ascending or
+/// without their target, or a weight is not a number from 0.
 pub fn cross_entropy<'t>(
     hidden: &Tensor,
     table: &Tensor,
     bias: Option<&Tensor>,
-    targets: impl Into<Targets<'t>>,
+    targets: impl Into<LossTargets<'t>>,
     label_smoothing: f64,
 ) -> Result<Loss> {
     let targets = targets.into();
     let (active, losses) = row_losses(hidden, table, bias, targets)?;
-    Ok(total(&active, &losses, targets.weights, label_smoothing))
+    Ok(total(&active, &losses, targets, label_smoothing))
 }
 
 /// log p(target), in nats, of every position; 0 where the target is -100. Arguments and errors as [`cross_entropy`].
@@ -89,7 +90,7 @@ pub fn cross_entropy_backward<'t>(
     hidden: &Tensor,
     table: &Tensor,
     bias: Option<&Tensor>,
-    targets: impl Into<Targets<'t>>,
+    targets: impl Into<LossTargets<'t>>,
     label_smoothing: f64,
     scale: f64,
     table_gradient: Option<&Tensor>,
@@ -112,13 +113,13 @@ pub fn cross_entropy_backward<'t>(
             Some(sum) => update(sum, |sum| head.backward(gradient, Some(sum))),
         }
     })??;
-    Ok((total(&active, &losses, targets.weights, label_smoothing), tensor(gradient, hidden.shape())?))
+    Ok((total(&active, &losses, targets, label_smoothing), tensor(gradient, hidden.shape())?))
 }
 
-/// The rows with a target, with it, and their losses.
+/// The rows that are computed, with their targets, and their losses.
 type RowLosses = (Vec<(usize, usize)>, Vec<RowLoss>);
 
-fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: Targets) -> Result<RowLosses> {
+fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: LossTargets) -> Result<RowLosses> {
     let (width, vocabulary) = check(hidden, table, bias)?;
     let active = active_rows(hidden, table, targets)?;
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
@@ -144,9 +145,10 @@ fn check(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>) -> Result<(usiz
     }
 }
 
-fn active_rows(hidden: &Tensor, table: &Tensor, targets: Targets) -> Result<Vec<(usize, usize)>> {
+/// The rows whose target is not certain, with it.
+fn active_rows(hidden: &Tensor, table: &Tensor, targets: LossTargets) -> Result<Vec<(usize, usize)>> {
     let (rows, vocabulary) = (hidden.dim(0)?, table.dim(0)?);
-    let Targets { labels, choices, weights } = targets;
+    let LossTargets { labels, choices, weights } = targets;
     if labels.len() != rows {
         bail!("cross_entropy: {} targets for hidden {:?}", labels.len(), hidden.dims());
     }
@@ -155,14 +157,19 @@ fn active_rows(hidden: &Tensor, table: &Tensor, targets: Targets) -> Result<Vec<
             bail!("cross_entropy: {what} of {length} positions for hidden {:?}", hidden.dims());
         }
     }
+    if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+        bail!("cross_entropy: the weight {weight} is not a number from 0");
+    }
     let mut active = Vec::with_capacity(rows);
     for (row, target) in labels.iter().enumerate() {
         match usize::try_from(*target) {
             Ok(target) if target < vocabulary => {
-                if let Some(choices) = choices.get(row).filter(|choices| !choices.is_empty()) {
-                    check_choices(choices, target, row, vocabulary)?;
+                let choices = choices.get(row).map_or(&[][..], Vec::as_slice);
+                check_choices(choices, target, row, vocabulary)?;
+                // What is certain has neither a loss nor a gradient.
+                if choices.len() != 1 {
+                    active.push((row, target));
                 }
-                active.push((row, target));
             }
             _ if *target == IGNORE_INDEX => (),
             _ => bail!("cross_entropy: target {target} at position {row} is not in a vocabulary of {vocabulary}"),
@@ -172,6 +179,9 @@ fn active_rows(hidden: &Tensor, table: &Tensor, targets: Targets) -> Result<Vec<
 }
 
 fn check_choices(choices: &[u32], target: usize, row: usize, vocabulary: usize) -> Result<()> {
+    if choices.is_empty() {
+        return Ok(());
+    }
     if !choices.is_sorted_by(|a, b| a < b) || choices.last().is_some_and(|&last| last as usize >= vocabulary) {
         bail!("cross_entropy: the choices at position {row} are not ascending tokens of a vocabulary of {vocabulary}");
     }
@@ -181,12 +191,13 @@ fn check_choices(choices: &[u32], target: usize, row: usize, vocabulary: usize) 
     Ok(())
 }
 
-fn total(active: &[(usize, usize)], losses: &[RowLoss], weights: &[f32], smoothing: f64) -> Loss {
-    let mut total = Loss { tokens: losses.len(), ..Loss::default() };
+fn total(active: &[(usize, usize)], losses: &[RowLoss], targets: LossTargets, smoothing: f64) -> Loss {
+    let tokens = targets.labels.iter().filter(|&&label| label != IGNORE_INDEX).count();
+    let mut total = Loss { tokens, ..Loss::default() };
     for ((row, _), RowLoss { nll, uniform, .. }) in active.iter().zip(losses) {
         // Without smoothing an infinite `uniform` must not turn the loss into NaN.
         let loss = if smoothing == 0.0 { *nll } else { (1.0 - smoothing) * nll + smoothing * uniform };
-        total.loss += loss * weights.get(*row).map_or(1.0, |&weight| f64::from(weight));
+        total.loss += loss * targets.weights.get(*row).map_or(1.0, |&weight| f64::from(weight));
         total.nll += nll;
     }
     total

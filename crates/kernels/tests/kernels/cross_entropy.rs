@@ -1,7 +1,7 @@
 //! The fused output head against logits, log-softmax and products written out in f64.
 
 use crate::numbers::{Numbers, close, differences, dot, doubles, tensor};
-use epitome_kernels::{Loss, Targets, cross_entropy, cross_entropy_backward, token_log_probabilities};
+use epitome_kernels::{Loss, LossTargets, cross_entropy, cross_entropy_backward, token_log_probabilities};
 
 struct Case {
     hidden: Vec<f64>,
@@ -41,8 +41,8 @@ impl Case {
         self
     }
 
-    fn targets(&self) -> Targets<'_> {
-        Targets { labels: &self.targets, choices: &self.choices, weights: &self.weights }
+    fn targets(&self) -> LossTargets<'_> {
+        LossTargets { labels: &self.targets, choices: &self.choices, weights: &self.weights }
     }
 
     /// -log p of every vocabulary entry of a row; infinite for what its target is not chosen from.
@@ -114,6 +114,7 @@ fn losses_with_and_without_bias_and_smoothing() {
 #[test]
 fn more_rows_than_a_chunk() {
     Case::new(2100, 2, 5, true).check_loss(0.1);
+    Case::new(5000, 2, 5, true).choosing().check_loss(0.1);
 }
 
 #[test]
@@ -154,12 +155,13 @@ fn gradients_agree_with_differences() {
 
 #[test]
 fn gradients_add_up_over_chunks() {
-    let case = Case::new(2500, 2, 4, false);
-    let [hidden, table] = case.tensors();
-    let table_gradient = tensor(&vec![0.0; case.table.len()], table.dims());
-    cross_entropy_backward(&hidden, &table, None, &case.targets, 0.0, 1e-3, Some(&table_gradient)).unwrap();
-    let wanted = differences(&case.table, |table| 1e-3 * case.loss(&case.hidden, table, 0.0).loss);
-    close("dtable", &table_gradient, &wanted, 1e-5);
+    for case in [Case::new(2500, 2, 4, false), Case::new(5000, 2, 4, false).choosing()] {
+        let [hidden, table] = case.tensors();
+        let table_gradient = tensor(&vec![0.0; case.table.len()], table.dims());
+        cross_entropy_backward(&hidden, &table, None, case.targets(), 0.0, 1e-3, Some(&table_gradient)).unwrap();
+        let wanted = differences(&case.table, |table| 1e-3 * case.loss(&case.hidden, table, 0.0).loss);
+        close("dtable", &table_gradient, &wanted, 1e-5);
+    }
 }
 
 #[test]
@@ -193,7 +195,7 @@ fn choices_that_cannot_be_meant_are_refused() {
     let case = Case::new(3, 2, 5, false);
     let [hidden, table] = case.tensors();
     let message = |choices: &[Vec<u32>], weights: &[f32]| {
-        let targets = Targets { labels: &[1, -100, 4], choices, weights };
+        let targets = LossTargets { labels: &[1, -100, 4], choices, weights };
         cross_entropy(&hidden, &table, None, targets, 0.0).unwrap_err().to_string()
     };
     assert!(message(&[vec![0, 2], vec![], vec![]], &[]).contains("target 1 at position 0 is not among its choices"));
@@ -204,4 +206,5 @@ fn choices_that_cannot_be_meant_are_refused() {
     );
     assert!(message(&[vec![1]], &[]).contains("choices of 1 positions"));
     assert!(message(&[], &[1.0; 4]).contains("weights of 4 positions"));
+    assert!(message(&[], &[1.0, -1.0, 1.0]).contains("the weight -1 "));
 }

@@ -101,7 +101,7 @@ fn steps() -> Axis {
 }
 
 fn loss_panel(history: &History, best: Option<&Best>) -> Panel {
-    let (training, validation) = (history.points("loss"), history.points("validation_loss"));
+    let (training, validation) = (history.points("nll"), history.points("validation_loss"));
     let mut marks = vec![
         mark("training", BLUE, Shape::ThinLine(training.clone())),
         mark("smoothed", BLUE, Shape::Line(smoothed(&training))),
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn what_was_measured_has_a_panel() {
-        let line = "{\"step\":1,\"loss\":9.5,\"learning_rate\":1e-5}\n";
+        let line = "{\"step\":1,\"nll\":9.5,\"learning_rate\":1e-5}\n";
         let svg = drawn(line, (vec![100, 5000], vec![20, 0]), None);
         for part in ["Loss", "Learning rate", "Lengths", "sources, median 5000", "targets, median 20"] {
             assert!(svg.contains(part), "{part}");
@@ -180,7 +180,7 @@ mod tests {
         for part in ["ROUGE", "memory", "validation", "best"] {
             assert!(!svg.contains(part), "{part}");
         }
-        let more = "{\"step\":2,\"loss\":8.5,\"host_memory_gib\":1.5}\n{\"step\":2,\"validation_loss\":8.0,\"validation_rouge1\":0.25}\n";
+        let more = "{\"step\":2,\"nll\":8.5,\"host_memory_gib\":1.5}\n{\"step\":2,\"validation_loss\":8.0,\"validation_rouge1\":0.25}\n";
         let best = Best { metric: Metric::Rouge1, value: 0.25, step: 2 };
         let svg = drawn(&format!("{line}{more}"), (vec![5], vec![]), Some(&best));
         for part in ["ROUGE", "Resident memory", "validation", "best rouge1"] {
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn a_long_run_is_a_small_picture() {
         let line =
-            |step: usize| format!("{{\"step\":{step},\"loss\":{}}}\n", 3.0 + (step * 7919 % 1000) as f64 / 1000.0);
+            |step: usize| format!("{{\"step\":{step},\"nll\":{}}}\n", 3.0 + (step * 7919 % 1000) as f64 / 1000.0);
         let metrics: String = (1..=100_000).map(line).collect();
         let svg = drawn(&metrics, ((1..100_000).collect(), vec![7; 100_000]), None);
         assert!(svg.len() < 60_000, "{}", svg.len());
