@@ -54,7 +54,7 @@ impl<'a> Extracts<'a> {
     /// end token, or a passage that is not whole and does not end.
     #[must_use]
     pub fn in_document_order<'g>(&'g self, generated: &'g [u32]) -> Vec<&'g [u32]> {
-        let is_end = |token: &&u32| self.eos.contains(token);
+        let is_end = |token: &&u32| self.is_end(**token);
         let end = generated.len() - generated.iter().rev().take_while(is_end).count();
         let first = usize::from(generated.first() == Some(&self.bos)).min(end);
         let place = self.read(first + 1, &generated[first..end]);
@@ -66,6 +66,12 @@ impl<'a> Extracts<'a> {
         let parts = written.into_iter().map(|passage| passage.tokens);
         let parts = [&generated[..first]].into_iter().chain(parts).chain([&generated[rest]]);
         parts.filter(|part| !part.is_empty()).collect()
+    }
+
+    /// Whether a token ends an extract.
+    #[must_use]
+    pub fn is_end(&self, token: u32) -> bool {
+        self.eos.contains(&token)
     }
 
     /// The tokens of the different passages, in the document's order.

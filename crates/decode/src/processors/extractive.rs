@@ -19,6 +19,11 @@ impl LogitsProcessor for Extracts<'_> {
     fn process(&self, tokens: &[u32], scores: &mut [f32]) {
         let permitted = self.permitted(tokens);
         let mut kept: Vec<f32> = permitted.iter().map(|&token| scores[token as usize]).collect();
+        if kept.iter().all(|&score| score == f32::NEG_INFINITY) {
+            // The least length forbids the end, but nothing else is left: no passage, or no room for one.
+            let ends = permitted.iter().zip(&mut kept).filter(|(token, _)| self.is_end(**token));
+            ends.for_each(|(_, score)| *score = 0.0);
+        }
         // Where there is no score to choose by, none is made up.
         let _ = log_softmax(&mut kept);
         scores.fill(f32::NEG_INFINITY);

@@ -138,6 +138,10 @@ fn an_end_that_comes_too_early_is_no_choice() {
     let mut scores = [-2.0; VOCAB];
     LogitsProcessors::new(&config, &document).process(&[2, BOS, 3, 4], &mut scores);
     assert_eq!((scores[5], scores[EOS as usize]), (0.0, f32::NEG_INFINITY));
+    let mut scores = [-2.0; VOCAB];
+    LogitsProcessors::new(&config, &document).process(&[2, BOS, 3, 4, 5], &mut scores);
+    assert_eq!(scores.map(|score| score > f32::NEG_INFINITY).iter().filter(|&&is_open| is_open).count(), 1);
+    assert_eq!(scores[EOS as usize], 0.0, "nothing else is left");
 }
 
 #[test]
