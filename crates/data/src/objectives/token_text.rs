@@ -71,7 +71,7 @@ mod tests {
 
     /// The passages of a document, by its tokens and by its text.
     fn passages(document: &str) -> [Vec<Range<usize>>; 2] {
-        let tokenizer = Tokenizer::train([Ok(document)].into_iter(), &TrainerOptions::new(320)).unwrap();
+        let tokenizer = Tokenizer::train([Ok(document)], &TrainerOptions::new(320)).unwrap();
         let record = serde_json::json!({"document": document}).to_string();
         let record = Record::from_json(&record, Location::line("in.jsonl", 1)).unwrap();
         let source = Source::with_passages(&record, Some(&tokenizer), None).unwrap();
