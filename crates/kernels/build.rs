@@ -2,8 +2,13 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    // With either feature: operations on tensors of a GPU, real or emulated.
+    println!("cargo::rustc-check-cfg=cfg(gpu)");
     #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
-    kernels::build();
+    {
+        println!("cargo::rustc-cfg=gpu");
+        kernels::build();
+    }
 }
 
 #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
@@ -47,7 +52,9 @@ mod kernels {
     fn nvcc() -> cc::Build {
         let mut build = cc::Build::new();
         // Debugging information of device code would turn its optimization off; that of lines does not.
-        build.cuda(true).cudart("none").std("c++17").opt_level(2).debug(false).flag("-lineinfo");
+        build.cuda(true).cudart("none").opt_level(2).debug(false).flag("-lineinfo");
+        // Of device code, too.
+        build.flag("-std=c++17");
         for architecture in [80, 90] {
             build.flag("-gencode").flag(format!("arch=compute_{architecture},code=sm_{architecture}"));
         }

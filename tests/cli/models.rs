@@ -203,8 +203,9 @@ fn a_model_in_memory_is_the_model_in_its_directory() {
         .collect();
     let file = |name: &str| files.iter().find(|(found, _)| *found == name).map(|(_, bytes)| bytes.as_slice());
     let options = GenerationOptions { max_new_tokens: Some(9), ..GenerationOptions::default() };
-    let from_memory = Summarizer::from_files(file, Path::new("memory"), &options, Precision::F32).unwrap();
-    let from_directory = Summarizer::load(directory, &options, Precision::F32).unwrap();
+    let from_memory =
+        Summarizer::from_files(file, Path::new("memory"), &options, Precision::F32, &Device::Cpu).unwrap();
+    let from_directory = Summarizer::load(directory, &options, Precision::F32, &Device::Cpu).unwrap();
     let record = Record::from_text("a", TEXT);
     let summaries = [&from_memory, &from_directory].map(|summarizer| {
         let source = summarizer.source(&record, None).unwrap();
@@ -212,6 +213,7 @@ fn a_model_in_memory_is_the_model_in_its_directory() {
     });
     assert_eq!(summaries[0], summaries[1]);
     let without_weights = |name: &str| file(name).filter(|_| name != "model.safetensors");
-    let error = Summarizer::from_files(without_weights, Path::new("memory"), &options, Precision::F32).unwrap_err();
+    let error = Summarizer::from_files(without_weights, Path::new("memory"), &options, Precision::F32, &Device::Cpu)
+        .unwrap_err();
     assert!(error.to_string().contains("memory/model.safetensors"), "{error}");
 }

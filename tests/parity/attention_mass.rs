@@ -3,9 +3,10 @@
 use std::ops::Range;
 
 use epitome_kernels::Segments;
+use epitome_model::Led;
 use serde::Deserialize;
 
-use crate::fixture::{Pair, cases, documents};
+use crate::fixture::{Case, Pair, cases, documents, on_every_device};
 
 #[derive(Deserialize)]
 struct Forward {
@@ -25,36 +26,40 @@ fn spans(pair: &Pair, length: usize) -> Vec<Range<usize>> {
 
 #[test]
 fn masses_are_the_same_folded_and_depend_on_no_later_token() {
-    let cases = cases::<Forward>("forward");
+    let mut cases = cases::<Forward>("forward");
     assert!(cases.len() >= 50);
-    for case in cases {
-        let (name, led) = (&case.name, case.led());
-        let mut pairs = case.rest.documents;
-        pairs.iter_mut().for_each(|pair| pair.global_positions.sort_unstable());
-        let sources = documents(&pairs);
-        let encoded = led.encode(&sources).unwrap();
-        let spans: Vec<_> = pairs.iter().map(|pair| spans(pair, 7)).collect();
-        // Two sequences for each document: its labels, and all but the last of them.
-        let labels = |pair: &Pair| -> Vec<u32> { pair.labels.iter().map(|&label| label.max(0) as u32).collect() };
-        let whole: Vec<Vec<u32>> = pairs.iter().map(labels).collect();
-        let sequences: Vec<&[u32]> = whole.iter().flat_map(|ids| [&ids[..], &ids[..ids.len() - 1]]).collect();
-        let lengths: Vec<usize> = sequences.iter().map(|ids| ids.len()).collect();
-        let rows: Vec<usize> = whole.iter().map(|ids| 2 * ids.len() - 1).collect();
-        let (targets, rows) = (Segments::from_lengths(&lengths), Segments::from_lengths(&rows));
-        let masses = [true, false].map(|keep| {
-            let memory = led.decoder().cross_memory(&encoded, sources.segments(), keep).unwrap();
-            led.decoder().attention_mass(&sequences.concat(), &targets, &memory, &rows, &spans).unwrap()
-        });
-        for (kept, folded) in masses[0].iter().zip(&masses[1]) {
-            assert_eq!(kept.len(), folded.len());
-            assert!(kept.iter().zip(folded).all(|(kept, folded)| (kept - folded).abs() < 1e-5), "{name}");
-            let sum: f32 = kept.iter().sum();
-            // Where every position is global there are no spans.
-            assert!((kept.is_empty() || sum > 0.0) && sum < 1.0 + 1e-5, "{name}: {sum}");
-        }
-        for document in 0..pairs.len() {
-            let [whole, shorter] = [2 * document, 2 * document + 1].map(|sequence| targets.range(sequence));
-            assert!(masses[0][whole][..shorter.len()] == masses[0][shorter], "{name}: a later token matters");
-        }
+    for case in &mut cases {
+        case.rest.documents.iter_mut().for_each(|pair| pair.global_positions.sort_unstable());
+    }
+    cases.iter().for_each(|case| check(case, &case.led()));
+    on_every_device(|device| cases.iter().for_each(|case| check(case, &case.packed(device))));
+}
+
+fn check(case: &Case<Forward>, led: &Led) {
+    let (name, pairs) = (&case.name, &case.rest.documents);
+    let sources = documents(pairs);
+    let encoded = led.encode(&sources).unwrap();
+    let spans: Vec<_> = pairs.iter().map(|pair| spans(pair, 7)).collect();
+    // Two sequences for each document: its labels, and all but the last of them.
+    let labels = |pair: &Pair| -> Vec<u32> { pair.labels.iter().map(|&label| label.max(0) as u32).collect() };
+    let whole: Vec<Vec<u32>> = pairs.iter().map(labels).collect();
+    let sequences: Vec<&[u32]> = whole.iter().flat_map(|ids| [&ids[..], &ids[..ids.len() - 1]]).collect();
+    let lengths: Vec<usize> = sequences.iter().map(|ids| ids.len()).collect();
+    let rows: Vec<usize> = whole.iter().map(|ids| 2 * ids.len() - 1).collect();
+    let (targets, rows) = (Segments::from_lengths(&lengths), Segments::from_lengths(&rows));
+    let masses = [true, false].map(|keep| {
+        let memory = led.decoder().cross_memory(&encoded, sources.segments(), keep).unwrap();
+        led.decoder().attention_mass(&sequences.concat(), &targets, &memory, &rows, &spans).unwrap()
+    });
+    for (kept, folded) in masses[0].iter().zip(&masses[1]) {
+        assert_eq!(kept.len(), folded.len());
+        assert!(kept.iter().zip(folded).all(|(kept, folded)| (kept - folded).abs() < 1e-5), "{name}");
+        let sum: f32 = kept.iter().sum();
+        // Where every position is global there are no spans.
+        assert!((kept.is_empty() || sum > 0.0) && sum < 1.0 + 1e-5, "{name}: {sum}");
+    }
+    for document in 0..pairs.len() {
+        let [whole, shorter] = [2 * document, 2 * document + 1].map(|sequence| targets.range(sequence));
+        assert!(masses[0][whole][..shorter.len()] == masses[0][shorter], "{name}: a later token matters");
     }
 }

@@ -77,6 +77,15 @@ pub(crate) fn tensors(name: &str) -> HashMap<String, Tensor> {
     candle_core::safetensors::load(directory().join(format!("{name}.safetensors")), &Device::Cpu).unwrap()
 }
 
+/// Runs a check of inference wherever this build computes: on the CPU, on a GPU, on an emulated one.
+pub(crate) fn on_every_device(check: impl Fn(&Device)) {
+    check(&Device::Cpu);
+    #[cfg(feature = "cuda")]
+    check(&epitome_kernels::gpu(0).unwrap());
+    #[cfg(feature = "cuda-emulation")]
+    epitome_kernels::cuda::emulated(|| check(&Device::Cpu));
+}
+
 impl<T> Case<T> {
     pub(crate) fn config(&self) -> Config {
         Config::from_json(&self.config.to_string(), Path::new("fixture")).unwrap()
@@ -101,8 +110,9 @@ impl<T> Case<T> {
         Led::load(&self.config(), &self.weights()).unwrap()
     }
 
-    pub(crate) fn packed(&self, precision: Precision) -> Led {
-        Led::load_packed(&self.config(), &self.weights(), precision).unwrap()
+    /// For inference, in f32.
+    pub(crate) fn packed(&self, device: &Device) -> Led {
+        Led::load_packed(&self.config(), &self.weights(), Precision::F32, device).unwrap()
     }
 }
 

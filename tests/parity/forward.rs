@@ -1,12 +1,12 @@
 //! Log-probabilities and encoder states of random small models.
 
-use candle_core::Tensor;
-use epitome_kernels::{Precision, token_log_probabilities};
+use candle_core::{Device, Tensor};
+use epitome_kernels::token_log_probabilities;
 use epitome_model::Led;
 use epitome_train::Batch;
 use serde::Deserialize;
 
-use crate::fixture::{Pair, assert_close, cases, documents, flat, tensors};
+use crate::fixture::{Pair, assert_close, cases, documents, flat, on_every_device, tensors};
 
 #[derive(Deserialize)]
 struct Forward {
@@ -55,19 +55,21 @@ fn batches_have_the_reference_s_log_probabilities() {
     let expected = tensors("forward");
     let cases = cases::<Forward>("forward");
     assert!(cases.len() >= 50);
-    for case in cases {
-        let (log_probabilities, states) = run(&case.led(), &case.rest.documents);
-        let name = &case.name;
-        assert_close(&states, &flat(&expected[&format!("{name}.encoder")]), TOLERANCE, &format!("{name} encoder"));
-        assert_close(&log_probabilities, &flat(&expected[&format!("{name}.log_probs")]), TOLERANCE, name);
-    }
+    on_every_device(|device| {
+        for case in &cases {
+            let (log_probabilities, states) = run(&case.packed(device), &case.rest.documents);
+            let name = &case.name;
+            assert_close(&states, &flat(&expected[&format!("{name}.encoder")]), TOLERANCE, &format!("{name} encoder"));
+            assert_close(&log_probabilities, &flat(&expected[&format!("{name}.log_probs")]), TOLERANCE, name);
+        }
+    });
 }
 
 #[test]
 fn packed_weights_give_the_same_bits() {
     for case in cases::<Forward>("forward") {
         let plain = run(&case.led(), &case.rest.documents);
-        assert!(run(&case.packed(Precision::F32), &case.rest.documents) == plain, "{}", case.name);
+        assert!(run(&case.packed(&Device::Cpu), &case.rest.documents) == plain, "{}", case.name);
     }
 }
 

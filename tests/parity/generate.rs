@@ -8,7 +8,7 @@ use epitome_model::{Documents, Led};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::fixture::{Case, cases};
+use crate::fixture::{Case, cases, on_every_device};
 
 #[derive(Deserialize)]
 struct Generate {
@@ -52,25 +52,28 @@ fn run(led: &Led, settings: &GenerationConfig, documents: &[&Expected], keep: bo
 
 #[test]
 fn tokens_and_scores_are_the_reference_s_in_batches_and_alone() {
-    let mut documents = 0;
-    for case in cases::<Generate>("generate") {
-        let (led, settings) = (case.led(), settings(&case));
-        let expected: Vec<&Expected> = case.rest.documents.iter().collect();
-        let together = run(&led, &settings, &expected, true);
-        let folded = run(&led, &settings, &expected, false);
-        for (index, ((found, folded), expected)) in together.iter().zip(&folded).zip(&expected).enumerate() {
-            let alone = run(&led, &settings, &[expected], true).remove(0);
-            for (what, found) in [("in a batch", found), ("alone", &alone), ("without keys and values", folded)] {
-                let what = format!("{} document {index} {what}, options {}", case.name, case.rest.options);
-                assert_eq!(found.len(), expected.hypotheses.len(), "{what}");
-                for ((tokens, score), (expected_tokens, expected_score)) in found.iter().zip(&expected.hypotheses) {
-                    assert_eq!(tokens, expected_tokens, "{what}");
-                    let close = (score - expected_score).abs() <= 1e-4 * expected_score.abs().max(1.0);
-                    assert!(close, "{what}: score {score}, expected {expected_score}");
-                }
+    let cases = cases::<Generate>("generate");
+    assert!(cases.iter().map(|case| case.rest.documents.len()).sum::<usize>() >= 300);
+    // The network as it is in training, then as it is for inference.
+    cases.iter().for_each(|case| check(case, &case.led()));
+    on_every_device(|device| cases.iter().for_each(|case| check(case, &case.packed(device))));
+}
+
+fn check(case: &Case<Generate>, led: &Led) {
+    let settings = settings(case);
+    let expected: Vec<&Expected> = case.rest.documents.iter().collect();
+    let together = run(led, &settings, &expected, true);
+    let folded = run(led, &settings, &expected, false);
+    for (index, ((found, folded), expected)) in together.iter().zip(&folded).zip(&expected).enumerate() {
+        let alone = run(led, &settings, &[expected], true).remove(0);
+        for (what, found) in [("in a batch", found), ("alone", &alone), ("without keys and values", folded)] {
+            let what = format!("{} document {index} {what}, options {}", case.name, case.rest.options);
+            assert_eq!(found.len(), expected.hypotheses.len(), "{what}");
+            for ((tokens, score), (expected_tokens, expected_score)) in found.iter().zip(&expected.hypotheses) {
+                assert_eq!(tokens, expected_tokens, "{what}");
+                let close = (score - expected_score).abs() <= 1e-4 * expected_score.abs().max(1.0);
+                assert!(close, "{what}: score {score}, expected {expected_score}");
             }
-            documents += 1;
         }
     }
-    assert!(documents >= 300);
 }

@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use epitome_kernels::DropoutKey;
+use epitome_kernels::{Device, DropoutKey};
 use epitome_model::{Config, Dropouts, Parameters};
 use epitome_train::{Batch, Gradients, Pass, Trainable, accumulate_gradients};
 use serde::Deserialize;
 
-use crate::fixture::{Case, Pair, cases, flat, tensors};
+use crate::fixture::{Case, Pair, cases, flat, on_every_device, tensors};
 
 #[derive(Deserialize)]
 struct Expected {
@@ -30,9 +30,9 @@ fn pass(smoothing: f64, tokens: usize) -> Pass<'static> {
     }
 }
 
-fn trainable(case: &Case<Expected>) -> (Config, Trainable) {
+fn trainable(case: &Case<Expected>, device: &Device) -> (Config, Trainable) {
     let config = case.config();
-    let parameters = Parameters::new(case.weights());
+    let parameters = Parameters::new(case.weights().to_device(device).unwrap());
     (config.clone(), Trainable::new(&config, parameters).unwrap())
 }
 
@@ -47,9 +47,13 @@ fn largest(values: &[f32]) -> f32 {
 
 #[test]
 fn every_parameter_has_the_reference_s_gradient() {
+    on_every_device(every_gradient_on);
+}
+
+fn every_gradient_on(device: &Device) {
     let stored = tensors("gradients");
     for case in cases::<Expected>("gradients") {
-        let (config, trainable) = trainable(&case);
+        let (config, trainable) = trainable(&case, device);
         let batch = batch(&case, &config);
         for (smoothing, expected_loss) in &case.rest.losses {
             let mut gradients = Gradients::default();
@@ -83,8 +87,12 @@ fn every_parameter_has_the_reference_s_gradient() {
 /// Recomputation must not change a bit, however much is kept, dropout included: masks are functions of their place.
 #[test]
 fn recomputation_gives_identical_gradients() {
+    on_every_device(recomputation_on);
+}
+
+fn recomputation_on(device: &Device) {
     for case in cases::<Expected>("gradients") {
-        let (config, trainable) = trainable(&case);
+        let (config, trainable) = trainable(&case, device);
         let batch = batch(&case, &config);
         let dropped = Config { dropout: 0.3, attention_dropout: 0.2, activation_dropout: 0.1, ..config };
         let run = |gradient_checkpointing, kept_bytes| {
@@ -119,7 +127,7 @@ fn frozen_parameters_change_no_other_gradient() {
     ];
     let is_bias = |name: &str| name.ends_with(".bias");
     for case in cases::<Expected>("gradients") {
-        let (config, all) = trainable(&case);
+        let (config, all) = trainable(&case, &Device::Cpu);
         let batch = batch(&case, &config);
         let run = |trainable: &Trainable, gradient_checkpointing| {
             let mut gradients = Gradients::default();
@@ -132,7 +140,7 @@ fn frozen_parameters_change_no_other_gradient() {
         let (loss, all) = run(&all, true);
         let check = |is_trained: &dyn Fn(&str) -> bool, what: &str| {
             let expected: Vec<_> = all.iter().filter(|(name, _)| is_trained(name)).cloned().collect();
-            let part = trainable(&case).1.train_only(is_trained);
+            let part = trainable(&case, &Device::Cpu).1.train_only(is_trained);
             for gradient_checkpointing in [false, true] {
                 assert!(run(&part, gradient_checkpointing) == (loss, expected.clone()), "{}: {what}", case.name);
             }

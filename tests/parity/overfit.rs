@@ -5,7 +5,7 @@ use std::path::Path;
 
 use epitome_data::{RecordReader, Tokenizer, TrainerOptions};
 use epitome_decode::{GenerationOptions, Summarizer};
-use epitome_kernels::Precision;
+use epitome_kernels::{Device, Precision};
 use epitome_train::RunConfig;
 
 use crate::fixture::train;
@@ -54,7 +54,7 @@ fn thirty_two_real_pairs_are_returned() {
     train(&config, &output, false, &mut |_| {}).unwrap();
 
     let options = GenerationOptions::from_json(r#"{"num_beams": 4}"#, Path::new("options")).unwrap();
-    let summarizer = Summarizer::load(&output, &options, Precision::F32).unwrap();
+    let summarizer = Summarizer::load(&output, &options, Precision::F32, &Device::Cpu).unwrap();
     for record in &all {
         let source = summarizer.source(record, None).unwrap();
         let summary = summarizer.summarize(&[source], &mut |_| {}).unwrap().remove(0);

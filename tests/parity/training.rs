@@ -9,7 +9,7 @@ use epitome_train::RunConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::fixture::{Case, Pair, assert_close, cases, flat, train};
+use crate::fixture::{Case, Pair, assert_close, cases, flat, on_every_device, train};
 
 #[derive(Deserialize)]
 struct Training {
@@ -72,9 +72,14 @@ fn metrics(output: &Path) -> Vec<Value> {
 
 #[test]
 fn ten_steps_follow_the_reference() {
-    for (case, workers) in cases::<Training>("training").iter().flat_map(|case| [(case, 1), (case, 2)]) {
+    ten_steps("run.parallel_micro_batches=2");
+    on_every_device(|device| ten_steps(if device.is_cuda() { "run.device='cuda'" } else { "run.device='cpu'" }));
+}
+
+fn ten_steps(setting: &str) {
+    for case in &cases::<Training>("training") {
         let directory = tempfile::tempdir().unwrap();
-        let config = prepare(case, directory.path(), &[format!("run.parallel_micro_batches={workers}")]);
+        let config = prepare(case, directory.path(), &[setting.to_owned()]);
         let output = directory.path().join("run");
         train(&config, &output, false, &mut |_| {}).unwrap();
         let metrics = metrics(&output);

@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         what: arguments.what,
         tokens: arguments.tokens,
         dtype: arguments.device.name(),
-        device: "cpu",
+        device: arguments.device.device_name(),
         threads: rayon::current_num_threads(),
         seconds: rounded(seconds, 4),
         tokens_per_second: rounded(f64::from(tokens) / seconds, 1),
@@ -93,13 +93,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn encode(arguments: &Arguments) -> Result<f64> {
-    let summarizer = arguments.model.load(&GenerationOptions::default(), arguments.device.precision())?;
+    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device)?;
     let led = summarizer.led();
     let ids = ids(arguments.tokens, led.config().vocab_size)?;
     let documents = Documents::new([(ids.as_slice(), [0].as_slice())])?;
     best(arguments.repeat, || {
-        led.encode(&documents)?;
-        Ok(())
+        // A GPU has only been told what to do.
+        Ok(led.encode(&documents)?.device().synchronize()?)
     })
 }
 
@@ -113,7 +113,7 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         max_new_tokens: Some(new_tokens),
         ..GenerationOptions::default()
     };
-    let summarizer = arguments.model.load(&options, arguments.device.precision())?;
+    let summarizer = arguments.model.load(&options, &arguments.device)?;
     let source = source(arguments.tokens, &summarizer)?;
     best(arguments.repeat, || {
         let summaries = summarizer.summarize(std::slice::from_ref(&source), &mut |_| {})?;
@@ -131,8 +131,8 @@ fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
 
 /// One update without dropout, which the models of the reference's benchmark do not have.
 fn train(arguments: &Arguments) -> Result<f64> {
-    if arguments.device.name() != "f32" {
-        return usage("bench train computes in f32 only");
+    if (arguments.device.name(), arguments.device.device_name()) != ("f32", "cpu") {
+        return usage("bench train computes in f32 on the CPU only");
     }
     let Some(directory) = &arguments.model.model else {
         return usage("bench train needs --model");

@@ -71,7 +71,7 @@ impl DecodingOptions {
     /// Loads the model with these options.
     pub(crate) fn load(&self) -> Result<Summarizer> {
         let options = GenerationOptions { prompt: self.prompt.prompt.clone(), ..self.generation.options() };
-        Ok(self.model.load(&options, self.device.precision())?.attributing(self.attribute))
+        Ok(self.model.load(&options, &self.device)?.attributing(self.attribute))
     }
 
     /// The decoding of records with a loaded model.

@@ -1,28 +1,18 @@
 //! Where and with which numbers to compute.
 
-use std::str::FromStr;
-
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use epitome_kernels::DeviceName;
 
 /// `--device` and `--precision`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceOptions {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, default_value = "cpu")]
-    pub(crate) device: Device,
+    pub(crate) device: DeviceName,
     /// Numbers to compute with
     #[arg(long, value_enum, default_value = "f32")]
     pub(crate) precision: Precision,
-}
-
-/// A device as the user names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Device {
-    /// The host.
-    Cpu,
-    /// An NVIDIA GPU.
-    Cuda(usize),
 }
 
 /// Numbers as the user names them.
@@ -36,28 +26,30 @@ pub(crate) enum Precision {
     Int8,
 }
 
-impl FromStr for Device {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) => {
-                index.parse().map(Self::Cuda).map_err(|_| format!("`{index}` is not the number of a GPU"))
-            }
-            _ => Err("expected cpu, cuda or cuda:N".into()),
-        }
-    }
-}
-
 impl DeviceOptions {
     /// Refuses what this build cannot do, before anything is loaded.
     pub(crate) fn check(&self) -> Result<()> {
-        if let Device::Cuda(index) = self.device {
-            bail!("--device cuda:{index}: this build has no GPU support; use --device cpu");
+        let Self { device, precision } = self;
+        if !device.is_supported() {
+            bail!("--device {device}: this build has no GPU support; use --device cpu");
+        }
+        if *device != DeviceName::Cpu && *precision == Precision::Int8 {
+            bail!("--precision int8 is for --device cpu; a GPU computes in f32 or bf16");
         }
         Ok(())
+    }
+
+    /// The device.
+    pub(crate) fn open(&self) -> Result<epitome_kernels::Device> {
+        self.device.open().with_context(|| format!("--device {} cannot be used", self.device))
+    }
+
+    /// Its kind.
+    pub(crate) fn device_name(&self) -> &'static str {
+        match self.device {
+            DeviceName::Cpu => "cpu",
+            DeviceName::Cuda(_) => "cuda",
+        }
     }
 
     /// What the weights of linear layers are kept in.
@@ -85,21 +77,6 @@ impl Precision {
             Self::F32 => "f32",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Device;
-
-    #[test]
-    fn devices_are_named_as_in_pytorch() {
-        assert_eq!("cpu".parse(), Ok(Device::Cpu));
-        assert_eq!("cuda".parse(), Ok(Device::Cuda(0)));
-        assert_eq!("cuda:3".parse(), Ok(Device::Cuda(3)));
-        for wrong in ["gpu", "cuda:x", "cpu:0", ""] {
-            assert!(wrong.parse::<Device>().is_err(), "{wrong}");
         }
     }
 }

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use epitome_decode::{GenerationOptions, Summarizer};
-use epitome_kernels::Precision;
 
+use crate::device::DeviceOptions;
 use crate::failure::warn;
 
 /// Names and contents of the default model's files; empty when the binary was built without it.
@@ -48,13 +48,14 @@ impl ModelOption {
     ///
     /// # Errors
     /// When there is no model, one of its files is wrong, or the generation options contradict each other.
-    pub(crate) fn load(&self, options: &GenerationOptions, precision: Precision) -> Result<Summarizer> {
+    pub(crate) fn load(&self, options: &GenerationOptions, place: &DeviceOptions) -> Result<Summarizer> {
+        let (precision, device) = (place.precision(), &place.open()?);
         let summarizer = match self.directory() {
-            Some(directory) => Summarizer::load(&directory, options, precision)?,
+            Some(directory) => Summarizer::load(&directory, options, precision, device)?,
             None if BUNDLED.is_empty() => {
                 bail!("this program was built without its default model: name a model directory with --model")
             }
-            None => Summarizer::from_files(bundled, Path::new("the default model"), options, precision)?,
+            None => Summarizer::from_files(bundled, Path::new("the default model"), options, precision, device)?,
         };
         summarizer.warnings().iter().for_each(warn);
         Ok(summarizer)

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::Path;
 
 use epitome_data::{Record, Source, Target, Tokenizer};
-use epitome_kernels::{IGNORE_INDEX, Precision};
+use epitome_kernels::{Device, IGNORE_INDEX, Precision};
 use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::{Deserialize, Serialize};
 
@@ -91,18 +91,18 @@ impl Summarizer {
 
     /// Loads a model directory. Generation settings come from `options`, then `generation_config.json`, then
     /// `config.json`, then the defaults (see [`GenerationConfig::resolve`]). A directory without a tokenizer serves
-    /// tokenized records only. `precision` is that of the linear layers' weights.
+    /// tokenized records only. `precision` is that of the linear layers' weights, which lie on `device`.
     ///
     /// # Errors
     /// When a file is missing or wrong, or the settings contradict each other.
-    pub fn load(directory: &Path, options: &GenerationOptions, precision: Precision) -> Result<Self> {
+    pub fn load(directory: &Path, options: &GenerationOptions, precision: Precision, device: &Device) -> Result<Self> {
         let config = Config::load(directory)?;
         let path = directory.join("generation_config.json");
         let saved = if path.exists() { GenerationOptions::read(&path)? } else { GenerationOptions::default() };
         let layers = [options, &saved];
         let (generation, warnings) = GenerationConfig::for_model(&layers, &config, &directory.join("config.json"))?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
-        let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision)?;
+        let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision, device)?;
         Ok(Self { led, precision, tokenizer, generation, attributes: false, warnings })
     }
 
@@ -117,6 +117,7 @@ impl Summarizer {
         origin: &Path,
         options: &GenerationOptions,
         precision: Precision,
+        device: &Device,
     ) -> Result<Self> {
         let required = |name: &str| {
             let missing = std::io::Error::new(std::io::ErrorKind::NotFound, "the file is missing");
@@ -135,7 +136,7 @@ impl Summarizer {
         let bytes = required("model.safetensors")?;
         let weights = WeightFiles::from_bytes(bytes, &origin.join("model.safetensors"), &config)?;
         Ok(Self {
-            led: Led::load_packed(&config, &weights, precision)?,
+            led: Led::load_packed(&config, &weights, precision, device)?,
             precision,
             tokenizer: Some(tokenizer),
             generation,

@@ -23,7 +23,11 @@ int launch(
         auto error = cudaFuncSetAttribute(
             reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)
         );
-        if (error != cudaSuccess) return error;
+        if (error != cudaSuccess) {
+            // Told here, and not by the next launch again.
+            cudaGetLastError();
+            return error;
+        }
     }
     kernel<<<grid, threads, shared_bytes, stream>>>(arguments...);
     return cudaGetLastError();
@@ -45,7 +49,7 @@ int launch(
 
 constexpr int WARP = 32;
 
-/// What a launcher returns when it has no kernel for its arguments: the number of cudaErrorInvalidValue.
-constexpr int INVALID = 1;
+/// What a launcher returns when it has no kernel for its arguments: no CUDA error's number.
+constexpr int INVALID = -1;
 
 __host__ __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }

@@ -1,4 +1,4 @@
-//! The operations LED needs and candle lacks, each one function on candle tensors, on the CPU in f32.
+//! The operations LED needs and candle lacks, each one function on candle tensors: on the CPU in f32, on a GPU in f32 or bf16.
 //!
 //! Documents of a batch are packed end to end ([`Segments`]); only attention looks at their borders. An operation has a
 //! hand-written backward: as a candle custom op where gradients go through candle's graph, else as a function of its own,
@@ -9,7 +9,8 @@
 //! | `segments`, `visibility`, `random` | documents of a batch, masks of attention, counter-based dropout |
 //! | `ops` | the public operations: they check shapes, reach into tensors and tie forward to backward |
 //! | `cpu` | the kernels on plain slices |
-//! | `cuda` | the kernels of the folder `cuda` (features `cuda` and `cuda-emulation`) |
+//! | `cuda` | the same operations on a GPU (features `cuda` and `cuda-emulation`), to which those of `ops` turn |
+//! | `device` | where to compute, as users name it |
 //! | `precision` | what the products of inference are made of |
 //! | `process`, `available` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds and can still get |
 //!
@@ -35,12 +36,13 @@
 //! [`lerp_assign`], [`sum_of_squares`], [`adamw_step`], [`adafactor_step`], and the running sums that backwards add to.
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
-//! is not f32 or when it is not on the CPU.
+//! is not f32 or, without GPU support, not on the CPU.
 
 mod available;
 mod cpu;
-#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+#[cfg(gpu)]
 pub mod cuda;
+mod device;
 mod ops;
 mod precision;
 mod process;
@@ -49,6 +51,8 @@ mod segments;
 mod visibility;
 
 pub use available::available_memory;
+pub use candle_core::Device;
+pub use device::DeviceName;
 pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};

@@ -1,5 +1,9 @@
 //! [`Precision`].
 
+#[cfg(gpu)]
+use crate::cuda;
+use candle_core::{DType, Device, Result, bail};
+
 /// What the products of inference are made of. Layer norms, softmax, the residual stream and all sums are f32 throughout.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
@@ -11,4 +15,21 @@ pub enum Precision {
     /// Weights as bytes with a scale for each output, the rows they are multiplied with as bytes with a scale of their own;
     /// the operands of attention rounded to bfloat16.
     Int8,
+}
+
+impl Precision {
+    /// The type of activations and embeddings on a device: on a GPU they are as narrow as the weights.
+    ///
+    /// # Errors
+    /// When a GPU does not compute in this precision.
+    pub fn activations(self, device: &Device) -> Result<DType> {
+        #[cfg(gpu)]
+        if cuda::runs_on(device) {
+            return cuda::dtype_of(self);
+        }
+        match device.is_cpu() {
+            true => Ok(DType::F32),
+            false => bail!("this build computes on the CPU only"),
+        }
+    }
 }

@@ -104,7 +104,7 @@ impl MultiHeadAttention {
     /// Keys and values of encoded documents `[S, d]`, kept for decoding.
     pub(crate) fn memory(&self, encoded: &Tensor, sources: &Segments) -> Result<AttentionMemory> {
         let sizes = (self.heads, encoded.dim(1)? / self.heads);
-        AttentionMemory::project(sources, sizes, self.k_proj.precision(), |rows| {
+        AttentionMemory::project(sources, sizes, self.k_proj.precision(), encoded.device(), |rows| {
             let rows = encoded.narrow(0, rows.start, rows.len())?;
             Ok([self.k_proj.heads(&rows, self.heads)?, self.v_proj.heads(&rows, self.heads)?])
         })

@@ -140,7 +140,7 @@ fn dropout_rows(x: &Tensor, first: usize, dropout: Option<Dropout>) -> Result<Te
 mod tests {
     use std::collections::BTreeMap;
 
-    use candle_core::Device;
+    use candle_core::{DType, Device};
     use epitome_kernels::DropoutKey;
 
     use super::*;
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn parts_are_what_they_are_alone() {
         let (d, width, rows) = (4, 8, ROWS + 100);
-        let source = Source { tensors: &Hashed, packed: None };
+        let source = Source { tensors: &Hashed, packed: None, activations: DType::F32 };
         let layer = FeedForward::load(source, "layer", d, width).unwrap();
         let (x, gradient) = (numbers(1, &[rows, d]), numbers(2, &[rows, d]));
         let run = |range: Range<usize>, keep, dropouts, sums: &mut Sums| {

@@ -1,6 +1,6 @@
 //! The rows of global tokens (semantics A7, A13).
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use epitome_kernels as kernels;
 
 use crate::layers::{Linear, Projection, Site, at};
@@ -47,7 +47,8 @@ impl GlobalPath {
     ) -> Result<Tensor> {
         let heads = self.pooling.heads;
         let scale = ((hidden.dim(1)? / heads) as f64).powf(-0.5);
-        let query = (self.query.heads(&kernels::gather_rows(hidden, rows)?, heads)? * scale)?;
+        let query = self.query.heads(&kernels::gather_rows(hidden, rows)?, heads)?.to_dtype(DType::F32)?;
+        let query = (query * scale)?;
         let segments = PoolingSegments { queries: &documents.global_segments(), rows: documents.segments() };
         self.pooling.attend(&query, hidden, segments, at(dropouts, Site::GlobalAttention))
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use epitome_kernels::{self as kernels, AffineSums, Dropout, DropoutKey, PackedLinear, Precision};
 
 use crate::gradients::affine_sums;
-use crate::weights::Source;
+use crate::weights::{Packing, Source};
 use crate::{Config, Error, GradientSums, Result};
 
 /// Epsilon of every layer norm (semantics B1).
@@ -103,7 +103,9 @@ impl Linear {
         let plain = Projection::load(source, prefix, output, input)?;
         Ok(match source.packed {
             None => Self::Plain(plain),
-            Some(precision) => Self::Packed(Arc::new(PackedLinear::new(&plain.weight, Some(&plain.bias), precision)?)),
+            Some(Packing { precision, .. }) => {
+                Self::Packed(Arc::new(PackedLinear::new(&plain.weight, Some(&plain.bias), precision)?))
+            }
         })
     }
 
@@ -213,6 +215,8 @@ pub(crate) struct Embedding {
     pub(crate) shared: Tensor,
     pub(crate) positions: Tensor,
     layernorm_embedding: LayerNorm,
+    /// The type of the sum.
+    activations: DType,
 }
 
 impl Embedding {
@@ -220,8 +224,9 @@ impl Embedding {
         let d = shared.dim(1)?;
         Ok(Self {
             shared: shared.clone(),
-            positions: source.get(&format!("{prefix}.embed_positions.weight"), &[rows, d])?,
+            positions: source.table(&format!("{prefix}.embed_positions.weight"), &[rows, d])?,
             layernorm_embedding: LayerNorm::load(source, &format!("{prefix}.layernorm_embedding"), d)?,
+            activations: source.activations,
         })
     }
 
@@ -233,7 +238,8 @@ impl Embedding {
 
     /// Token and position rows summed, `[T, d]`, outside the graph.
     pub(crate) fn sum(&self, ids: &[u32], position_ids: &[u32]) -> Result<Tensor> {
-        Ok(kernels::embed(&[(&self.shared, ids), (&self.positions, position_ids)])?)
+        let sum = kernels::embed(&[(&self.shared, ids), (&self.positions, position_ids)])?;
+        Ok(sum.to_dtype(self.activations)?)
     }
 
     pub(crate) fn normalise(&self, sum: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {

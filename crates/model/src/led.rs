@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
-use epitome_kernels::{self as kernels, PackedLinear, Precision};
+use candle_core::{DType, Tensor};
+use epitome_kernels::{self as kernels, Device, PackedLinear, Precision};
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
-use crate::weights::Source;
+use crate::weights::{Packing, Source};
 use crate::{Config, Decoder, Documents, Encoder, Result, TensorSource};
 
 /// A LED model: encoder, decoder and the tied output head. Stateless: everything that changes is passed in.
@@ -27,22 +27,36 @@ impl Led {
     /// # Errors
     /// When a tensor is missing, has the wrong shape or cannot be read.
     pub fn load(config: &Config, source: &dyn TensorSource) -> Result<Self> {
-        Self::build(config, Source { tensors: source, packed: None })
+        Self::load_for_training(config, source, DType::F32)
     }
 
-    /// The same network for inference: weights are brought into the order in which products read them, one after the other,
-    /// so that safetensors files are never in memory whole. In f32 results are the same to the bit.
+    /// The same with hidden states of another type than the tensors, which are in f32: what training on a GPU computes in.
     ///
     /// # Errors
     /// As [`Led::load`].
-    pub fn load_packed(config: &Config, source: &dyn TensorSource, precision: Precision) -> Result<Self> {
-        Self::build(config, Source { tensors: source, packed: Some(precision) })
+    pub fn load_for_training(config: &Config, source: &dyn TensorSource, activations: DType) -> Result<Self> {
+        Self::build(config, Source { tensors: source, packed: None, activations })
+    }
+
+    /// The same network for inference on a device: weights are brought into the order in which products read them, one after the other,
+    /// so that safetensors files are never in memory whole. On the CPU results in f32 are the same to the bit.
+    ///
+    /// # Errors
+    /// As [`Led::load`], and when the device does not compute in this precision.
+    pub fn load_packed(
+        config: &Config,
+        source: &dyn TensorSource,
+        precision: Precision,
+        device: &Device,
+    ) -> Result<Self> {
+        let activations = precision.activations(device)?;
+        Self::build(config, Source { tensors: source, packed: Some(Packing { precision, device }), activations })
     }
 
     fn build(config: &Config, source: Source<'_>) -> Result<Self> {
-        let shared = source.get(SHARED, &[config.vocab_size, config.d_model])?;
+        let shared = source.table(SHARED, &[config.vocab_size, config.d_model])?;
         let bias = source.get(FINAL_LOGITS_BIAS, &[1, config.vocab_size])?.flatten_all()?;
-        let pack = |precision| PackedLinear::new(&shared, Some(&bias), precision).map(Arc::new);
+        let pack = |packing: Packing<'_>| PackedLinear::new(&shared, Some(&bias), packing.precision).map(Arc::new);
         Ok(Self {
             config: config.clone(),
             packed_head: source.packed.map(pack).transpose()?,
@@ -95,7 +109,7 @@ impl Led {
             Some(head) => head.forward_into(hidden, logits)?,
             None => {
                 let tensor = kernels::linear(hidden, &self.shared, Some(&self.final_logits_bias))?;
-                *logits = tensor.flatten_all()?.to_vec1()?;
+                *logits = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
             }
         }
         Ok(())

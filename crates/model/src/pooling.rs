@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use epitome_kernels::{self as kernels, AttentionMemory, Dropout, Precision, Segments};
 
 use crate::Result;
@@ -26,7 +26,7 @@ pub(crate) struct PoolingSegments<'a> {
 }
 
 impl Pooling {
-    /// The context `[G, d]` of queries `[G, H, D]`, already scaled, over the rows `x` `[T, d]` of their documents.
+    /// The context `[G, d]`, in f32, of queries `[G, H, D]`, already scaled, over the rows `x` `[T, d]` of their documents.
     pub(crate) fn attend(
         &self,
         query: &Tensor,
@@ -36,6 +36,8 @@ impl Pooling {
     ) -> Result<Tensor> {
         let (count, heads, size) = query.dims3()?;
         let d = heads * size;
+        // Few rows, whose scores are over all of a document: in f32 whatever the rest is.
+        let query = &query.to_dtype(DType::F32)?;
         let weight = self.key.weight.reshape((heads, size, d))?;
         let a = kernels::head_linear(query, &weight, false)?; // [G, H, d]
         let bias = self.key.bias.reshape((1, heads, size))?;
@@ -65,10 +67,11 @@ impl Pooling {
         let mut contexts = Vec::with_capacity(heads);
         let mut masses: Vec<Vec<f32>> = Vec::new();
         for head in 0..heads {
-            let memory = AttentionMemory::project(segments.rows, (1, size), Precision::F32, |rows| -> Result<_> {
-                let rows = x.narrow(0, rows.start, rows.len())?;
-                Ok([self.key.head(&rows, head, size)?, self.value.head(&rows, head, size)?])
-            })?;
+            let memory =
+                AttentionMemory::project(segments.rows, (1, size), Precision::F32, x.device(), |rows| -> Result<_> {
+                    let rows = x.narrow(0, rows.start, rows.len())?;
+                    Ok([self.key.head(&rows, head, size)?, self.value.head(&rows, head, size)?])
+                })?;
             let query = query.narrow(1, head, 1)?;
             let (context, found) = memory.attend_with_mass(&query, segments.queries, 1.0, spans)?;
             contexts.push(context);

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use candle_core::Tensor;
-use epitome_kernels::Precision;
+use candle_core::{DType, Tensor};
+use epitome_kernels::{Device, Precision};
 
 use crate::{Error, Result};
 
@@ -18,16 +18,35 @@ pub trait TensorSource {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor>;
 }
 
-/// A source, and what linear layers make of its weights: trainable tensors, or weights packed for inference.
+/// A source, and what layers make of its tensors: trainable ones, or weights packed for inference.
 #[derive(Clone, Copy)]
 pub(crate) struct Source<'a> {
     pub(crate) tensors: &'a dyn TensorSource,
-    pub(crate) packed: Option<Precision>,
+    pub(crate) packed: Option<Packing<'a>>,
+    /// The type of hidden states.
+    pub(crate) activations: DType,
+}
+
+/// How weights are kept for inference, and where.
+#[derive(Clone, Copy)]
+pub(crate) struct Packing<'a> {
+    pub(crate) precision: Precision,
+    pub(crate) device: &'a Device,
 }
 
 impl Source<'_> {
     pub(crate) fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.tensors.get(name, shape)
+        let tensor = self.tensors.get(name, shape)?;
+        Ok(match self.packed {
+            Some(packing) => tensor.to_device(packing.device)?,
+            None => tensor,
+        })
+    }
+
+    /// A table of embeddings: for inference in the type of hidden states.
+    pub(crate) fn table(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
+        let table = self.get(name, shape)?;
+        Ok(if self.packed.is_some() { table.to_dtype(self.activations)? } else { table })
     }
 }
 
@@ -50,6 +69,15 @@ impl Weights {
         let replaced =
             |(name, tensor): (&String, &Tensor)| (name.clone(), replacements.get(name).unwrap_or(tensor).clone());
         Self { tensors: self.tensors.iter().map(replaced).collect(), ..self.clone() }
+    }
+
+    /// The same on a device.
+    ///
+    /// # Errors
+    /// When it has no room for them.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let moved = |(name, tensor): (&String, &Tensor)| Ok((name.clone(), tensor.to_device(device)?));
+        Ok(Self { tensors: self.tensors.iter().map(moved).collect::<Result<_>>()?, ..self.clone() })
     }
 
     /// Names and tensors in the order of names.

@@ -31,13 +31,17 @@ impl Average {
         let Some(decay) = config.ema_decay else { return Ok(None) };
         let parameters = trainable.parameters();
         let trained: HashMap<String, Tensor> = match checkpoint {
-            Some(checkpoint) => load_tensors(&checkpoint.join(AVERAGE))?.into_iter().collect(),
+            Some(checkpoint) => {
+                let device = trainable.led().shared().device();
+                let moved = |(name, tensor): (String, Tensor)| Ok((name, tensor.to_device(device)?));
+                load_tensors(&checkpoint.join(AVERAGE))?.into_iter().map(moved).collect::<Result<_>>()?
+            }
             None => {
                 let copy = |(name, parameter): (&str, &Tensor)| Ok((name.to_owned(), parameter.copy()?));
                 parameters.iter().filter(|(name, _)| is_trained(name)).map(copy).collect::<Result<_>>()?
             }
         };
-        let trainable = Trainable::new(model, parameters.with(&trained))?;
+        let trainable = Trainable::computing_in(model, parameters.with(&trained), trainable.activations())?;
         Ok(Some(Self { decay, warmup: config.ema_warmup, trained, trainable }))
     }
 

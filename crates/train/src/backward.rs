@@ -24,15 +24,30 @@ pub struct Trainable {
     parameters: Parameters,
     led: Led,
     frozen: Frozen,
+    activations: DType,
 }
 
 impl Trainable {
-    /// Builds the network.
+    /// Builds the network, which computes where the parameters are.
     ///
     /// # Errors
     /// When a parameter is missing.
     pub fn new(config: &Config, parameters: Parameters) -> Result<Self> {
-        Ok(Self { led: Led::load(config, &parameters)?, parameters, frozen: Frozen::default() })
+        Self::computing_in(config, parameters, DType::F32)
+    }
+
+    /// The same with hidden states of the type `activations`; the parameters and sums of gradients are in f32.
+    ///
+    /// # Errors
+    /// As [`Trainable::new`].
+    pub fn computing_in(config: &Config, parameters: Parameters, activations: DType) -> Result<Self> {
+        let led = Led::load_for_training(config, &parameters, activations)?;
+        Ok(Self { led, parameters, frozen: Frozen::default(), activations })
+    }
+
+    /// The type of hidden states.
+    pub(crate) fn activations(&self) -> DType {
+        self.activations
     }
 
     /// Lets backward passes leave out the gradients of what is not trained, and all that only they need.

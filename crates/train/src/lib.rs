@@ -34,6 +34,7 @@ mod lock;
 pub mod memory;
 mod monitor;
 mod optimizer;
+mod place;
 mod replicas;
 mod schedule;
 mod setup;

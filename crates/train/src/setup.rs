@@ -50,13 +50,15 @@ impl Setup {
                 Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?
             }
         };
-        let parameters = Parameters::new(weights);
+        let (device, activations) = config.place()?;
+        let parameters = Parameters::new(weights.to_device(&device)?);
         let mut optimizer = Optimizer::new(&config.optim, &parameters)?;
         let state = match checkpoint {
             Some(checkpoint) => checkpoint::load(checkpoint, &parameters, &mut optimizer)?,
             None => TrainState::default(),
         };
-        let trainable = Trainable::new(&model, parameters)?.train_only(|name| optimizer.is_trained(name));
+        let trainable = Trainable::computing_in(&model, parameters, activations)?;
+        let trainable = trainable.train_only(|name| optimizer.is_trained(name));
         let average = Average::new(&config.optim, (&model, &trainable), |name| optimizer.is_trained(name), checkpoint)?;
         let tokenizer = config.model.load_tokenizer()?;
         let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;

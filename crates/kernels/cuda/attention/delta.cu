@@ -45,7 +45,8 @@ __global__ void attention_delta(const T *output, const T *gradient, float *delta
 
 template <typename T>
 int start(const void *output, const void *gradient, float *delta, int64_t rows, int heads, int size, cudaStream_t stream) {
-    auto kernel = size % Pack<T>::VALUES == 0 ? attention_delta<T, true> : attention_delta<T, false>;
+    bool aligned = (reinterpret_cast<uintptr_t>(output) | reinterpret_cast<uintptr_t>(gradient)) % 16 == 0;
+    auto kernel = aligned && size % Pack<T>::VALUES == 0 ? attention_delta<T, true> : attention_delta<T, false>;
     dim3 grid((rows * heads + ROWS - 1) / ROWS);
     auto a = static_cast<const T *>(output), b = static_cast<const T *>(gradient);
     return launch(kernel, grid, THREADS, 0, stream, a, b, delta, rows, heads, size);

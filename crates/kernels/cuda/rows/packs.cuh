@@ -8,7 +8,7 @@
 constexpr int PACK = 8;
 
 /// Whether rows of `width` numbers that begin at `pointers` can be taken in packs.
-template <typename... Pointers> bool takes_packs(int64_t width, const Pointers *...pointers) {
+template <typename... Pointers> __host__ __device__ bool takes_packs(int64_t width, const Pointers *...pointers) {
     return width % PACK == 0 && ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
 }
 

@@ -45,8 +45,8 @@ __global__ void __launch_bounds__(THREADS)
     Trained tensor = tensors[chunk.tensor];
     Span span(tensor, chunk);
     float scale = gradient_scale == nullptr ? 1.0f : *gradient_scale;
-    // Tensors begin at multiples of 16 bytes.
-    int64_t packed = span.first + (span.end - span.first) / PACK * PACK;
+    bool packs = takes_packs(0, tensor.parameter, tensor.mean, tensor.square, tensor.gradient, tensor.copy);
+    int64_t packed = packs ? span.first + (span.end - span.first) / PACK * PACK : span.first;
     for (int64_t at = span.first + threadIdx.x * PACK; at < packed; at += THREADS * PACK) {
         update_values<PACK>(tensor, at, adamw, scale);
     }
@@ -55,7 +55,7 @@ __global__ void __launch_bounds__(THREADS)
 
 } // namespace
 
-/// `tensors` and `chunks` lie in device memory; `gradient_scale`, too, or is null. Every tensor begins at a multiple of 16 bytes.
+/// `tensors` and `chunks` lie in device memory; `gradient_scale`, too, or is null.
 extern "C" int epitome_adamw_step(
     const Trained *tensors, const Chunk *chunks, int chunk_count, const AdamW *adamw, const float *gradient_scale,
     cudaStream_t stream

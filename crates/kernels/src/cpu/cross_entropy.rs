@@ -37,6 +37,14 @@ pub(crate) struct RowLoss {
     sum: f32,
 }
 
+#[cfg(gpu)]
+impl RowLoss {
+    /// Of a row whose logits are elsewhere.
+    pub(crate) fn new(nll: f64, uniform: f64) -> Self {
+        Self { nll, uniform, sum: 0.0 }
+    }
+}
+
 /// How a row's loss becomes the gradient of its logits.
 #[derive(Clone, Copy)]
 pub(crate) struct LossGradient {

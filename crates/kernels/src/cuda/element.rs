@@ -1,22 +1,15 @@
 //! The types in which kernels keep numbers.
 
-use half::bf16;
+use candle_core::{DType, Result, bail};
 
 /// f32 or bf16.
-pub trait Element: Copy + Default {
-    /// Whether it is bf16.
-    const IS_BF16: bool;
-}
-
-impl Element for f32 {
-    const IS_BF16: bool = false;
-}
-
-impl Element for bf16 {
-    const IS_BF16: bool = true;
-}
+pub(super) const FLOATS: [DType; 2] = [DType::F32, DType::BF16];
 
 /// The launcher of a type.
-pub(super) fn of_type<T: Element, F>(of_f32: F, of_bf16: F) -> F {
-    if T::IS_BF16 { of_bf16 } else { of_f32 }
+pub(super) fn of_type<F>(op: &str, dtype: DType, of_f32: F, of_bf16: F) -> Result<F> {
+    match dtype {
+        DType::F32 => Ok(of_f32),
+        DType::BF16 => Ok(of_bf16),
+        other => bail!("{op}: no kernel for {other:?}"),
+    }
 }

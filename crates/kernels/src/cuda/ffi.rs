@@ -143,6 +143,8 @@ launchers! {
     );
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
+    Blend = epitome_blend_f32 | epitome_blend_bf16 | epitome_blend_f32_bf16
+        => (sum: *mut c_void, x: *const c_void, keep: f32, factor: f32, count: i64);
     Embed = epitome_embed_f32 | epitome_embed_bf16 => (
         table: *const c_void, ids: *const u32, positions: *const c_void, position_ids: *const u32, y: *mut c_void,
         rows: i64, width: c_int,

@@ -1,43 +1,55 @@
 //! The kernels of `cuda/`, which nvcc compiles for a GPU (feature `cuda`) and a C++ compiler for an emulation of one (feature
 //! `cuda-emulation`), where every thread of a block is a fiber: so indices, masks, barriers and sums are tested anywhere.
 //!
-//! Here they are functions on slices, whose numbers are copied to the memory of the kernels and back: for tests, which are the
-//! same for both. Tensors on a GPU will come to the launchers themselves.
+//! Here they are operations on tensors of a GPU, in f32 or bf16, which the public operations turn to where [`runs_on`] says so.
+//! Emulated, tensors are the CPU's (`emulated`).
 //!
 //! | module | contents |
 //! |---|---|
 //! | `ffi` | the launchers and their argument structs |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
-//! | `buffer`, `element` | numbers in the memory of kernels, and their types |
-//! | `attention`, `rows`, `training`, `decoding` | the kernels on slices |
+//! | `place`, `element` | where the numbers of tensors lie, and their types |
+//! | `attention`, `rows`, `training`, `decoding` | the kernels on tensors |
+//! | `global_attention`, `linear`, `memory` | what is made of them and of candle's operations |
 
 mod attention;
-mod buffer;
 mod decoding;
 mod element;
 mod ffi;
+mod global_attention;
+mod linear;
+mod memory;
+mod place;
 mod plan;
 mod rows;
 mod training;
 
-pub use attention::{Attended, Inputs, attention_backward, attention_forward};
+pub use attention::{Units, attention_backward, attention_forward};
 pub use decoding::{memory_attention, past_attention, top_k};
-pub use element::Element;
+pub use global_attention::global_attention;
+pub use linear::{Linear, dtype_of};
+pub use memory::{Memory, Past};
+#[cfg(feature = "cuda-emulation")]
+pub use place::emulated;
+pub use place::runs_on;
 pub use plan::Plan;
 pub use rows::{
-    NormInputs, accumulate_rows, bias_gelu, bias_gelu_backward, dropout_part, embed, layer_norm, layer_norm_backward,
-    round_to_bf16, widen_to_f32,
+    NormInputs, accumulate_rows, bias_gelu, bias_gelu_backward, blend, dropout_part, embed, layer_norm,
+    layer_norm_backward, round_to_bf16, widen_to_f32,
 };
-pub use training::{LossGradient, RowLosses, Trained, clipped_adamw_step, cross_entropy};
+pub use training::{LossGradient, RowLosses, Trained, clipped_adamw_step, cross_entropy, norm};
 
 use candle_core::{Result, bail};
 use std::ffi::c_int;
+
+/// `INVALID` of `cuda/platform.cuh`.
+const NO_KERNEL: c_int = -1;
 
 /// What a launcher returned.
 fn check(op: &str, code: c_int) -> Result<()> {
     match code {
         0 => Ok(()),
-        1 => bail!("{op}: no kernel for these arguments"),
+        NO_KERNEL => bail!("{op}: no kernel for these arguments"),
         code => bail!("{op}: CUDA error {code}"),
     }
 }

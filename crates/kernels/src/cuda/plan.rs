@@ -1,6 +1,7 @@
 //! Which documents, global positions and blocks of rows a call of attention has: everything that is not a tensor.
 
 use super::ffi;
+use crate::ops::attention::check_spec;
 use crate::{Attention, Segments, Visibility};
 use candle_core::{Result, bail};
 use std::ffi::c_int;
@@ -42,8 +43,9 @@ impl Plan {
     /// Of `attention_forward` and `attention_backward`.
     ///
     /// # Errors
-    /// When there are 2^30 rows or more.
+    /// When the documents of queries and keys or the global positions do not fit, or there are 2^30 rows or more.
     pub fn new(spec: &Attention) -> Result<Self> {
+        check_spec(spec)?;
         let (queries, keys) = (&spec.queries, &spec.keys);
         let documents = queries.count();
         let global = |b: usize| spec.visibility.global(b);

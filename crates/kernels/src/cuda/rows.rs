@@ -1,237 +1,285 @@
 //! Operations on rows by the kernels of `cuda/rows/`.
 
-use super::buffer::{Buffer, address_of, buffer_of};
-use super::element::{Element, of_type};
-use super::{check, ffi};
+use super::check;
+use super::element::{FLOATS, of_type};
+use super::ffi;
+use super::place::{address, address_mut, dense, room, stream};
 use crate::Dropout;
-use candle_core::{Result, bail};
-use half::bf16;
+use candle_core::{DType, Result, Tensor, bail};
 use std::ffi::c_int;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 
 /// Rows of a chunk of partial sums: `CHUNK_ROWS` of `cuda/rows/partials.cuh`.
 const CHUNK_ROWS: usize = 64;
 
-/// What layer normalisation reads: x and perhaps a residual `[rows, d]`, weight `[d]`.
-pub struct NormInputs<'a, T> {
+/// What layer normalisation reads: x and perhaps a residual `[.., d]`, f32 or bf16; weight `[d]` in f32.
+pub struct NormInputs<'a> {
     /// What is dropped out, if anything, before it is added to the residual.
-    pub x: &'a [T],
+    pub x: &'a Tensor,
     /// What x is added to.
-    pub residual: Option<&'a [T]>,
+    pub residual: Option<&'a Tensor>,
     /// Weight.
-    pub weight: &'a [f32],
+    pub weight: &'a Tensor,
     /// Dropout of x, element i of it with index i.
     pub dropout: Option<Dropout>,
     /// Added to the variance.
     pub eps: f32,
 }
 
-impl<T: Element> NormInputs<'_, T> {
-    fn rows(&self) -> Result<i64> {
-        let width = self.weight.len();
-        let residual = self.residual.map(<[T]>::len);
-        if width == 0 || !self.x.len().is_multiple_of(width) || residual.is_some_and(|length| length != self.x.len()) {
-            bail!("layer_norm: {} numbers, residual {residual:?}, weight {width}", self.x.len());
-        }
-        Ok((self.x.len() / width) as i64)
-    }
+/// The same, dense.
+struct NormCall {
+    x: Tensor,
+    residual: Option<Tensor>,
+    weight: Tensor,
+    rows: i64,
+    width: c_int,
+}
 
-    fn width(&self) -> c_int {
-        self.weight.len() as c_int
+impl NormInputs<'_> {
+    fn call(&self, op: &str) -> Result<NormCall> {
+        let (rows, width) = rows_of(op, self.x)?;
+        if self.weight.dims() != [width] || self.residual.is_some_and(|residual| residual.dims() != self.x.dims()) {
+            let residual = self.residual.map(Tensor::dims);
+            bail!("{op}: x {:?}, residual {residual:?}, weight {:?}", self.x.dims(), self.weight.dims());
+        }
+        let like = [self.x.dtype()];
+        Ok(NormCall {
+            x: dense(op, self.x, &FLOATS)?,
+            residual: self.residual.map(|residual| dense(op, residual, &like)).transpose()?,
+            weight: dense(op, self.weight, &[DType::F32])?,
+            rows: rows as i64,
+            width: width as c_int,
+        })
     }
 }
 
-/// Layer normalisation of `dropout(x) + residual`.
+/// Layer normalisation of `dropout(x) + residual`; the bias is `[d]` in f32.
 ///
 /// # Errors
-/// When shapes do not fit, or a launch fails.
-pub fn layer_norm<T: Element>(inputs: &NormInputs<'_, T>, bias: &[f32]) -> Result<Vec<T>> {
-    let rows = inputs.rows()?;
-    if bias.len() != inputs.weight.len() {
-        bail!("layer_norm: bias {}, weight {}", bias.len(), inputs.weight.len());
+/// When shapes or types do not fit, or a launch fails.
+pub fn layer_norm(inputs: &NormInputs<'_>, bias: &Tensor) -> Result<Tensor> {
+    let op = "layer_norm";
+    let NormCall { x, residual, weight, rows, width } = inputs.call(op)?;
+    if bias.dims() != weight.dims() {
+        bail!("{op}: bias {:?}, weight {:?}", bias.dims(), weight.dims());
     }
-    let y = Buffer::<T>::room(inputs.x.len())?;
-    let (x, residual) = (Buffer::of(inputs.x)?, buffer_of(inputs.residual)?);
-    let (weight, bias) = (Buffer::of(inputs.weight)?, Buffer::of(bias)?);
-    let launch = of_type::<T, ffi::LayerNorm>(ffi::epitome_layer_norm_f32, ffi::epitome_layer_norm_bf16);
-    // SAFETY: the slices have the shapes that `rows` and `width` say.
-    check("layer_norm", unsafe {
+    let bias = dense(op, bias, &[DType::F32])?;
+    let y = room(x.shape(), x.dtype(), x.device())?;
+    let [f32, bf16]: [ffi::LayerNorm; 2] = [ffi::epitome_layer_norm_f32, ffi::epitome_layer_norm_bf16];
+    let launch = of_type(op, x.dtype(), f32, bf16)?;
+    // SAFETY: the tensors have the shapes that `rows` and `width` say.
+    check(op, unsafe {
         launch(
-            x.any(),
-            address_of(&residual).cast(),
-            weight.pointer(),
-            bias.pointer(),
+            address(&x)?,
+            residual.as_ref().map_or(Ok(null()), address)?,
+            address(&weight)?.cast(),
+            address(&bias)?.cast(),
             inputs.dropout.into(),
             rows,
-            inputs.width(),
+            width,
             inputs.eps,
-            y.any(),
-            null_mut(),
+            address_mut(&y)?,
+            stream(x.device())?,
         )
     })?;
-    y.to_vec()
+    Ok(y)
 }
 
-/// The backward of [`layer_norm`]: the gradients of the residual and of x. Adds those of weight and bias to `sums`.
+/// The backward of [`layer_norm`]: the gradients of the residual and of x, which are one tensor without dropout. Adds those of
+/// weight and bias to `sums`, both `[d]` in f32.
 ///
 /// # Errors
 /// As [`layer_norm`].
-pub fn layer_norm_backward<T: Element>(
-    inputs: &NormInputs<'_, T>,
-    dy: &[T],
-    sums: [&mut [f32]; 2],
-) -> Result<[Vec<T>; 2]> {
-    let rows = inputs.rows()?;
-    if dy.len() != inputs.x.len() || sums.iter().any(|sum| sum.len() != inputs.weight.len()) {
-        bail!("layer_norm_backward: dy {} for x {}", dy.len(), inputs.x.len());
+pub fn layer_norm_backward(inputs: &NormInputs<'_>, dy: &Tensor, sums: [&Tensor; 2]) -> Result<[Tensor; 2]> {
+    let op = "layer_norm_backward";
+    let NormCall { x, residual, weight, rows, width } = inputs.call(op)?;
+    if dy.dims() != x.dims() || sums.iter().any(|sum| sum.dims() != weight.dims() || sum.dtype() != DType::F32) {
+        bail!("{op}: dy {:?} for x {:?}", dy.dims(), x.dims());
     }
-    let dsum = Buffer::<T>::room(inputs.x.len())?;
-    let dx = inputs.dropout.map(|_| Buffer::<T>::room(inputs.x.len())).transpose()?;
-    let partials = Buffer::<f32>::room(2 * (rows as usize).div_ceil(CHUNK_ROWS) * inputs.weight.len())?;
-    let (x, residual, dy) = (Buffer::of(inputs.x)?, buffer_of(inputs.residual)?, Buffer::of(dy)?);
-    let (weight, dweight, dbias) = (Buffer::of(inputs.weight)?, Buffer::of(sums[0])?, Buffer::of(sums[1])?);
-    let launch = of_type::<T, ffi::LayerNormBackward>(
-        ffi::epitome_layer_norm_backward_f32,
-        ffi::epitome_layer_norm_backward_bf16,
-    );
+    let dy = dense(op, dy, &[x.dtype()])?;
+    let like_x = || room(x.shape(), x.dtype(), x.device());
+    let dsum = like_x()?;
+    let dx = inputs.dropout.map(|_| like_x()).transpose()?;
+    let partials = room((2, (rows as usize).div_ceil(CHUNK_ROWS), width as usize), DType::F32, x.device())?;
+    let [f32, bf16]: [ffi::LayerNormBackward; 2] =
+        [ffi::epitome_layer_norm_backward_f32, ffi::epitome_layer_norm_backward_bf16];
+    let launch = of_type(op, x.dtype(), f32, bf16)?;
     // SAFETY: as in `layer_norm`; without dropout no gradient of x is written.
-    check("layer_norm_backward", unsafe {
+    check(op, unsafe {
         launch(
-            x.any(),
-            address_of(&residual).cast(),
-            weight.pointer(),
+            address(&x)?,
+            residual.as_ref().map_or(Ok(null()), address)?,
+            address(&weight)?.cast(),
             inputs.dropout.into(),
             rows,
-            inputs.width(),
+            width,
             inputs.eps,
-            dy.any(),
-            dsum.any(),
-            address_of(&dx).cast(),
-            dweight.pointer(),
-            dbias.pointer(),
-            partials.pointer(),
-            null_mut(),
+            address(&dy)?,
+            address_mut(&dsum)?,
+            dx.as_ref().map_or(Ok(null_mut()), address_mut)?,
+            address_mut(sums[0])?.cast(),
+            address_mut(sums[1])?.cast(),
+            address_mut(&partials)?.cast(),
+            stream(x.device())?,
         )
     })?;
-    sums[0].copy_from_slice(&dweight.to_vec()?);
-    sums[1].copy_from_slice(&dbias.to_vec()?);
-    Ok([dsum.to_vec()?, dx.as_ref().unwrap_or(&dsum).to_vec()?])
+    let dx = dx.unwrap_or_else(|| dsum.clone());
+    Ok([dsum, dx])
 }
 
-/// GELU of x `[rows, d]` plus the bias `[d]`.
+/// GELU of x `[.., d]` plus the bias `[d]` in f32, if there is one.
 ///
 /// # Errors
-/// When shapes do not fit, or a launch fails.
-pub fn bias_gelu<T: Element>(x: &[T], bias: &[f32]) -> Result<Vec<T>> {
-    let rows = rows_of("bias_gelu", x.len(), bias.len())?;
-    let width = bias.len() as c_int;
-    let (x, bias, y) = (Buffer::of(x)?, Buffer::of(bias)?, Buffer::<T>::room(x.len())?);
-    let launch = of_type::<T, ffi::BiasGelu>(ffi::epitome_bias_gelu_f32, ffi::epitome_bias_gelu_bf16);
-    // SAFETY: the buffers have the shapes that `rows` and `width` say.
-    check("bias_gelu", unsafe { launch(x.any(), bias.pointer(), y.any(), rows as i64, width, null_mut()) })?;
-    y.to_vec()
+/// When shapes or types do not fit, or a launch fails.
+pub fn bias_gelu(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let op = "bias_gelu";
+    let (rows, width) = rows_of(op, x)?;
+    let bias = bias_of(op, bias, width)?;
+    let x = dense(op, x, &FLOATS)?;
+    let y = room(x.shape(), x.dtype(), x.device())?;
+    let [f32, bf16]: [ffi::BiasGelu; 2] = [ffi::epitome_bias_gelu_f32, ffi::epitome_bias_gelu_bf16];
+    let launch = of_type(op, x.dtype(), f32, bf16)?;
+    let bias_address = bias.as_ref().map_or(Ok(null()), address)?.cast();
+    let (stream, to) = (stream(x.device())?, address_mut(&y)?);
+    // SAFETY: the tensors have the shapes that rows and width say.
+    check(op, unsafe { launch(address(&x)?, bias_address, to, rows as i64, width as c_int, stream) })?;
+    Ok(y)
 }
 
-/// The backward of [`bias_gelu`]: the gradient of x. Adds that of the bias to `bias_sum`.
+/// The backward of [`bias_gelu`]: the gradient of x; adds that of the bias to `bias_sum`, if there is one.
 ///
 /// # Errors
 /// As [`bias_gelu`].
-pub fn bias_gelu_backward<T: Element>(x: &[T], bias: &[f32], dy: &[T], bias_sum: &mut [f32]) -> Result<Vec<T>> {
-    let rows = rows_of("bias_gelu_backward", x.len(), bias.len())?;
-    if dy.len() != x.len() || bias_sum.len() != bias.len() {
-        bail!("bias_gelu_backward: dy {} for x {}", dy.len(), x.len());
+pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_sum: Option<&Tensor>) -> Result<Tensor> {
+    let op = "bias_gelu_backward";
+    let (rows, width) = rows_of(op, x)?;
+    let bias = bias_of(op, bias, width)?;
+    if dy.dims() != x.dims() {
+        bail!("{op}: dy {:?} for x {:?}", dy.dims(), x.dims());
     }
-    let width = bias.len() as c_int;
-    let partials = Buffer::<f32>::room(rows.div_ceil(CHUNK_ROWS) * bias.len())?;
-    let (dx, sum) = (Buffer::<T>::room(x.len())?, Buffer::of(bias_sum)?);
-    let (x, bias, dy) = (Buffer::of(x)?, Buffer::of(bias)?, Buffer::of(dy)?);
-    let launch =
-        of_type::<T, ffi::BiasGeluBackward>(ffi::epitome_bias_gelu_backward_f32, ffi::epitome_bias_gelu_backward_bf16);
+    bias_of(op, bias_sum, width)?;
+    let (x, dy) = (dense(op, x, &FLOATS)?, dense(op, dy, &[x.dtype()])?);
+    let dx = room(x.shape(), x.dtype(), x.device())?;
+    let partials = room((rows.div_ceil(CHUNK_ROWS), width), DType::F32, x.device())?;
+    let [f32, bf16]: [ffi::BiasGeluBackward; 2] =
+        [ffi::epitome_bias_gelu_backward_f32, ffi::epitome_bias_gelu_backward_bf16];
+    let launch = of_type(op, x.dtype(), f32, bf16)?;
     // SAFETY: as in `bias_gelu`.
-    check("bias_gelu_backward", unsafe {
+    check(op, unsafe {
         launch(
-            x.any(),
-            bias.pointer(),
-            dy.any(),
-            dx.any(),
-            sum.pointer(),
-            partials.pointer(),
+            address(&x)?,
+            bias.as_ref().map_or(Ok(null()), address)?.cast(),
+            address(&dy)?,
+            address_mut(&dx)?,
+            bias_sum.map_or(Ok(null_mut()), address_mut)?.cast(),
+            address_mut(&partials)?.cast(),
             rows as i64,
-            width,
-            null_mut(),
+            width as c_int,
+            stream(x.device())?,
         )
     })?;
-    bias_sum.copy_from_slice(&sum.to_vec()?);
-    dx.to_vec()
+    Ok(dx)
 }
 
-/// `dropout_part`: element i of x has index `first + i`.
+fn bias_of(op: &str, bias: Option<&Tensor>, width: usize) -> Result<Option<Tensor>> {
+    match bias {
+        Some(bias) if bias.dims() != [width] => bail!("{op}: bias {:?} for rows of {width}", bias.dims()),
+        bias => bias.map(|bias| dense(op, bias, &[DType::F32])).transpose(),
+    }
+}
+
+/// [`dropout_part`](crate::dropout_part): element i of x has index `first + i`.
 ///
 /// # Errors
-/// When a launch fails.
-pub fn dropout_part<T: Element>(x: &[T], dropout: Option<Dropout>, first: u64) -> Result<Vec<T>> {
-    let count = x.len() as i64;
-    let (x, y) = (Buffer::of(x)?, Buffer::<T>::room(x.len())?);
-    let launch = of_type::<T, ffi::ApplyDropout>(ffi::epitome_dropout_f32, ffi::epitome_dropout_bf16);
-    // SAFETY: both buffers have as many numbers.
-    check("dropout", unsafe { launch(x.any(), y.any(), dropout.into(), first, count, null_mut()) })?;
-    y.to_vec()
+/// When the type does not fit, or a launch fails.
+pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<Tensor> {
+    let op = "dropout";
+    let x = dense(op, x, &FLOATS)?;
+    let y = room(x.shape(), x.dtype(), x.device())?;
+    let [f32, bf16]: [ffi::ApplyDropout; 2] = [ffi::epitome_dropout_f32, ffi::epitome_dropout_bf16];
+    let launch = of_type(op, x.dtype(), f32, bf16)?;
+    let (count, to, stream) = (x.elem_count() as i64, address_mut(&y)?, stream(x.device())?);
+    // SAFETY: both tensors have as many numbers.
+    check(op, unsafe { launch(address(&x)?, to, dropout.into(), first, count, stream) })?;
+    Ok(y)
+}
+
+/// `sum = keep * sum + factor * x`, in place, of one shape; without x the last part is nothing. Of f32 and f32, bf16 and bf16,
+/// or f32 and bf16.
+///
+/// # Errors
+/// When shapes or types do not fit, or a launch fails.
+pub fn blend(sum: &Tensor, x: Option<&Tensor>, keep: f32, factor: f32) -> Result<()> {
+    let op = "blend";
+    if let Some(x) = x.filter(|x| x.dims() != sum.dims()) {
+        bail!("{op}: {:?} into {:?}", x.dims(), sum.dims());
+    }
+    let x = x.map(|x| dense(op, x, &FLOATS)).transpose()?;
+    let launch: ffi::Blend = match (sum.dtype(), x.as_ref().map_or(sum.dtype(), Tensor::dtype)) {
+        (DType::F32, DType::F32) => ffi::epitome_blend_f32,
+        (DType::BF16, DType::BF16) => ffi::epitome_blend_bf16,
+        (DType::F32, DType::BF16) => ffi::epitome_blend_f32_bf16,
+        (own, other) => bail!("{op}: {other:?} into {own:?}"),
+    };
+    let (from, count) = (x.as_ref().map_or(Ok(null()), address)?, sum.elem_count() as i64);
+    // SAFETY: both tensors have as many numbers.
+    check(op, unsafe { launch(address_mut(sum)?, from, keep, factor, count, stream(sum.device())?) })
 }
 
 /// f32 rounded to bf16.
 ///
 /// # Errors
-/// When a launch fails.
-pub fn round_to_bf16(x: &[f32]) -> Result<Vec<bf16>> {
-    let (count, y) = (x.len() as i64, Buffer::<bf16>::room(x.len())?);
-    // SAFETY: both buffers have as many numbers.
-    check("round_to_bf16", unsafe {
-        ffi::epitome_round_to_bf16(Buffer::of(x)?.pointer(), y.any(), count, null_mut())
-    })?;
-    y.to_vec()
+/// When the type does not fit, or a launch fails.
+pub fn round_to_bf16(x: &Tensor) -> Result<Tensor> {
+    let op = "round_to_bf16";
+    let x = dense(op, x, &[DType::F32])?;
+    let y = room(x.shape(), DType::BF16, x.device())?;
+    let (count, to, stream) = (x.elem_count() as i64, address_mut(&y)?, stream(x.device())?);
+    // SAFETY: both tensors have as many numbers.
+    check(op, unsafe { ffi::epitome_round_to_bf16(address(&x)?.cast(), to, count, stream) })?;
+    Ok(y)
 }
 
 /// bf16 as f32.
 ///
 /// # Errors
-/// When a launch fails.
-pub fn widen_to_f32(x: &[bf16]) -> Result<Vec<f32>> {
-    let (count, y) = (x.len() as i64, Buffer::<f32>::room(x.len())?);
-    // SAFETY: both buffers have as many numbers.
-    check("widen_to_f32", unsafe { ffi::epitome_widen_to_f32(Buffer::of(x)?.any(), y.pointer(), count, null_mut()) })?;
-    y.to_vec()
+/// When the type does not fit, or a launch fails.
+pub fn widen_to_f32(x: &Tensor) -> Result<Tensor> {
+    let op = "widen_to_f32";
+    let x = dense(op, x, &[DType::BF16])?;
+    let y = room(x.shape(), DType::F32, x.device())?;
+    let (count, to, stream) = (x.elem_count() as i64, address_mut(&y)?.cast(), stream(x.device())?);
+    // SAFETY: both tensors have as many numbers.
+    check(op, unsafe { ffi::epitome_widen_to_f32(address(&x)?, to, count, stream) })?;
+    Ok(y)
 }
 
-/// Rows `ids` of a table `[V, d]`, plus those of a table of positions, if there is one.
+/// Rows `ids` of a table `[V, d]`, plus those of a table of positions, if there is one, of the same type.
 ///
 /// # Errors
-/// When shapes do not fit, an id is not below V, or a launch fails.
-pub fn embed<T: Element>(width: usize, words: (&[T], &[u32]), positions: Option<(&[T], &[u32])>) -> Result<Vec<T>> {
+/// When shapes or types do not fit, an id is not below V, or a launch fails.
+pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>) -> Result<Tensor> {
+    let op = "embed";
+    let (width, count, device) = (words.0.dim(1)?, words.1.len(), words.0.device());
+    let mut dense_tables = Vec::new();
     for (table, ids) in [words].into_iter().chain(positions) {
-        let rows = rows_of("embed", table.len(), width)?;
-        if ids.len() != words.1.len() || ids.iter().any(|id| *id as usize >= rows) {
-            bail!("embed: {} ids of a table of {rows} rows for {} rows", ids.len(), words.1.len());
+        let (rows, columns) = table.dims2()?;
+        if columns != width || ids.len() != count || ids.iter().any(|id| *id as usize >= rows) {
+            bail!("{op}: {} ids of a table {:?} for {count} rows", ids.len(), table.dims());
         }
+        let dtypes = if dense_tables.is_empty() { &FLOATS[..] } else { &[words.0.dtype()] };
+        dense_tables.push((dense(op, table, dtypes)?, Tensor::from_slice(ids, count, device)?));
     }
-    let (rows, y) = (words.1.len() as i64, Buffer::<T>::room(words.1.len() * width)?);
-    let (table, ids) = (Buffer::of(words.0)?, Buffer::of(words.1)?);
-    let (places, place_ids) =
-        (buffer_of(positions.map(|(table, _)| table))?, buffer_of(positions.map(|(_, ids)| ids))?);
-    let launch = of_type::<T, ffi::Embed>(ffi::epitome_embed_f32, ffi::epitome_embed_bf16);
+    let y = room((count, width), words.0.dtype(), device)?;
+    let [f32, bf16]: [ffi::Embed; 2] = [ffi::epitome_embed_f32, ffi::epitome_embed_bf16];
+    let launch = of_type(op, words.0.dtype(), f32, bf16)?;
+    let lie = |(table, ids): &(Tensor, Tensor)| Ok::<_, candle_core::Error>((address(table)?, address(ids)?.cast()));
+    let (table, ids) = lie(&dense_tables[0])?;
+    let (places, place_ids) = dense_tables.get(1).map_or(Ok((null(), null())), lie)?;
+    let (to, stream) = (address_mut(&y)?, stream(device)?);
     // SAFETY: all ids are rows of their tables.
-    check("embed", unsafe {
-        launch(
-            table.any(),
-            ids.pointer(),
-            address_of(&places).cast(),
-            address_of(&place_ids),
-            y.any(),
-            rows,
-            width as c_int,
-            null_mut(),
-        )
-    })?;
-    y.to_vec()
+    check(op, unsafe { launch(table, ids, places, place_ids, to, count as i64, width as c_int, stream) })?;
+    Ok(y)
 }
 
 /// The places of each id, by which a block of threads finds all rows that it adds up.
@@ -261,46 +309,45 @@ impl Places {
     }
 }
 
-/// `sums[ids[t]] += gradient[t]` for all t but those of padding: sums `[V, d]`, gradient `[T, d]`.
+/// `sums[ids[t]] += gradient[t]` for all t but those of padding: sums `[V, d]` in f32, gradient `[T, d]`.
 ///
 /// # Errors
-/// When shapes do not fit, an id is not below V, or a launch fails.
-pub fn accumulate_rows<T: Element>(
-    sums: &mut [f32],
-    ids: &[u32],
-    gradient: &[T],
-    width: usize,
-    skip: Option<u32>,
-) -> Result<()> {
-    let (rows, count) = (rows_of("accumulate_rows", sums.len(), width)?, ids.len());
-    if gradient.len() != count * width || ids.iter().any(|id| *id as usize >= rows) {
-        bail!("accumulate_rows: {count} ids and {} numbers into {rows} rows of {width}", gradient.len());
+/// When shapes or types do not fit, an id is not below V, or a launch fails.
+pub fn accumulate_rows(sums: &Tensor, ids: &[u32], gradient: &Tensor, skip: Option<u32>) -> Result<()> {
+    let op = "accumulate_rows";
+    let ((rows, width), device) = (sums.dims2()?, sums.device());
+    let fits = gradient.dims() == [ids.len(), width] && sums.dtype() == DType::F32;
+    if !fits || ids.iter().any(|id| *id as usize >= rows) {
+        bail!("{op}: {} ids, gradient {:?} into {:?}", ids.len(), gradient.dims(), sums.dims());
     }
+    let gradient = dense(op, gradient, &FLOATS)?;
     let Places { ids, starts, places } = Places::new(ids, skip);
+    if ids.is_empty() {
+        return Ok(());
+    }
     let count = ids.len() as c_int;
-    let (ids, starts, places) = (Buffer::of(&ids)?, Buffer::of(&starts)?, Buffer::of(&places)?);
-    let (running, gradient) = (Buffer::of(sums)?, Buffer::of(gradient)?);
-    let launch = of_type::<T, ffi::AccumulateRows>(ffi::epitome_accumulate_rows_f32, ffi::epitome_accumulate_rows_bf16);
+    let words = |words: Vec<u32>| Tensor::from_slice(&words, words.len(), device);
+    let (ids, starts, places) = (words(ids)?, words(starts)?, words(places)?);
+    let [f32, bf16]: [ffi::AccumulateRows; 2] = [ffi::epitome_accumulate_rows_f32, ffi::epitome_accumulate_rows_bf16];
+    let launch = of_type(op, gradient.dtype(), f32, bf16)?;
     // SAFETY: ids are rows of `sums`, places are rows of `gradient`.
-    check("accumulate_rows", unsafe {
+    check(op, unsafe {
         launch(
-            running.pointer(),
-            gradient.any(),
-            ids.pointer(),
-            starts.pointer(),
-            places.pointer(),
+            address_mut(sums)?.cast(),
+            address(&gradient)?,
+            address(&ids)?.cast(),
+            address(&starts)?.cast(),
+            address(&places)?.cast(),
             count,
             width as c_int,
-            null_mut(),
+            stream(device)?,
         )
-    })?;
-    sums.copy_from_slice(&running.to_vec()?);
-    Ok(())
+    })
 }
 
-fn rows_of(op: &str, count: usize, width: usize) -> Result<usize> {
-    if width == 0 || !count.is_multiple_of(width) {
-        bail!("{op}: {count} numbers are not rows of {width}");
+fn rows_of(op: &str, x: &Tensor) -> Result<(usize, usize)> {
+    match x.dims() {
+        [rows @ .., width] if *width > 0 => Ok((rows.iter().product(), *width)),
+        dims => bail!("{op}: {dims:?} has no rows"),
     }
-    Ok(count / width)
 }

@@ -2,6 +2,8 @@
 
 use super::{cpu_values, cpu_values_mut};
 use crate::cpu::adamw::{Update, update_moments, update_parameter};
+#[cfg(gpu)]
+use crate::cuda;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
 /// The settings of one AdamW step (Loshchilov and Hutter, 2019), with the defaults of none of them.
@@ -42,8 +44,28 @@ pub fn adamw_step(
     if hyper.step == 0 {
         bail!("adamw_step: steps are counted from 1");
     }
+    #[cfg(gpu)]
+    if cuda::runs_on(parameter.device()) {
+        return gpu_step(parameter, moments, gradient, gradient_scale, hyper);
+    }
     moments.inplace_op2(&gradient.contiguous()?, &Moments { scale: gradient_scale, hyper })?;
     parameter.inplace_op2(moments, &Parameter(hyper))
+}
+
+#[cfg(gpu)]
+fn gpu_step(parameter: &Tensor, moments: &Tensor, gradient: &Tensor, gradient_scale: f32, hyper: &AdamW) -> Result<()> {
+    let moment = |index: usize| moments.detach().narrow(0, index, 1)?.squeeze(0);
+    let trained = cuda::Trained {
+        parameter: &parameter.detach(),
+        mean: &moment(0)?,
+        square: &moment(1)?,
+        gradient: &gradient.detach(),
+        copy: None,
+        learning_rate: hyper.learning_rate,
+        weight_decay: hyper.weight_decay,
+    };
+    cuda::clipped_adamw_step(&[trained], gradient_scale, 0.0, hyper)?;
+    Ok(())
 }
 
 struct Moments<'a> {

@@ -2,6 +2,8 @@
 
 use super::{compute, tensor};
 use crate::cpu::attention::{Incoming, Problem, backward, forward};
+#[cfg(gpu)]
+use crate::cuda;
 use crate::{Attention, Segments, Visibility};
 use candle_core::{Result, Tensor, bail};
 
@@ -11,7 +13,7 @@ pub struct Attended {
     /// The output, `[Tq, H, D]`.
     pub output: Tensor,
     /// Log-sum-exp of each head and query, `[H, Tq]`.
-    log_sum_exp: Vec<f32>,
+    pub(crate) log_sum_exp: Tensor,
 }
 
 /// Attention of packed documents: `softmax(scale * q k^T) v` over the keys that `spec.visibility` shows each query of a
@@ -27,8 +29,13 @@ pub struct Attended {
 /// tensor is in a graph.
 pub fn attention_forward(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<Attended> {
     let (heads, head_size) = check(q, k, v, spec)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(q.device()) {
+        return cuda::attention_forward(q, k, v, spec, cuda::Units::Matrix);
+    }
     let (output, log_sum_exp) =
         compute("attention_forward", [q, k, v], |[q, k, v]| forward(&Problem { spec, q, k, v, heads, head_size }))?;
+    let log_sum_exp = tensor(log_sum_exp, (heads, spec.queries.total()))?;
     Ok(Attended { output: tensor(output, q.shape())?, log_sum_exp })
 }
 
@@ -50,7 +57,12 @@ pub fn attention_backward(
     if output.dims() != q.dims() || dy.dims() != q.dims() {
         bail!("attention_backward: q {:?}, output {:?} and dy {:?} differ", q.dims(), output.dims(), dy.dims());
     }
-    let gradients = compute("attention_backward", [q, k, v, output, dy], |[q, k, v, output, gradient]| {
+    #[cfg(gpu)]
+    if cuda::runs_on(q.device()) {
+        return cuda::attention_backward([q, k, v], spec, attended, dy, cuda::Units::Matrix);
+    }
+    let inputs = [q, k, v, output, dy, log_sum_exp];
+    let gradients = compute("attention_backward", inputs, |[q, k, v, output, gradient, log_sum_exp]| {
         let problem = Problem { spec, q, k, v, heads, head_size };
         backward(&problem, &Incoming { output, gradient, log_sum_exp })
     })?;
@@ -69,14 +81,19 @@ fn check(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -> Result<(usize,
         let totals = (spec.queries.total(), spec.keys.total());
         bail!("attention: q {:?} and k {:?}, but segments of {totals:?} rows", q.dims(), k.dims());
     }
+    check_spec(spec)?;
+    Ok((heads, head_size))
+}
+
+/// Checks what is not a tensor.
+pub(crate) fn check_spec(spec: &Attention) -> Result<()> {
     if spec.queries.count() != spec.keys.count() {
         bail!("attention: queries of {} documents, keys of {}", spec.queries.count(), spec.keys.count());
     }
     if let Visibility::Band { global, .. } = &spec.visibility {
         check_band(global, &spec.queries, &spec.keys)?;
     }
-    super::check_dropout("attention", spec.dropout)?;
-    Ok((heads, head_size))
+    super::check_dropout("attention", spec.dropout)
 }
 
 fn check_band(global: &[Vec<usize>], queries: &Segments, keys: &Segments) -> Result<()> {

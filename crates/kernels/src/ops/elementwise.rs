@@ -3,6 +3,8 @@
 use super::{compute, cpu_values, cpu_values_mut, output, refuse_tracked, tensor, with_values};
 use crate::Dropout;
 use crate::cpu::elementwise as kernel;
+#[cfg(gpu)]
+use crate::cuda;
 use crate::random::{Mask, active};
 use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
@@ -12,6 +14,10 @@ use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result,
 /// # Errors
 /// When `x` is in a graph, or not an f32 tensor on the CPU.
 pub fn gelu(x: &Tensor) -> Result<Tensor> {
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return cuda::bias_gelu(x, None);
+    }
     tensor(compute("gelu", [x], |[x]| kernel::gelu(x))?, x.shape())
 }
 
@@ -22,6 +28,10 @@ pub fn gelu(x: &Tensor) -> Result<Tensor> {
 pub fn gelu_backward(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     if x.dims() != dy.dims() {
         bail!("gelu_backward: dy {:?} does not fit x {:?}", dy.dims(), x.dims());
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return cuda::bias_gelu_backward(x, None, dy, None);
     }
     tensor(compute("gelu_backward", [x, dy], |[x, dy]| kernel::gelu_backward(x, dy))?, x.shape())
 }
@@ -44,13 +54,17 @@ pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<
     super::check_dropout("dropout", dropout)?;
     // Whether or not there is a mask: validation must not accept what training refuses.
     refuse_tracked("dropout", x)?;
+    #[cfg(gpu)]
+    if active(dropout).is_some() && cuda::runs_on(x.device()) {
+        return cuda::dropout_part(x, dropout, first);
+    }
     match active(dropout).map(Mask::new) {
         Some(mask) => tensor(compute("dropout", [x], |[x]| kernel::dropout(x, mask, first))?, x.shape()),
         None => Ok(x.clone()),
     }
 }
 
-/// A scalar (0.0) whose backward hands `gradient`, of the shape of `x`, to `x`: how the backward of a part of a network
+/// A scalar (on the CPU 0.0) whose backward hands `gradient`, of the shape of `x`, to `x`: how the backward of a part of a network
 /// is started from the gradient of its output, without computing the sum of their products.
 ///
 /// # Errors
@@ -58,6 +72,10 @@ pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<
 pub fn pull_back(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
     if x.dims() != gradient.dims() {
         bail!("pull_back: gradient {:?} does not fit x {:?}", gradient.dims(), x.dims());
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return x.mul(&gradient.detach().to_dtype(x.dtype())?)?.sum_all();
     }
     x.apply_op1(PullBack(gradient.detach()))
 }
@@ -87,6 +105,10 @@ pub fn add_assign(accumulator: &Tensor, gradient: &Tensor) -> Result<()> {
     if accumulator.dims() != gradient.dims() {
         bail!("add_assign: gradient {:?} does not fit {:?}", gradient.dims(), accumulator.dims());
     }
+    #[cfg(gpu)]
+    if cuda::runs_on(accumulator.device()) {
+        return cuda::blend(accumulator, Some(&gradient.detach()), 1.0, 1.0);
+    }
     accumulator.inplace_op2(&gradient.contiguous()?, &AddAssign)
 }
 
@@ -113,6 +135,10 @@ pub fn lerp_assign(average: &Tensor, values: &Tensor, weight: f64) -> Result<()>
     if average.dims() != values.dims() {
         bail!("lerp_assign: values {:?} do not fit {:?}", values.dims(), average.dims());
     }
+    #[cfg(gpu)]
+    if cuda::runs_on(average.device()) {
+        return cuda::blend(average, Some(&values.detach()), (1.0 - weight) as f32, weight as f32);
+    }
     average.inplace_op2(&values.contiguous()?, &LerpAssign(weight as f32))
 }
 
@@ -135,6 +161,10 @@ impl InplaceOp2 for LerpAssign {
 /// # Errors
 /// When `t` is not a contiguous f32 tensor on the CPU.
 pub fn scale_assign(t: &Tensor, factor: f32) -> Result<()> {
+    #[cfg(gpu)]
+    if cuda::runs_on(t.device()) {
+        return cuda::blend(t, None, factor, 0.0);
+    }
     t.inplace_op1(&ScaleAssign(factor))
 }
 
@@ -156,5 +186,9 @@ impl InplaceOp1 for ScaleAssign {
 /// # Errors
 /// When `t` is not an f32 tensor on the CPU.
 pub fn sum_of_squares(t: &Tensor) -> Result<f64> {
+    #[cfg(gpu)]
+    if cuda::runs_on(t.device()) {
+        return Ok(f64::from(cuda::norm(&t.detach())?).powi(2));
+    }
     with_values("sum_of_squares", [&t.contiguous()?], |[values]| kernel::sum_of_squares(values))
 }

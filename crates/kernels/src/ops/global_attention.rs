@@ -2,6 +2,8 @@
 
 use super::{cpu_values, output, require_columns, saved, tensor, with_values};
 use crate::cpu::global_attention::{Incoming, Problem, forward, lane_gradients, token_gradients};
+#[cfg(gpu)]
+use crate::cuda;
 use crate::random::{Mask, active};
 use crate::{Dropout, Segments};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
@@ -41,6 +43,10 @@ pub fn global_attention(
         );
     }
     super::check_dropout("global_attention", dropout)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return cuda::global_attention(x, a, c, (&rows, &documents), dropout);
+    }
     let mask = active(dropout).map(Mask::new);
     let op = GlobalAttention { rows, documents, mask, heads, width, log_sum_exp: OnceLock::new() };
     x.contiguous()?.apply_op3(&a.contiguous()?, &c.contiguous()?, op)

@@ -2,6 +2,8 @@
 
 use super::{cpu_values, output, tensor, with_values};
 use crate::cpu::head_linear::{Product, forward, input_gradient, weight_gradient};
+#[cfg(gpu)]
+use crate::cuda;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 /// A product of each head's own: `x` `[G, H, in]` with `weight` `[H, in, out]` to `[G, H, out]`, or with `weight`
@@ -16,6 +18,11 @@ pub fn head_linear(x: &Tensor, weight: &Tensor, transposed: bool) -> Result<Tens
     let (depth, outputs) = if transposed { (second, first) } else { (first, second) };
     if weight_heads != heads || depth != inputs {
         bail!("head_linear: x {:?} does not fit weight {:?} (transposed: {transposed})", x.dims(), weight.dims());
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        let weight = if transposed { weight.transpose(1, 2)?.contiguous()? } else { weight.contiguous()? };
+        return x.transpose(0, 1)?.contiguous()?.matmul(&weight)?.transpose(0, 1)?.contiguous();
     }
     let op = HeadLinear(Product { rows, heads, inputs, outputs, transposed });
     x.contiguous()?.apply_op2(&weight.contiguous()?, op)

@@ -4,6 +4,8 @@ use super::linear::AffineSums;
 use super::{as_rows, compute, require_columns, tensor, update};
 use crate::cpu::layer_norm::{Inputs, backward, forward};
 use crate::cpu::linear::add;
+#[cfg(gpu)]
+use crate::cuda;
 use candle_core::{Result, Tensor, bail};
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension d of `x` `[.., d]`; `weight` and `bias`
@@ -13,6 +15,10 @@ use candle_core::{Result, Tensor, bail};
 /// When the shapes do not fit or a tensor is in a graph.
 pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
     check("layer_norm", x, weight, bias)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return cuda::layer_norm(&gpu_inputs(x, None, weight, eps), bias);
+    }
     let y = compute("layer_norm", [x, weight, bias], |[x, weight, bias]| {
         forward(Inputs { x, residual: None, weight }, bias, eps as f32)
     })?;
@@ -27,6 +33,10 @@ pub fn add_layer_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Ten
     check("add_layer_norm", x, weight, bias)?;
     if x.dims() != residual.dims() {
         bail!("add_layer_norm: residual {:?} does not fit x {:?}", residual.dims(), x.dims());
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return cuda::layer_norm(&gpu_inputs(x, Some(residual), weight, eps), bias);
     }
     let y = compute("add_layer_norm", [x, residual, weight, bias], |[x, residual, weight, bias]| {
         forward(Inputs { x, residual: Some(residual), weight }, bias, eps as f32)
@@ -54,6 +64,14 @@ pub fn layer_norm_backward(
         let residual = residual.map(Tensor::dims);
         bail!("{op}: dy {:?} and residual {residual:?} do not fit x {:?}", dy.dims(), x.dims());
     }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        // What is not trained gets a sum that nobody reads.
+        let sum = |sum: &Option<Tensor>| sum.as_ref().map_or_else(|| weight.zeros_like(), |sum| Ok(sum.detach()));
+        let sums = [sum(&sums.weight)?, sum(&sums.bias)?];
+        let [dx, _] = cuda::layer_norm_backward(&gpu_inputs(x, residual, weight, eps), dy, sums.each_ref())?;
+        return Ok(dx);
+    }
     let gradients = match residual {
         Some(residual) => compute(op, [x, residual, weight, dy], |[x, residual, weight, dy]| {
             backward(Inputs { x, residual: Some(residual), weight }, dy, eps as f32)
@@ -68,6 +86,11 @@ pub fn layer_norm_backward(
         }
     }
     tensor(gradients.x, x.shape())
+}
+
+#[cfg(gpu)]
+fn gpu_inputs<'a>(x: &'a Tensor, residual: Option<&'a Tensor>, weight: &'a Tensor, eps: f64) -> cuda::NormInputs<'a> {
+    cuda::NormInputs { x, residual, weight, dropout: None, eps: eps as f32 }
 }
 
 /// Checks that weight and bias, or the sums of their gradients, are a row of x long.

@@ -5,6 +5,10 @@ use super::{as_rows, compute, cpu_values, output, refuse_shared, tensor, update,
 use crate::cpu::linear::{Sizes, add, forward, input_gradient, sum_rows, weight_gradient};
 use crate::cpu::matmul::matmul_add;
 use crate::cpu::view::View;
+#[cfg(gpu)]
+use crate::cuda;
+#[cfg(gpu)]
+use candle_core::DType;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x weight^T + bias`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`; the result is `[.., out]`. Differentiable
@@ -18,6 +22,10 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         &[outputs, columns] if columns == inputs => outputs,
         dims => bail!("linear: x {:?} does not fit weight {dims:?}, which must be [out, in]", x.dims()),
     };
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return gpu_linear(x, weight, bias);
+    }
     let op = Linear { sizes: Sizes { rows, inputs, outputs } };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
     match bias {
@@ -27,6 +35,29 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
         None => x.apply_op2(&weight, op),
     }
+}
+
+#[cfg(gpu)]
+fn gpu_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let product = x.contiguous()?.broadcast_matmul(&weight.to_dtype(x.dtype())?.t()?)?;
+    bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(&bias.to_dtype(x.dtype())?))
+}
+
+#[cfg(gpu)]
+fn gpu_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
+    let (x, dy) = (x.detach().contiguous()?, dy.detach().contiguous()?);
+    if let Some(weight) = &sums.weight {
+        cuda::blend(weight, Some(&dy.t()?.matmul(&x)?), 1.0, 1.0)?;
+    }
+    match &sums.bias {
+        Some(bias) => cuda::blend(bias, Some(&dy.to_dtype(DType::F32)?.sum(0)?), 1.0, 1.0),
+        None => Ok(()),
+    }
+}
+
+#[cfg(gpu)]
+fn gpu_input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    dy.detach().contiguous()?.matmul(&weight.detach().to_dtype(dy.dtype())?.contiguous()?)
 }
 
 struct Linear {
@@ -136,6 +167,10 @@ pub fn linear_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()>
     for sum in [&sums.weight, &sums.bias].into_iter().flatten() {
         refuse_shared("linear_backward", sum, &[x, dy])?;
     }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return gpu_backward(x, dy, sums);
+    }
     compute("linear_backward", [x, dy], |[x, dy]| {
         if let Some(weight) = &sums.weight {
             let transposed = View::dense(dy, rows, outputs).transposed();
@@ -152,6 +187,10 @@ pub fn linear_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()>
 pub fn linear_input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let op = "linear_input_gradient";
     let sizes = backward_sizes(op, dy, weight)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(dy.device()) {
+        return gpu_input_gradient(dy, weight);
+    }
     let dx = compute(op, [dy, weight], |[dy, weight]| input_gradient(dy, weight, sizes))?;
     tensor(dx, (sizes.rows, sizes.inputs))
 }
@@ -167,6 +206,10 @@ pub fn add_linear_input_gradient(dx: &Tensor, dy: &Tensor, weight: &Tensor) -> R
         bail!("{op}: dx {:?} does not fit [{rows}, {inputs}]", dx.dims());
     }
     refuse_shared(op, dx, &[dy, weight])?;
+    #[cfg(gpu)]
+    if cuda::runs_on(dy.device()) {
+        return cuda::blend(dx, Some(&gpu_input_gradient(dy, weight)?), 1.0, 1.0);
+    }
     compute(op, [dy, weight], |[dy, weight]| {
         let (dy, weight) = (View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs));
         update(dx, |dx| matmul_add(dx, dy, weight))

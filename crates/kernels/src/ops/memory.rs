@@ -4,8 +4,10 @@ use super::{compute, tensor};
 use crate::cpu::memory_attention::{HeadMemory, Queries, SpannedQueries, Stored, attend, attend_with_mass};
 use crate::cpu::tile::{Bf16x2, Int8x2};
 use crate::cpu::view::View;
+#[cfg(gpu)]
+use crate::cuda;
 use crate::{Precision, Segments};
-use candle_core::{Result, Tensor, bail};
+use candle_core::{Device, Result, Tensor, bail};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -21,6 +23,9 @@ pub struct AttentionMemory {
     documents: usize,
     heads: usize,
     head_size: usize,
+    /// Instead of what is stored.
+    #[cfg(gpu)]
+    gpu: Option<cuda::Memory>,
 }
 
 /// The heads of the first document, then of the next.
@@ -42,14 +47,15 @@ impl AttentionMemory {
             let total = segments.total();
             bail!("AttentionMemory: keys {:?}, values {:?} and {total} rows do not fit", keys.dims(), values.dims());
         }
-        Self::project(segments, (heads, head_size), precision, |rows| {
+        let sizes = (heads, head_size);
+        Self::project(segments, sizes, precision, keys.device(), |rows| {
             let part = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.len());
             Ok::<_, candle_core::Error>([part(keys)?, part(values)?])
         })
     }
 
-    /// Keeps keys and values of the documents `segments`, of which `project` gives those `[rows, H, D]` of some rows at a
-    /// time, so that they are never in memory whole in f32.
+    /// Keeps keys and values of the documents `segments` on `device`, of which `project` gives those `[rows, H, D]` of some
+    /// rows at a time, so that they are never in the CPU's memory whole in f32; on a GPU all rows at once.
     ///
     /// # Errors
     /// When shapes do not fit, the tensors are in a graph or not f32 on the CPU, or `project` fails.
@@ -57,18 +63,33 @@ impl AttentionMemory {
         segments: &Segments,
         (heads, head_size): (usize, usize),
         precision: Precision,
+        device: &Device,
         project: impl Fn(Range<usize>) -> std::result::Result<[Tensor; 2], E>,
     ) -> std::result::Result<Self, E> {
         if heads == 0 || head_size == 0 {
             Err(candle_core::Error::Msg(format!("AttentionMemory: {heads} heads of {head_size} numbers")))?;
         }
+        #[cfg(gpu)]
+        if cuda::runs_on(device) {
+            let gpu = Some(cuda::Memory::new(project(0..segments.total())?, segments));
+            return Ok(Self { stored: Heads::F32(Vec::new()), documents: segments.count(), heads, head_size, gpu });
+        }
+        #[cfg(not(gpu))]
+        let _ = device;
         let lengths: Vec<usize> = segments.ranges().map(|rows| rows.len()).collect();
         let stored = match precision {
             Precision::F32 => Heads::F32(room(&lengths, heads, head_size)),
             Precision::Bf16 => Heads::Bf16(room(&lengths, heads, head_size)),
             Precision::Int8 => Heads::Int8(room(&lengths, heads, head_size)),
         };
-        let mut memory = Self { stored, documents: segments.count(), heads, head_size };
+        let mut memory = Self {
+            stored,
+            documents: segments.count(),
+            heads,
+            head_size,
+            #[cfg(gpu)]
+            gpu: None,
+        };
         for (document, rows) in segments.ranges().enumerate() {
             for first in (0..rows.len()).step_by(ROWS) {
                 let part = rows.start + first..rows.end.min(rows.start + first + ROWS);
@@ -106,6 +127,10 @@ impl AttentionMemory {
     /// When shapes do not fit or `query` is in a graph.
     pub fn attend(&self, query: &Tensor, rows: &Segments, scale: f32) -> Result<Tensor> {
         self.check_query(query, rows)?;
+        #[cfg(gpu)]
+        if let Some(memory) = &self.gpu {
+            return memory.attend(query, rows, scale);
+        }
         let context = compute("AttentionMemory::attend", [query], |[query]| match &self.stored {
             Heads::F32(heads) => self.context(heads, query, rows, scale),
             Heads::Bf16(heads) => self.context(heads, query, rows, scale),
@@ -129,6 +154,10 @@ impl AttentionMemory {
     ) -> Result<(Tensor, Vec<Vec<f32>>)> {
         self.check_query(query, rows)?;
         self.check_spans(spans)?;
+        #[cfg(gpu)]
+        if let Some(memory) = &self.gpu {
+            return memory.attend_with_mass(query, rows, scale, spans);
+        }
         let (context, masses) = compute("AttentionMemory::attend_with_mass", [query], |[query]| match &self.stored {
             Heads::F32(heads) => self.context_and_mass(heads, query, rows, scale, spans),
             Heads::Bf16(heads) => self.context_and_mass(heads, query, rows, scale, spans),
@@ -176,6 +205,10 @@ impl AttentionMemory {
 
     /// Keys of a document.
     fn length(&self, document: usize) -> usize {
+        #[cfg(gpu)]
+        if let Some(memory) = &self.gpu {
+            return memory.length(document);
+        }
         let first = document * self.heads;
         match &self.stored {
             Heads::F32(heads) => heads[first].length(),

@@ -23,6 +23,10 @@ use std::sync::OnceLock;
 
 /// The values of a contiguous f32 tensor, given what a custom op is given.
 fn cpu_values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    #[cfg(feature = "cuda-emulation")]
+    if crate::cuda::runs_on(&Device::Cpu) {
+        bail!("{op} runs on the CPU only, but here the CPU stands for a GPU");
+    }
     let CpuStorage::F32(values) = storage else {
         bail!("{op} computes in f32 only: convert the {:?} tensor with to_dtype(DType::F32)", storage_type(storage));
     };
@@ -75,7 +79,7 @@ fn compute<const N: usize, R>(op: &str, inputs: [&Tensor; N], body: impl FnOnce(
 }
 
 /// An operation that records no graph would silently end the gradient of a tensor that is a variable or depends on one.
-fn refuse_tracked(op: &str, input: &Tensor) -> Result<()> {
+pub(crate) fn refuse_tracked(op: &str, input: &Tensor) -> Result<()> {
     if input.track_op() {
         bail!("{op} records no graph, but its input of shape {:?} is in one: pass detach() of it", input.dims());
     }

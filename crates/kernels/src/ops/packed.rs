@@ -4,6 +4,10 @@ use super::{as_rows, compute, refuse_tracked, tensor};
 use crate::Precision;
 use crate::cpu::packed::{Activation, DEEPEST, PackedWeight, Rows};
 use crate::cpu::view::View;
+#[cfg(gpu)]
+use crate::cuda;
+#[cfg(gpu)]
+use candle_core::DType;
 use candle_core::{Result, Tensor, bail};
 use std::cell::Cell;
 
@@ -11,7 +15,15 @@ use std::cell::Cell;
 /// is used many times and, for the few rows of a decoding step, ordering it anew would cost more than the product.
 /// In f32 results are those of `linear`, to the bit. Records no graph.
 #[derive(Clone, Debug)]
-pub struct PackedLinear(PackedWeight);
+pub struct PackedLinear(Weight);
+
+/// On the CPU, or as a GPU has it.
+#[derive(Clone, Debug)]
+enum Weight {
+    Cpu(PackedWeight),
+    #[cfg(gpu)]
+    Gpu(cuda::Linear),
+}
 
 /// Rows of hidden states that pass a feed-forward layer at a time, so that what is between its products stays in cache.
 const FEED_FORWARD_ROWS: usize = 768;
@@ -41,18 +53,28 @@ impl PackedLinear {
         if let Some(bias) = bias {
             refuse_tracked("PackedLinear::new", bias)?;
         }
+        #[cfg(gpu)]
+        if cuda::runs_on(weight.device()) {
+            refuse_tracked("PackedLinear::new", weight)?;
+            return Ok(Self(Weight::Gpu(cuda::Linear::new(weight, bias, precision)?)));
+        }
         let bias = bias.map(Tensor::to_vec1).transpose()?;
         let pack = match precision {
             Precision::F32 => PackedWeight::f32,
             Precision::Bf16 => PackedWeight::bf16,
             Precision::Int8 => PackedWeight::int8,
         };
-        Ok(Self(compute("PackedLinear::new", [weight], |[weight]| pack(weight, outputs, inputs, bias))?))
+        let packed = compute("PackedLinear::new", [weight], |[weight]| pack(weight, outputs, inputs, bias))?;
+        Ok(Self(Weight::Cpu(packed)))
     }
 
     /// What the weight is kept in.
     pub fn precision(&self) -> Precision {
-        self.0.precision()
+        match &self.0 {
+            Weight::Cpu(packed) => packed.precision(),
+            #[cfg(gpu)]
+            Weight::Gpu(linear) => linear.precision(),
+        }
     }
 
     /// The weight `[out, in]` as numbers again: rounded or dequantized, where it is not kept in f32.
@@ -60,7 +82,11 @@ impl PackedLinear {
     /// # Errors
     /// When the tensor cannot be made.
     pub fn weight(&self) -> Result<Tensor> {
-        tensor(self.0.unpack(), (self.0.outputs(), self.0.inputs()))
+        match &self.0 {
+            Weight::Cpu(packed) => tensor(packed.unpack(), (packed.outputs(), packed.inputs())),
+            #[cfg(gpu)]
+            Weight::Gpu(linear) => linear.weight().to_dtype(DType::F32),
+        }
     }
 
     /// The bias `[out]`, if there is one.
@@ -68,7 +94,11 @@ impl PackedLinear {
     /// # Errors
     /// When the tensor cannot be made.
     pub fn bias(&self) -> Result<Option<Tensor>> {
-        self.0.bias().map(|bias| tensor(bias.to_vec(), bias.len())).transpose()
+        match &self.0 {
+            Weight::Cpu(packed) => packed.bias().map(|bias| tensor(bias.to_vec(), bias.len())).transpose(),
+            #[cfg(gpu)]
+            Weight::Gpu(linear) => Ok(linear.bias().cloned()),
+        }
     }
 
     /// `x weight^T + bias`: `x` `[.., in]`; the result is `[.., out]`.
@@ -76,77 +106,101 @@ impl PackedLinear {
     /// # Errors
     /// When the shapes do not fit or `x` is in a graph.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (rows, inputs) = self.check(x)?;
+        let packed = match &self.0 {
+            Weight::Cpu(packed) => packed,
+            #[cfg(gpu)]
+            Weight::Gpu(linear) => return linear.forward(x),
+        };
+        let (rows, inputs) = check(packed, x)?;
         let mut reused = ROWS.take();
         let product = compute("PackedLinear::forward", [x], |[x]| {
             let x = View::dense(x, rows, inputs);
             if rows <= LINEAR_ROWS {
-                return self.0.multiply(x, Activation::None, &mut reused);
+                return packed.multiply(x, Activation::None, &mut reused);
             }
-            let outputs = self.0.outputs();
+            let outputs = packed.outputs();
             let mut product = vec![0.0; rows * outputs];
             for first in (0..rows).step_by(LINEAR_ROWS) {
                 let part = first..rows.min(first + LINEAR_ROWS);
                 let target = &mut product[part.start * outputs..part.end * outputs];
-                self.0.multiply_into(target, x.part(part, 0..inputs), Activation::None, &mut reused);
+                packed.multiply_into(target, x.part(part, 0..inputs), Activation::None, &mut reused);
             }
             product
         })?;
         ROWS.set(reused);
         let mut dims = x.dims().to_vec();
-        dims.splice(dims.len() - 1.., [self.0.outputs()]);
+        dims.splice(dims.len() - 1.., [packed.outputs()]);
         tensor(product, dims)
     }
 
-    /// [`PackedLinear::forward`] into `target`, whose memory is used again: it becomes `[.., out]`, row-major.
+    /// [`PackedLinear::forward`] into `target`, whose memory is used again: it becomes `[.., out]`, row-major, in f32.
     ///
     /// # Errors
     /// When the shapes do not fit or `x` is in a graph.
     pub fn forward_into(&self, x: &Tensor, target: &mut Vec<f32>) -> Result<()> {
-        let (rows, inputs) = self.check(x)?;
-        target.resize(rows * self.0.outputs(), 0.0);
+        let packed = match &self.0 {
+            Weight::Cpu(packed) => packed,
+            #[cfg(gpu)]
+            Weight::Gpu(linear) => {
+                *target = linear.forward_f32(x)?.flatten_all()?.to_vec1()?;
+                return Ok(());
+            }
+        };
+        let (rows, inputs) = check(packed, x)?;
+        target.resize(rows * packed.outputs(), 0.0);
         let mut reused = ROWS.take();
         compute("PackedLinear::forward_into", [x], |[x]| {
-            self.0.multiply_into(target, View::dense(x, rows, inputs), Activation::None, &mut reused);
+            packed.multiply_into(target, View::dense(x, rows, inputs), Activation::None, &mut reused);
         })?;
         ROWS.set(reused);
         Ok(())
     }
 
-    /// The rows of x and their length.
-    fn check(&self, x: &Tensor) -> Result<(usize, usize)> {
-        let (rows, inputs) = as_rows("linear", x)?;
-        if inputs != self.0.inputs() {
-            bail!("linear: x {:?} does not fit weight [{}, {}]", x.dims(), self.0.outputs(), self.0.inputs());
-        }
-        Ok((rows, inputs))
-    }
-
     /// `second.forward(gelu(self.forward(x)))` without keeping what is between them: `x` `[T, in]`.
     ///
     /// # Errors
-    /// When the shapes do not fit or `x` is in a graph.
+    /// When the shapes do not fit, the two are not on one device, or `x` is in a graph.
     pub fn feed_forward(&self, second: &Self, x: &Tensor) -> Result<Tensor> {
-        let (rows, inputs) = x.dims2()?;
-        let (width, outputs) = (self.0.outputs(), second.0.outputs());
-        if inputs != self.0.inputs() || width != second.0.inputs() {
-            let dims = [self, second].map(|linear| [linear.0.outputs(), linear.0.inputs()]);
-            bail!("feed_forward: x {:?} and weights {dims:?} do not fit", x.dims());
+        match (&self.0, &second.0) {
+            (Weight::Cpu(first), Weight::Cpu(second)) => feed_forward(first, second, x),
+            #[cfg(gpu)]
+            (Weight::Gpu(first), Weight::Gpu(second)) => first.feed_forward(second, x),
+            #[cfg(gpu)]
+            _ => bail!("feed_forward: one weight is on a GPU, the other is not"),
         }
-        let mut reused = ROWS.take();
-        let mut inner = vec![0.0; rows.min(FEED_FORWARD_ROWS) * width];
-        let mut product = vec![0.0; rows * outputs];
-        compute("feed_forward", [x], |[x]| {
-            let x = View::dense(x, rows, inputs);
-            for first in (0..rows).step_by(FEED_FORWARD_ROWS) {
-                let part = first..rows.min(first + FEED_FORWARD_ROWS);
-                let inner = &mut inner[..part.len() * width];
-                self.0.multiply_into(inner, x.part(part.clone(), 0..inputs), Activation::Gelu, &mut reused);
-                let target = &mut product[part.start * outputs..part.end * outputs];
-                second.0.multiply_into(target, View::dense(inner, part.len(), width), Activation::None, &mut reused);
-            }
-        })?;
-        ROWS.set(reused);
-        tensor(product, (rows, outputs))
     }
+}
+
+/// The rows of x and their length.
+fn check(packed: &PackedWeight, x: &Tensor) -> Result<(usize, usize)> {
+    let (rows, inputs) = as_rows("linear", x)?;
+    if inputs != packed.inputs() {
+        bail!("linear: x {:?} does not fit weight [{}, {}]", x.dims(), packed.outputs(), packed.inputs());
+    }
+    Ok((rows, inputs))
+}
+
+/// [`PackedLinear::feed_forward`] on the CPU.
+fn feed_forward(first: &PackedWeight, second: &PackedWeight, x: &Tensor) -> Result<Tensor> {
+    let (rows, inputs) = x.dims2()?;
+    let (width, outputs) = (first.outputs(), second.outputs());
+    if inputs != first.inputs() || width != second.inputs() {
+        let dims = [first, second].map(|packed| [packed.outputs(), packed.inputs()]);
+        bail!("feed_forward: x {:?} and weights {dims:?} do not fit", x.dims());
+    }
+    let mut reused = ROWS.take();
+    let mut inner = vec![0.0; rows.min(FEED_FORWARD_ROWS) * width];
+    let mut product = vec![0.0; rows * outputs];
+    compute("feed_forward", [x], |[x]| {
+        let x = View::dense(x, rows, inputs);
+        for start in (0..rows).step_by(FEED_FORWARD_ROWS) {
+            let part = start..rows.min(start + FEED_FORWARD_ROWS);
+            let inner = &mut inner[..part.len() * width];
+            first.multiply_into(inner, x.part(part.clone(), 0..inputs), Activation::Gelu, &mut reused);
+            let target = &mut product[part.start * outputs..part.end * outputs];
+            second.multiply_into(target, View::dense(inner, part.len(), width), Activation::None, &mut reused);
+        }
+    })?;
+    ROWS.set(reused);
+    tensor(product, (rows, outputs))
 }

@@ -2,6 +2,8 @@
 
 use super::{compute, tensor};
 use crate::cpu::past::{Past, attend};
+#[cfg(gpu)]
+use crate::cuda;
 use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
@@ -12,6 +14,8 @@ pub struct KeyValueRows {
     values: Vec<f32>,
     /// Numbers of a row.
     width: usize,
+    #[cfg(gpu)]
+    gpu: cuda::Past,
 }
 
 impl KeyValueRows {
@@ -27,6 +31,10 @@ impl KeyValueRows {
         if !self.keys.is_empty() && width != self.width {
             bail!("KeyValueRows::append: rows of {width} numbers to rows of {}", self.width);
         }
+        #[cfg(gpu)]
+        if cuda::runs_on(keys.device()) {
+            return self.gpu.append(keys, values);
+        }
         compute("KeyValueRows::append", [keys, values], |[keys, values]| {
             self.width = width;
             self.keys.extend_from_slice(keys);
@@ -41,6 +49,10 @@ impl KeyValueRows {
 /// # Errors
 /// When shapes do not fit, `query` is in a graph, or a row number lies outside the cache.
 pub fn cached_attention(query: &Tensor, cache: &KeyValueRows, ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
+    #[cfg(gpu)]
+    if cuda::runs_on(query.device()) {
+        return cache.gpu.attend(query, ancestors, scale);
+    }
     let (rows, heads, size) = query.dims3()?;
     let width = heads * size;
     if !cache.keys.is_empty() && width != cache.width {

@@ -2,6 +2,8 @@
 
 use super::{cpu_values, cpu_values_mut, output, refuse_shared, refuse_tracked, tensor, update, values, with_values};
 use crate::cpu::rows as kernel;
+#[cfg(gpu)]
+use crate::cuda;
 use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
 
 /// Writes `rows` `[G, ..]` over the rows `index` of `base` `[T, ..]`, in place and outside the graph.
@@ -15,6 +17,10 @@ pub fn write_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
     }
     let rows = rows.contiguous()?;
     refuse_shared("write_rows", base, &[&rows])?;
+    #[cfg(gpu)]
+    if cuda::runs_on(base.device()) {
+        return gpu_write(base, index, &rows);
+    }
     with_values("write_rows", [&rows], |[rows]| {
         update(base, |base| {
             for (row, at) in rows.chunks_exact(width.max(1)).zip(index) {
@@ -24,12 +30,29 @@ pub fn write_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
     })?
 }
 
+/// A copy for each run of rows that follow one another in both.
+#[cfg(gpu)]
+fn gpu_write(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
+    let rows = rows.detach().to_dtype(base.dtype())?;
+    let mut first = 0;
+    for run in index.chunk_by(|row, next| row + 1 == *next) {
+        base.slice_set(&rows.narrow(0, first, run.len())?.contiguous()?, 0, run[0])?;
+        first += run.len();
+    }
+    Ok(())
+}
+
 /// The rows `index` of `x` `[T, ..]`, as `[index.len(), ..]`. Differentiable; a row may be taken more than once.
 ///
 /// # Errors
 /// When `index` leaves `x`.
 pub fn gather_rows(x: &Tensor, index: &[usize]) -> Result<Tensor> {
     let width = check_index("gather_rows", x, index)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        let index: Vec<u32> = index.iter().map(|row| *row as u32).collect();
+        return x.contiguous()?.index_select(&Tensor::from_slice(&index, index.len(), x.device())?, 0);
+    }
     x.contiguous()?.apply_op1(GatherRows { index: index.to_vec(), width })
 }
 
@@ -92,6 +115,14 @@ pub fn embed(tables: &[(&Tensor, &[u32])]) -> Result<Tensor> {
             bail!("embed: id {id} is not in a table of {rows} rows");
         }
     }
+    #[cfg(gpu)]
+    if cuda::runs_on(first.device()) {
+        return match *tables {
+            [words] => cuda::embed(words, None),
+            [words, positions] => cuda::embed(words, Some(positions)),
+            _ => bail!("embed: {} tables; a GPU has two at most", tables.len()),
+        };
+    }
     let tensors = tables.iter().map(|(table, _)| table.contiguous()).collect::<Result<Vec<_>>>()?;
     let locked: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
     let mut slices = Vec::with_capacity(tables.len());
@@ -113,6 +144,10 @@ pub fn accumulate_rows(accumulator: &Tensor, ids: &[u32], gradient: &Tensor, ski
     }
     if let Some(id) = ids.iter().find(|id| **id as usize >= rows) {
         bail!("accumulate_rows: id {id} is not in a table of {rows} rows");
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(accumulator.device()) {
+        return cuda::accumulate_rows(accumulator, ids, gradient, skip);
     }
     accumulator.inplace_op2(&gradient.contiguous()?, &AccumulateRows { ids, width, skip })
 }

@@ -22,8 +22,12 @@ impl Processes {
     /// One process.
     pub(crate) const ALONE: Self = Self { all: 1, on_this_machine: 1 };
 
-    /// GiB that each may hold: `run.memory_limit_gib`, or what this one holds and its share of the rest.
+    /// GiB that each may hold: `run.memory_limit_gib`, or what this one holds and its share of the rest. What a GPU has is not
+    /// looked at.
     fn limit_gib(self, config: &RunConfig) -> Option<f64> {
+        if config.is_on_gpu() {
+            return None;
+        }
         let share = || Some(available_memory()? as f64 / GIB / self.on_this_machine as f64 + anonymous_memory_gib()?);
         config.run.memory_limit_gib.or_else(share)
     }

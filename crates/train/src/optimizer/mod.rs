@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use epitome_model::Parameters;
 
 pub(crate) use adafactor::RelativeStep;
@@ -97,7 +97,7 @@ impl Optimizer {
         for (name, parameter) in parameters.iter() {
             let (Some(settings), Some(gradient)) = (self.settings.get(name), gradients.get(name)) else { continue };
             if !self.state.contains_key(name) {
-                let zeros = |(_, shape): Slot| Tensor::zeros(shape, DType::F32, &Device::Cpu);
+                let zeros = |(_, shape): Slot| Tensor::zeros(shape, DType::F32, parameter.device());
                 let slots = self.rule.slots(parameter.dims()).into_iter().map(zeros);
                 self.state.insert(name.to_owned(), slots.collect::<candle_core::Result<_>>()?);
             }
@@ -139,7 +139,7 @@ impl Optimizer {
                 if tensor.dims() != shape {
                     return Err(complain(format!("`{name}` has shape {:?} instead of {shape:?}", tensor.dims())));
                 }
-                Ok(tensor)
+                Ok(tensor.to_device(parameter.device())?)
             };
             let state = self.rule.slots(parameter.dims()).into_iter().map(slot).collect::<Result<_>>()?;
             self.state.insert(name.to_owned(), state);

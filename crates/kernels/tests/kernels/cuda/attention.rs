@@ -1,11 +1,11 @@
 //! Attention. What `attention_reference::check` asks of the CPU's kernels it asks of these too.
 
-use super::{Number, close, rounded};
+use super::{close, numbers_of, place, rounded};
 use crate::attention_reference::{Reference, Results, band, plain, with_dropout};
 use crate::numbers::Numbers;
-use epitome_kernels::cuda::{Inputs, attention_backward, attention_forward};
+use candle_core::{DType, Tensor};
+use epitome_kernels::cuda::{Units, attention_backward, attention_forward};
 use epitome_kernels::{Attention, Visibility};
-use half::bf16;
 
 /// How far output and gradients may be off, as [`close`] has it. Sums in f32 are that of the CPU; what is rounded to bf16 is the
 /// output or gradient itself, 2^-9 of it, each probability or its gradient, as much, and the output from which the softmax's
@@ -20,32 +20,37 @@ pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
     let mut numbers = Numbers::seeded((heads * 1000 + size) as u64 + spec.keys.total() as u64);
     let [queries, keys] = [&spec.queries, &spec.keys].map(|rows| rows.total() * heads * size);
     let inputs = [queries, keys, keys, queries].map(|length| numbers.vector(length));
-    compare::<f32>((heads, size), spec, &inputs, true, EXACT);
-    compare::<bf16>((heads, size), spec, &inputs, true, ROUNDED);
+    compare(DType::F32, (heads, size), spec, &inputs, Units::Plain, EXACT);
+    compare(DType::BF16, (heads, size), spec, &inputs, Units::Plain, ROUNDED);
     if size == 64 || size == 128 {
-        compare::<bf16>((heads, size), spec, &inputs, false, ROUNDED);
+        compare(DType::BF16, (heads, size), spec, &inputs, Units::Matrix, ROUNDED);
     }
 }
 
 #[track_caller]
-fn compare<T: Number>(
+fn compare(
+    dtype: DType,
     (heads, head_size): (usize, usize),
     spec: &Attention,
     inputs: &[Vec<f64>; 4],
-    exact: bool,
+    units: Units,
     [tolerance, gradient_tolerance]: [f64; 2],
 ) {
-    let [q, k, v, gradient] = inputs.each_ref().map(|values| rounded::<T>(values));
+    let [q, k, v, gradient] = inputs.each_ref().map(|values| rounded(values, dtype));
     let reference = Reference { spec, heads, size: head_size, q: &q, k: &k, v: &v };
     let Results { output, q: dq, k: dk, v: dv } = reference.run(&gradient);
-    let [q, k, v, gradient] = inputs.each_ref().map(|values| T::vector(values));
-    let inputs = Inputs { spec, q: &q, k: &k, v: &v, heads, head_size };
-    let attended = attention_forward(&inputs, exact).unwrap();
+    let [q, k, v, gradient] = inputs.each_ref().map(|values| rows(values, heads, head_size, dtype));
+    let attended = attention_forward(&q, &k, &v, spec, units).unwrap();
     close("output", &attended.output, &output, tolerance);
-    let gradients = attention_backward(&inputs, &attended, &gradient, exact).unwrap();
+    let gradients = attention_backward([&q, &k, &v], spec, &attended, &gradient, units).unwrap();
     for ((what, found), wanted) in ["dq", "dk", "dv"].into_iter().zip(&gradients).zip([dq, dk, dv]) {
         close(what, found, &wanted, gradient_tolerance);
     }
+}
+
+/// `[T, H, D]`.
+fn rows(values: &[f64], heads: usize, size: usize, dtype: DType) -> Tensor {
+    place(values, &[values.len() / (heads * size), heads, size], dtype)
 }
 
 /// As models have it: scores of about 1.
@@ -115,11 +120,11 @@ fn large_scores_on_matrix_units() {
     spec.scale = 20.0;
     let mut numbers = Numbers::seeded(5);
     let inputs = [(); 4].map(|()| numbers.vector(150 * 64));
-    let [q, k, v, _] = inputs.each_ref().map(|values| rounded::<bf16>(values));
+    let [q, k, v, _] = inputs.each_ref().map(|values| rounded(values, DType::BF16));
     let wanted = Reference { spec: &spec, heads: 1, size: 64, q: &q, k: &k, v: &v }.run(&inputs[3]);
-    let [q, k, v, _] = inputs.each_ref().map(|values| bf16::vector(values));
-    let inputs = Inputs { spec: &spec, q: &q, k: &k, v: &v, heads: 1, head_size: 64 };
-    close("output", &attention_forward(&inputs, false).unwrap().output, &wanted.output, 0.01);
+    let [q, k, v, _] = inputs.each_ref().map(|values| rows(values, 1, 64, DType::BF16));
+    let attended = attention_forward(&q, &k, &v, &spec, Units::Matrix).unwrap();
+    close("output", &attended.output, &wanted.output, 0.01);
 }
 
 #[test]
@@ -127,15 +132,13 @@ fn a_document_is_bit_identical_alone_and_in_a_batch() {
     let (lengths, heads, size) = ([37, 301, 65], 2, 64);
     let global = [vec![1], vec![0, 77, 200], vec![]];
     let mut numbers = Numbers::seeded(3);
-    let [q, k, v] = [(); 3].map(|()| bf16::vector(&numbers.vector(403 * heads * size)));
+    let [q, k, v] = [(); 3].map(|()| rows(&numbers.vector(403 * heads * size), heads, size, DType::BF16));
     let run = |from: usize, lengths: &[usize], global: &[Vec<usize>]| {
-        let part = from * heads * size..(from + lengths.iter().sum::<usize>()) * heads * size;
-        let [q, k, v] = [&q, &k, &v].map(|values| &values[part.clone()]);
+        let [q, k, v] = [&q, &k, &v].map(|rows| rows.narrow(0, from, lengths.iter().sum()).unwrap());
         let spec = band(lengths, 9, global.to_vec());
-        let inputs = Inputs { spec: &spec, q, k, v, heads, head_size: size };
-        let attended = attention_forward(&inputs, false).unwrap();
-        let [dq, dk, dv] = attention_backward(&inputs, &attended, q, false).unwrap();
-        [attended.output, dq, dk, dv]
+        let attended = attention_forward(&q, &k, &v, &spec, Units::Matrix).unwrap();
+        let [dq, dk, dv] = attention_backward([&q, &k, &v], &spec, &attended, &q, Units::Matrix).unwrap();
+        [attended.output, dq, dk, dv].map(|tensor| numbers_of(&tensor))
     };
     let together = run(0, &lengths, &global);
     for (b, from) in [0, 37, 338].into_iter().enumerate() {

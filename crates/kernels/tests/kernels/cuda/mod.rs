@@ -5,57 +5,48 @@ mod decoding;
 mod rows;
 mod training;
 
-use epitome_kernels::cuda::Element;
+use candle_core::{DType, Device, Tensor};
 use half::bf16;
 
-/// Numbers of a type, made from f64 and back.
-pub(crate) trait Number: Element {
-    fn new(value: f64) -> Self;
-    fn value(self) -> f64;
-
-    fn vector(values: &[f64]) -> Vec<Self> {
-        values.iter().map(|value| Self::new(*value)).collect()
-    }
+/// Where the kernels run.
+pub(crate) fn device() -> Device {
+    if cfg!(feature = "cuda") { Device::new_cuda(0).unwrap() } else { Device::Cpu }
 }
 
-impl Number for f32 {
-    fn new(value: f64) -> Self {
-        value as f32
-    }
-
-    fn value(self) -> f64 {
-        f64::from(self)
-    }
+/// A tensor there.
+pub(crate) fn place(values: &[f64], shape: &[usize], dtype: DType) -> Tensor {
+    let singles: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+    Tensor::from_vec(singles, shape, &device()).unwrap().to_dtype(dtype).unwrap()
 }
 
-impl Number for bf16 {
-    fn new(value: f64) -> Self {
-        bf16::from_f64(value)
-    }
-
-    fn value(self) -> f64 {
-        self.to_f64()
-    }
+/// Its numbers.
+pub(crate) fn numbers_of(tensor: &Tensor) -> Vec<f64> {
+    let singles = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+    singles.to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
 /// What a type keeps of numbers.
-pub(crate) fn rounded<T: Number>(values: &[f64]) -> Vec<f64> {
-    values.iter().map(|value| T::new(*value).value()).collect()
+pub(crate) fn rounded(values: &[f64], dtype: DType) -> Vec<f64> {
+    let kept = |value: &f64| {
+        if dtype == DType::BF16 { f64::from(bf16::from_f32(*value as f32)) } else { f64::from(*value as f32) }
+    };
+    values.iter().map(kept).collect()
 }
 
 /// Fails unless the root mean square of the errors is within `tolerance` times that of what is wanted, and every error
 /// within twice that of the largest wanted number (at least 1).
 #[track_caller]
-pub(crate) fn close<T: Number>(what: &str, found: &[T], wanted: &[f64], tolerance: f64) {
+pub(crate) fn close(what: &str, found: &Tensor, wanted: &[f64], tolerance: f64) {
+    let found = numbers_of(found);
     assert_eq!(found.len(), wanted.len(), "{what}: number of elements");
     let most = wanted.iter().fold(1.0f64, |most, value| most.max(value.abs()));
     let (mut errors, mut squares) = (0.0, 0.0);
     for (i, (found, wanted)) in found.iter().zip(wanted).enumerate() {
-        let error = found.value() - wanted;
-        assert!(error.abs() <= 2.0 * tolerance * most, "{what}: element {i} is {}, not {wanted}", found.value());
+        let error = found - wanted;
+        assert!(error.abs() <= 2.0 * tolerance * most, "{what}: element {i} is {found}, not {wanted}");
         errors += error * error;
         squares += wanted * wanted;
     }
-    let ratio = (errors / squares).sqrt();
+    let ratio: f64 = f64::sqrt(errors / squares);
     assert!(squares == 0.0 || ratio <= tolerance, "{what}: the errors are {ratio} of the numbers");
 }

@@ -1,10 +1,10 @@
 //! Cross-entropy of logits, clipping and AdamW.
 
-use super::{Number, close, rounded};
+use super::{close, numbers_of, place, rounded};
 use crate::numbers::Numbers;
+use candle_core::{DType, Tensor};
 use epitome_kernels::AdamW;
 use epitome_kernels::cuda::{LossGradient, Trained, clipped_adamw_step, cross_entropy};
-use half::bf16;
 
 /// Log-probabilities of a row.
 fn log_softmax(logits: &[f64]) -> Vec<f64> {
@@ -12,10 +12,11 @@ fn log_softmax(logits: &[f64]) -> Vec<f64> {
     logits.iter().map(|logit| logit - total).collect()
 }
 
-fn check_cross_entropy<T: Number>((vocabulary, stride): (usize, usize), with_bias: bool, smoothing: f64, far: f64) {
+fn check_cross_entropy(dtype: DType, (vocabulary, stride): (usize, usize), with_bias: bool, smoothing: f64, far: f64) {
     let (rows, scale) = (7, 0.25);
     let mut numbers = Numbers::seeded((vocabulary + stride) as u64);
-    let logits: Vec<f64> = rounded::<T>(&numbers.vector(rows * stride).iter().map(|x| 4.0 * x).collect::<Vec<f64>>());
+    let logits: Vec<f64> = numbers.vector(rows * stride).iter().map(|x| 4.0 * x).collect();
+    let logits = rounded(&logits, dtype);
     let bias = numbers.vector(vocabulary);
     let targets: Vec<i32> =
         (0..rows).map(|row| if row == 3 { -100 } else { numbers.below(vocabulary) as i32 }).collect();
@@ -31,44 +32,44 @@ fn check_cross_entropy<T: Number>((vocabulary, stride): (usize, usize), with_bia
             (0..vocabulary).map(|v| counts * scale * (log_p[v].exp() - there(v) - smoothing / vocabulary as f64)),
         );
     }
-    let mut found = T::vector(&logits);
-    let bias = with_bias.then(|| f32::vector(&bias));
-    let losses = cross_entropy(&mut found, (stride, vocabulary), bias.as_deref(), &targets, None).unwrap();
-    assert!(found.iter().zip(&logits).all(|(found, logit)| found.value() == *logit), "no gradient was asked for");
+    let found = place(&logits, &[rows, stride], dtype);
+    let bias = with_bias.then(|| place(&bias, &[vocabulary], DType::F32));
+    let losses = cross_entropy(&found, vocabulary, bias.as_ref(), &targets, None).unwrap();
+    assert_eq!(numbers_of(&found), logits, "no gradient was asked for");
     close("nll", &losses.nll, &nll, 1e-5);
     close("uniform", &losses.uniform, &uniform, 1e-5);
     let how = LossGradient { scale: scale as f32, smoothing: smoothing as f32 };
-    let again = cross_entropy(&mut found, (stride, vocabulary), bias.as_deref(), &targets, Some(how)).unwrap();
-    assert_eq!(again.nll, losses.nll);
-    let found: Vec<T> = found.chunks(stride).flat_map(|row| row[..vocabulary].to_vec()).collect();
-    close("gradient", &found, &gradient, far);
+    let again = cross_entropy(&found, vocabulary, bias.as_ref(), &targets, Some(how)).unwrap();
+    assert_eq!(numbers_of(&again.nll), numbers_of(&losses.nll));
+    close("gradient", &found.narrow(1, 0, vocabulary).unwrap(), &gradient, far);
 }
 
 #[test]
 fn cross_entropies_and_their_gradients() {
     for shape in [(2, 2), (5, 5), (101, 104), (1000, 1000), (5003, 5008)] {
         for with_bias in [false, true] {
-            check_cross_entropy::<f32>(shape, with_bias, 0.1, 1e-5);
-            check_cross_entropy::<f32>(shape, with_bias, 0.0, 1e-5);
-            check_cross_entropy::<bf16>(shape, with_bias, 0.1, 0.005);
+            check_cross_entropy(DType::F32, shape, with_bias, 0.1, 1e-5);
+            check_cross_entropy(DType::F32, shape, with_bias, 0.0, 1e-5);
+            check_cross_entropy(DType::BF16, shape, with_bias, 0.1, 0.005);
         }
     }
 }
 
 #[test]
 fn forbidden_entries_get_no_probability() {
-    let mut logits = vec![0f32; 12];
-    let bias = [0.0, f32::NEG_INFINITY, 0.0];
+    let logits = place(&[0.0; 12], &[3, 4], DType::F32);
+    let bias = place(&[0.0, f64::NEG_INFINITY, 0.0], &[3], DType::F32);
     let how = LossGradient { scale: 1.0, smoothing: 0.0 };
-    let losses = cross_entropy(&mut logits, (4, 3), Some(&bias), &[2, 0, 2], Some(how)).unwrap();
-    assert!(losses.nll.iter().all(|nll| (nll - 2f32.ln()).abs() < 1e-6), "{:?}", losses.nll);
-    assert_eq!(logits[..3], [0.5, 0.0, -0.5]);
+    let losses = cross_entropy(&logits, 3, Some(&bias), &[2, 0, 2], Some(how)).unwrap();
+    let nll = numbers_of(&losses.nll);
+    assert!(nll.iter().all(|nll| (nll - 2f64.ln()).abs() < 1e-6), "{nll:?}");
+    assert_eq!(numbers_of(&logits)[..3], [0.5, 0.0, -0.5]);
 }
 
 struct Parameter {
     numbers: [Vec<f64>; 3],
-    found: [Vec<f32>; 3],
-    copy: Vec<bf16>,
+    found: [Tensor; 3],
+    copy: Option<Tensor>,
 }
 
 /// Two steps on tensors shorter and longer than a chunk, of which one has no copy, with clipping and without.
@@ -81,28 +82,31 @@ fn clipped_steps_of_all_parameters() {
             .iter()
             .map(|length| {
                 let numbers = [numbers.vector(*length), vec![0.0; *length], vec![0.0; *length]];
-                let found = numbers.each_ref().map(|values| f32::vector(values));
-                Parameter { numbers, found, copy: vec![bf16::ZERO; if *length == 7 { 0 } else { *length }] }
+                let found = numbers.each_ref().map(|values| place(values, &[*length], DType::F32));
+                let copy = (*length != 7).then(|| place(&vec![0.0; *length], &[*length], DType::BF16));
+                Parameter { numbers, found, copy }
             })
             .collect();
         for step in 1..=2 {
             let hyper = AdamW { learning_rate: 0.01, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, step };
             let gradients: Vec<Vec<f64>> = lengths.iter().map(|length| numbers.vector(*length)).collect();
-            let singles: Vec<Vec<f32>> = gradients.iter().map(|gradient| f32::vector(gradient)).collect();
+            let placed: Vec<Tensor> =
+                gradients.iter().map(|gradient| place(gradient, &[gradient.len()], DType::F32)).collect();
             let decay = |tensor: usize| if tensor == 1 { 0.0 } else { 0.1 };
-            let mut trained: Vec<Trained<'_>> = parameters
-                .iter_mut()
-                .zip(&singles)
+            let trained: Vec<Trained<'_>> = parameters
+                .iter()
+                .zip(&placed)
                 .enumerate()
                 .map(|(tensor, (one, gradient))| {
-                    let [parameter, mean, square] = &mut one.found;
+                    let [parameter, mean, square] = &one.found;
                     let (learning_rate, weight_decay) = (0.01 * (tensor + 1) as f64, decay(tensor));
-                    Trained { parameter, mean, square, gradient, copy: &mut one.copy, learning_rate, weight_decay }
+                    Trained { parameter, mean, square, gradient, copy: one.copy.as_ref(), learning_rate, weight_decay }
                 })
                 .collect();
-            let norm = clipped_adamw_step(&mut trained, 0.5, max_norm, &hyper).unwrap();
+            let norm = clipped_adamw_step(&trained, 0.5, max_norm, &hyper).unwrap();
             let wanted = 0.5 * gradients.iter().flatten().map(|g| g * g).sum::<f64>().sqrt();
-            assert!((f64::from(norm) / wanted - 1.0).abs() < 1e-6, "{norm}, not {wanted}");
+            let norm = numbers_of(&norm)[0];
+            assert!((norm / wanted - 1.0).abs() < 1e-6, "{norm}, not {wanted}");
             let limit = f64::from(max_norm);
             let scale = 0.5 * if limit > 0.0 { (limit / (wanted + 1e-6)).min(1.0) } else { 1.0 };
             for (tensor, (one, gradient)) in parameters.iter_mut().zip(&gradients).enumerate() {
@@ -120,8 +124,10 @@ fn clipped_steps_of_all_parameters() {
                 {
                     close(what, found, wanted, 2e-6);
                 }
-                let copied = one.copy.iter().zip(&one.found[0]);
-                assert!(copied.into_iter().all(|(copy, p)| *copy == bf16::from_f32(*p)), "tensor {tensor}: copy");
+                if let Some(copy) = &one.copy {
+                    let wanted = rounded(&numbers_of(&one.found[0]), DType::BF16);
+                    assert!(numbers_of(copy) == wanted, "tensor {tensor}: copy");
+                }
             }
         }
     }
