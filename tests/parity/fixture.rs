@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use epitome_data::{Example, Location};
 use epitome_distributed::ProcessGroup;
 use epitome_kernels::Precision;
@@ -153,7 +153,7 @@ pub(crate) fn documents<'a>(pairs: impl IntoIterator<Item = &'a Pair>) -> Docume
 }
 
 pub(crate) fn flat(tensor: &Tensor) -> Vec<f32> {
-    tensor.flatten_all().unwrap().to_vec1().unwrap()
+    tensor.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1().unwrap()
 }
 
 /// Asserts that no element differs by more than `tolerance`.

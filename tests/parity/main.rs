@@ -7,6 +7,8 @@ mod forward;
 mod generate;
 mod gradients;
 mod models;
+#[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
+mod narrow;
 mod optimization;
 mod overfit;
 mod training;

@@ -131,14 +131,17 @@ fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
 
 /// One update without dropout, which the models of the reference's benchmark do not have.
 fn train(arguments: &Arguments) -> Result<f64> {
-    if (arguments.device.name(), arguments.device.device_name()) != ("f32", "cpu") {
-        return usage("bench train computes in f32 on the CPU only");
+    let device = arguments.device.open()?;
+    if device.is_cpu() && arguments.device.name() != "f32" {
+        return usage("bench train computes in f32 on the CPU");
     }
     let Some(directory) = &arguments.model.model else {
         return usage("bench train needs --model");
     };
     let config = epitome_model::Config::load(directory)?;
-    let trainable = Trainable::new(&config, Parameters::new(Weights::load(directory, &config)?))?;
+    let parameters = Parameters::new(Weights::load(directory, &config)?.to_device(&device)?);
+    let activations = arguments.device.precision().activations(&device)?;
+    let trainable = Trainable::computing_in(&config, parameters, activations)?;
     let example = Example {
         id: "benchmark".into(),
         location: epitome_data::Location::line("benchmark", 1),
@@ -165,7 +168,8 @@ fn train(arguments: &Arguments) -> Result<f64> {
         accumulate_gradients(&trainable, &batch, pass, &mut gradients)?;
         let norm = gradients.norm()?;
         optimizer.step(trainable.parameters(), &gradients, norm, LEARNING_RATE)?;
-        Ok(())
+        // A GPU has only been told what to do.
+        Ok(device.synchronize()?)
     })
 }
 

@@ -63,7 +63,7 @@ pub fn past_attention([q, keys, values]: [&Tensor; 3], ancestors: &[Vec<u32>], s
     }
     let stride = ancestors.iter().map(Vec::len).max().unwrap_or(0);
     let lengths: Vec<u32> = ancestors.iter().map(|past| past.len() as u32).collect();
-    let mut table = vec![0u32; rows * stride];
+    let mut table = vec![0u32; (rows * stride).max(1)];
     for (row, past) in ancestors.iter().enumerate() {
         table[row * stride..][..past.len()].copy_from_slice(past);
     }
