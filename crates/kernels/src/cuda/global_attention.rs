@@ -1,6 +1,6 @@
 //! Attention of few rows to whole documents, of candle's operations, through whose graph its gradients go.
 
-use super::rows::dropout_part;
+use super::elementwise::dropout_part;
 use crate::random::active;
 use crate::{Dropout, Segments};
 use candle_core::{DType, Device, Result, Tensor};

@@ -9,12 +9,14 @@
 //! | `ffi` | the launchers and their argument structs |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
-//! | `attention`, `rows`, `training`, `decoding` | the kernels on tensors |
+//! | `attention`, `rows`, `elementwise`, `embedding`, `training`, `decoding` | the kernels on tensors |
 //! | `global_attention`, `linear`, `memory` | what is made of them and of candle's operations |
 
 mod attention;
 mod decoding;
 mod element;
+mod elementwise;
+mod embedding;
 mod ffi;
 mod global_attention;
 mod linear;
@@ -26,6 +28,8 @@ mod training;
 
 pub use attention::{Units, attention_backward, attention_forward};
 pub use decoding::{memory_attention, past_attention, top_k};
+pub use elementwise::{blend, dropout_part, round_to_bf16, widen_to_f32};
+pub use embedding::{accumulate_rows, embed};
 pub use global_attention::global_attention;
 pub use linear::{Linear, dtype_of};
 pub use memory::{Memory, Past};
@@ -33,10 +37,7 @@ pub use memory::{Memory, Past};
 pub use place::emulated;
 pub use place::runs_on;
 pub use plan::Plan;
-pub use rows::{
-    NormInputs, accumulate_rows, bias_gelu, bias_gelu_backward, blend, dropout_part, embed, layer_norm,
-    layer_norm_backward, round_to_bf16, widen_to_f32,
-};
+pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, layer_norm, layer_norm_backward};
 pub use training::{LossGradient, RowLosses, Trained, clipped_adamw_step, cross_entropy, norm};
 
 use candle_core::{Result, bail};

@@ -106,31 +106,11 @@ impl PackedLinear {
     /// # Errors
     /// When the shapes do not fit or `x` is in a graph.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let packed = match &self.0 {
-            Weight::Cpu(packed) => packed,
+        match &self.0 {
+            Weight::Cpu(packed) => forward(packed, x),
             #[cfg(gpu)]
-            Weight::Gpu(linear) => return linear.forward(x),
-        };
-        let (rows, inputs) = check(packed, x)?;
-        let mut reused = ROWS.take();
-        let product = compute("PackedLinear::forward", [x], |[x]| {
-            let x = View::dense(x, rows, inputs);
-            if rows <= LINEAR_ROWS {
-                return packed.multiply(x, Activation::None, &mut reused);
-            }
-            let outputs = packed.outputs();
-            let mut product = vec![0.0; rows * outputs];
-            for first in (0..rows).step_by(LINEAR_ROWS) {
-                let part = first..rows.min(first + LINEAR_ROWS);
-                let target = &mut product[part.start * outputs..part.end * outputs];
-                packed.multiply_into(target, x.part(part, 0..inputs), Activation::None, &mut reused);
-            }
-            product
-        })?;
-        ROWS.set(reused);
-        let mut dims = x.dims().to_vec();
-        dims.splice(dims.len() - 1.., [packed.outputs()]);
-        tensor(product, dims)
+            Weight::Gpu(linear) => linear.forward(x),
+        }
     }
 
     /// [`PackedLinear::forward`] into `target`, whose memory is used again: it becomes `[.., out]`, row-major, in f32.
@@ -138,22 +118,14 @@ impl PackedLinear {
     /// # Errors
     /// When the shapes do not fit or `x` is in a graph.
     pub fn forward_into(&self, x: &Tensor, target: &mut Vec<f32>) -> Result<()> {
-        let packed = match &self.0 {
-            Weight::Cpu(packed) => packed,
+        match &self.0 {
+            Weight::Cpu(packed) => forward_into(packed, x, target),
             #[cfg(gpu)]
             Weight::Gpu(linear) => {
                 *target = linear.forward_f32(x)?.flatten_all()?.to_vec1()?;
-                return Ok(());
+                Ok(())
             }
-        };
-        let (rows, inputs) = check(packed, x)?;
-        target.resize(rows * packed.outputs(), 0.0);
-        let mut reused = ROWS.take();
-        compute("PackedLinear::forward_into", [x], |[x]| {
-            packed.multiply_into(target, View::dense(x, rows, inputs), Activation::None, &mut reused);
-        })?;
-        ROWS.set(reused);
-        Ok(())
+        }
     }
 
     /// `second.forward(gelu(self.forward(x)))` without keeping what is between them: `x` `[T, in]`.
@@ -178,6 +150,42 @@ fn check(packed: &PackedWeight, x: &Tensor) -> Result<(usize, usize)> {
         bail!("linear: x {:?} does not fit weight [{}, {}]", x.dims(), packed.outputs(), packed.inputs());
     }
     Ok((rows, inputs))
+}
+
+/// [`PackedLinear::forward`] on the CPU.
+fn forward(packed: &PackedWeight, x: &Tensor) -> Result<Tensor> {
+    let (rows, inputs) = check(packed, x)?;
+    let mut reused = ROWS.take();
+    let product = compute("PackedLinear::forward", [x], |[x]| {
+        let x = View::dense(x, rows, inputs);
+        if rows <= LINEAR_ROWS {
+            return packed.multiply(x, Activation::None, &mut reused);
+        }
+        let outputs = packed.outputs();
+        let mut product = vec![0.0; rows * outputs];
+        for first in (0..rows).step_by(LINEAR_ROWS) {
+            let part = first..rows.min(first + LINEAR_ROWS);
+            let target = &mut product[part.start * outputs..part.end * outputs];
+            packed.multiply_into(target, x.part(part, 0..inputs), Activation::None, &mut reused);
+        }
+        product
+    })?;
+    ROWS.set(reused);
+    let mut dims = x.dims().to_vec();
+    dims.splice(dims.len() - 1.., [packed.outputs()]);
+    tensor(product, dims)
+}
+
+/// [`PackedLinear::forward_into`] on the CPU.
+fn forward_into(packed: &PackedWeight, x: &Tensor, target: &mut Vec<f32>) -> Result<()> {
+    let (rows, inputs) = check(packed, x)?;
+    target.resize(rows * packed.outputs(), 0.0);
+    let mut reused = ROWS.take();
+    compute("PackedLinear::forward_into", [x], |[x]| {
+        packed.multiply_into(target, View::dense(x, rows, inputs), Activation::None, &mut reused);
+    })?;
+    ROWS.set(reused);
+    Ok(())
 }
 
 /// [`PackedLinear::feed_forward`] on the CPU.

@@ -1,0 +1,99 @@
+//! Look-ups in tables and their gradients by the kernels of `cuda/rows/embedding.cu`.
+
+use super::element::{FLOATS, of_type};
+use super::place::{address, address_mut, dense, room, stream};
+use super::{check, ffi};
+use candle_core::{DType, Result, Tensor, bail};
+use std::ffi::c_int;
+use std::ptr::null;
+
+/// Rows `ids` of a table `[V, d]`, plus those of a table of positions, if there is one, of the same type.
+///
+/// # Errors
+/// When shapes or types do not fit, an id is not below V, or a launch fails.
+pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>) -> Result<Tensor> {
+    let op = "embed";
+    let (width, count, device) = (words.0.dim(1)?, words.1.len(), words.0.device());
+    let mut dense_tables = Vec::new();
+    for (table, ids) in [words].into_iter().chain(positions) {
+        let (rows, columns) = table.dims2()?;
+        if columns != width || ids.len() != count || ids.iter().any(|id| *id as usize >= rows) {
+            bail!("{op}: {} ids of a table {:?} for {count} rows", ids.len(), table.dims());
+        }
+        let dtypes = if dense_tables.is_empty() { &FLOATS[..] } else { &[words.0.dtype()] };
+        dense_tables.push((dense(op, table, dtypes)?, Tensor::from_slice(ids, count, device)?));
+    }
+    let y = room((count, width), words.0.dtype(), device)?;
+    let [f32, bf16]: [ffi::Embed; 2] = [ffi::epitome_embed_f32, ffi::epitome_embed_bf16];
+    let launch = of_type(op, words.0.dtype(), f32, bf16)?;
+    let lie = |(table, ids): &(Tensor, Tensor)| Ok::<_, candle_core::Error>((address(table)?, address(ids)?.cast()));
+    let (table, ids) = lie(&dense_tables[0])?;
+    let (places, place_ids) = dense_tables.get(1).map_or(Ok((null(), null())), lie)?;
+    let (to, stream) = (address_mut(&y)?, stream(device)?);
+    // SAFETY: all ids are rows of their tables.
+    check(op, unsafe { launch(table, ids, places, place_ids, to, count as i64, width as c_int, stream) })?;
+    Ok(y)
+}
+
+/// The places of each id, by which a block of threads finds all rows that it adds up.
+struct Places {
+    ids: Vec<u32>,
+    /// Where the places of each id begin, then their number.
+    starts: Vec<u32>,
+    places: Vec<u32>,
+}
+
+impl Places {
+    /// Of the ids but `skip`.
+    fn new(ids: &[u32], skip: Option<u32>) -> Self {
+        let mut places: Vec<u32> = (0..ids.len() as u32).filter(|at| Some(ids[*at as usize]) != skip).collect();
+        // Stable, so that an id's rows are added in their order.
+        places.sort_by_key(|at| ids[*at as usize]);
+        let (mut different, mut starts) = (Vec::new(), Vec::new());
+        for (n, at) in places.iter().enumerate() {
+            let id = ids[*at as usize];
+            if different.last() != Some(&id) {
+                different.push(id);
+                starts.push(n as u32);
+            }
+        }
+        starts.push(places.len() as u32);
+        Self { ids: different, starts, places }
+    }
+}
+
+/// `sums[ids[t]] += gradient[t]` for all t but those of padding: sums `[V, d]` in f32, gradient `[T, d]`.
+///
+/// # Errors
+/// When shapes or types do not fit, an id is not below V, or a launch fails.
+pub fn accumulate_rows(sums: &Tensor, ids: &[u32], gradient: &Tensor, skip: Option<u32>) -> Result<()> {
+    let op = "accumulate_rows";
+    let ((rows, width), device) = (sums.dims2()?, sums.device());
+    let fits = gradient.dims() == [ids.len(), width] && sums.dtype() == DType::F32;
+    if !fits || ids.iter().any(|id| *id as usize >= rows) {
+        bail!("{op}: {} ids, gradient {:?} into {:?}", ids.len(), gradient.dims(), sums.dims());
+    }
+    let gradient = dense(op, gradient, &FLOATS)?;
+    let Places { ids, starts, places } = Places::new(ids, skip);
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let count = ids.len() as c_int;
+    let words = |words: Vec<u32>| Tensor::from_slice(&words, words.len(), device);
+    let (ids, starts, places) = (words(ids)?, words(starts)?, words(places)?);
+    let [f32, bf16]: [ffi::AccumulateRows; 2] = [ffi::epitome_accumulate_rows_f32, ffi::epitome_accumulate_rows_bf16];
+    let launch = of_type(op, gradient.dtype(), f32, bf16)?;
+    // SAFETY: ids are rows of `sums`, places are rows of `gradient`.
+    check(op, unsafe {
+        launch(
+            address_mut(sums)?.cast(),
+            address(&gradient)?,
+            address(&ids)?.cast(),
+            address(&starts)?.cast(),
+            address(&places)?.cast(),
+            count,
+            width as c_int,
+            stream(device)?,
+        )
+    })
+}
