@@ -49,7 +49,7 @@ cc -w -shared -fPIC -Wl,-soname,libcuda.so.1 -o "$stubs/libcuda.so" "$stubs/cuda
 
 cat >"$directory/env.sh" <<END
 export CUDA_HOME=$toolkit CUDA_PATH=$toolkit CUDA_ROOT=$toolkit CUDA_TOOLKIT_ROOT_DIR=$toolkit
-export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-90}
+export CUDA_COMPUTE_CAP=\${CUDA_COMPUTE_CAP:-80}
 export PATH=$toolkit/bin:\$PATH
 export LIBRARY_PATH=$toolkit/lib:$stubs\${LIBRARY_PATH:+:\$LIBRARY_PATH}
 export RUSTFLAGS="\${RUSTFLAGS:+\$RUSTFLAGS }-L native=$toolkit/lib -L native=$stubs"

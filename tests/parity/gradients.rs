@@ -111,9 +111,39 @@ fn recomputation_on(device: &Device) {
     }
 }
 
+/// Masks are functions of their place wherever they are drawn.
+#[test]
+fn dropout_is_the_same_on_every_device() {
+    let run = |case: &Case<Expected>, device: &Device| {
+        let (config, trainable) = trainable(case, device);
+        let batch = batch(case, &config);
+        let dropped = Config { dropout: 0.3, attention_dropout: 0.2, activation_dropout: 0.1, ..config };
+        let dropouts = Some(Dropouts::new(&dropped, DropoutKey::new(5)));
+        let mut gradients = Gradients::default();
+        let pass = Pass { dropouts, ..pass(0.1, batch.target_tokens()) };
+        accumulate_gradients(&trainable, &batch, pass, &mut gradients).unwrap();
+        gradients.iter().map(|(name, gradient)| (name.to_owned(), flat(gradient))).collect::<Vec<_>>()
+    };
+    let cases = cases::<Expected>("gradients");
+    let wanted: Vec<_> = cases.iter().map(|case| run(case, &Device::Cpu)).collect();
+    on_every_device(|device| {
+        for (case, wanted) in cases.iter().zip(&wanted) {
+            let biggest = wanted.iter().map(|(_, gradient)| largest(gradient)).fold(0.0, f32::max);
+            for ((name, found), (_, wanted)) in run(case, device).iter().zip(wanted) {
+                let difference = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f32::max);
+                assert!(difference <= TOLERANCE * biggest, "{} {name}: off by {difference} of {biggest}", case.name);
+            }
+        }
+    });
+}
+
 /// What is frozen has no gradient, and everything else has the same bits, wherever the backward pass ends.
 #[test]
 fn frozen_parameters_change_no_other_gradient() {
+    on_every_device(frozen_parameters_on);
+}
+
+fn frozen_parameters_on(device: &Device) {
     let embeddings = ["led.shared", "led.encoder.embed", "led.encoder.layernorm"];
     let decoder = ["led.decoder.embed", "led.decoder.layernorm", "led.decoder.layers.0."];
     let frozen: [&[&str]; 7] = [
@@ -127,7 +157,7 @@ fn frozen_parameters_change_no_other_gradient() {
     ];
     let is_bias = |name: &str| name.ends_with(".bias");
     for case in cases::<Expected>("gradients") {
-        let (config, all) = trainable(&case, &Device::Cpu);
+        let (config, all) = trainable(&case, device);
         let batch = batch(&case, &config);
         let run = |trainable: &Trainable, gradient_checkpointing| {
             let mut gradients = Gradients::default();
@@ -140,7 +170,7 @@ fn frozen_parameters_change_no_other_gradient() {
         let (loss, all) = run(&all, true);
         let check = |is_trained: &dyn Fn(&str) -> bool, what: &str| {
             let expected: Vec<_> = all.iter().filter(|(name, _)| is_trained(name)).cloned().collect();
-            let part = trainable(&case, &Device::Cpu).1.train_only(is_trained);
+            let part = trainable(&case, device).1.train_only(is_trained);
             for gradient_checkpointing in [false, true] {
                 assert!(run(&part, gradient_checkpointing) == (loss, expected.clone()), "{}: {what}", case.name);
             }

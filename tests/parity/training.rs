@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
+use epitome_kernels::Device;
 use epitome_model::{SavedDtype, Weights};
 use epitome_train::RunConfig;
 use serde::Deserialize;
@@ -73,7 +74,11 @@ fn metrics(output: &Path) -> Vec<Value> {
 #[test]
 fn ten_steps_follow_the_reference() {
     ten_steps("run.parallel_micro_batches=2");
-    on_every_device(|device| ten_steps(if device.is_cuda() { "run.device='cuda'" } else { "run.device='cpu'" }));
+    on_every_device(|device| ten_steps(device_setting(device)));
+}
+
+fn device_setting(device: &Device) -> &'static str {
+    if device.is_cuda() { "run.device='cuda'" } else { "run.device='cpu'" }
 }
 
 fn ten_steps(setting: &str) {
@@ -126,6 +131,10 @@ fn workers_give_the_same_bits_on_any_number_of_threads() {
 /// A run that stopped at a checkpoint and went on is the run that never stopped, to the bit.
 #[test]
 fn a_resumed_run_is_the_uninterrupted_one() {
+    on_every_device(|device| resumed_run(device_setting(device)));
+}
+
+fn resumed_run(device: &str) {
     let case = &cases::<Training>("training")[1];
     let dropout = "model.dropout=0.2".to_owned();
     let untimed = |output: &Path| -> Vec<Value> {
@@ -137,7 +146,7 @@ fn a_resumed_run_is_the_uninterrupted_one() {
         lines
     };
     let whole = tempfile::tempdir().unwrap();
-    let every = ["run.save_steps=3".to_owned(), "run.logging_steps=2".to_owned(), dropout];
+    let every = ["run.save_steps=3".to_owned(), "run.logging_steps=2".to_owned(), dropout, device.to_owned()];
     let config = prepare(case, whole.path(), &every);
     let straight = whole.path().join("straight");
     train(&config, &straight, false, &mut |_| {}).unwrap();

@@ -1,6 +1,6 @@
 //! [`DeviceName`].
 
-use candle_core::{Device, Result, bail};
+use candle_core::{Device, Result};
 use std::fmt;
 use std::str::FromStr;
 
@@ -26,8 +26,10 @@ impl DeviceName {
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            Self::Cuda(index) if self.is_supported() => Device::new_cuda(index),
-            Self::Cuda(_) => bail!("this build has no GPU support"),
+            #[cfg(feature = "cuda")]
+            Self::Cuda(index) => crate::cuda::open(index),
+            #[cfg(not(feature = "cuda"))]
+            Self::Cuda(_) => candle_core::bail!("this build has no GPU support"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use epitome_kernels::{
     self as kernels, Attended, Attention, AttentionMemory, Dropout, Precision, Segments, Visibility,
 };
@@ -133,7 +133,8 @@ impl MultiHeadAttention {
             LayerMemory::Kept(kept) => kept.attend(&query, rows, self.scale)?,
             LayerMemory::Folded { pooling, encoded } => {
                 let segments = PoolingSegments { queries: rows, rows: memory.sources() };
-                pooling.attend(&(query * f64::from(self.scale))?, encoded, segments, None)?
+                let query = (query.to_dtype(DType::F32)? * f64::from(self.scale))?;
+                pooling.attend(&query, encoded, segments, None)?.to_dtype(hidden.dtype())?
             }
         };
         self.out_proj.forward(&context.reshape(hidden.shape())?)
@@ -154,7 +155,9 @@ impl MultiHeadAttention {
             LayerMemory::Kept(kept) => kept.attend_with_mass(&query, rows, self.scale, spans)?,
             LayerMemory::Folded { pooling, encoded } => {
                 let segments = PoolingSegments { queries: rows, rows: memory.sources() };
-                pooling.attend_with_mass(&(query * f64::from(self.scale))?, encoded, segments, spans)?
+                let query = (query.to_dtype(DType::F32)? * f64::from(self.scale))?;
+                let (context, masses) = pooling.attend_with_mass(&query, encoded, segments, spans)?;
+                (context.to_dtype(hidden.dtype())?, masses)
             }
         };
         Ok((self.out_proj.forward(&context.reshape(hidden.shape())?)?, masses))

@@ -11,8 +11,9 @@ impl RunConfig {
     /// # Errors
     /// When it cannot be used.
     pub(crate) fn place(&self) -> Result<(Device, DType)> {
-        let (device, precision) = self.named_place().map_err(|message| Error::config("run.device", message))?;
-        let device = device.open()?;
+        let (name, precision) = self.named_place().map_err(|message| Error::config("the run", message))?;
+        let refused = |error| Error::config("run.device", format!("`{name}` cannot be used: {error}"));
+        let device = name.open().map_err(refused)?;
         let activations = precision.activations(&device)?;
         Ok((device, activations))
     }
@@ -50,6 +51,7 @@ impl RunConfig {
             (self.optim.optimizer == OptimizerName::Adafactor, "optim.optimizer `adafactor`"),
             (chooses, "data.extract.choice_weight above 0"),
             (self.run.parallel_micro_batches > 1, "run.parallel_micro_batches above 1"),
+            (self.run.memory_limit_gib.is_some(), "run.memory_limit_gib"),
         ] {
             if wanted {
                 return Err(format!("{what} is for run.device `cpu` only"));

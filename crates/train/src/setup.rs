@@ -39,6 +39,7 @@ impl Setup {
 
     /// Loads or initialises everything.
     pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>) -> Result<Self> {
+        let (device, activations) = config.place()?;
         let model = match checkpoint {
             Some(checkpoint) => Config::load(checkpoint)?,
             None => config.model.resolve()?,
@@ -50,7 +51,6 @@ impl Setup {
                 Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?
             }
         };
-        let (device, activations) = config.place()?;
         let parameters = Parameters::new(weights.to_device(&device)?);
         let mut optimizer = Optimizer::new(&config.optim, &parameters)?;
         let state = match checkpoint {

@@ -38,6 +38,9 @@ pub fn train(
     };
     guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
+    if group.world_size() > 1 && config.is_on_gpu() {
+        return Err(Error::config("run.device", "several processes train on the cpu only"));
+    }
     let _lock = if group.is_root() { Some(RunLock::acquire(output)?) } else { None };
     group.barrier();
     let processes = Processes { all: group.world_size(), on_this_machine: group.on_this_machine() };

@@ -151,9 +151,8 @@ impl Call {
         if spec.scale.is_nan() || spec.scale <= 0.0 {
             bail!("attention: a scale of {}, which is not positive", spec.scale);
         }
-        dense("attention", q, &FLOATS)?;
-        let [q, k, v] = [q, k, v].map(|tensor| dense("attention", tensor, &[dtype]));
-        let inputs = [q?, k?, v?];
+        let inputs =
+            [dense("attention", q, &FLOATS)?, dense("attention", k, &[dtype])?, dense("attention", v, &[dtype])?];
         let words = Tensor::from_slice(plan.words(), plan.words().len(), device)?;
         let width = (heads * head_size) as i64;
         let problem = ffi::Problem {

@@ -143,8 +143,8 @@ launchers! {
     );
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
-    Blend = epitome_blend_f32 | epitome_blend_bf16 | epitome_blend_f32_bf16
-        => (sum: *mut c_void, x: *const c_void, keep: f32, factor: f32, count: i64);
+    Add = epitome_add_f32 | epitome_add_bf16 | epitome_add_f32_bf16
+        => (sum: *mut c_void, x: *const c_void, factor: f32, pull: f32, count: i64);
     Embed = epitome_embed_f32 | epitome_embed_bf16 => (
         table: *const c_void, ids: *const u32, positions: *const c_void, position_ids: *const u32, y: *mut c_void,
         rows: i64, width: c_int,
@@ -195,8 +195,6 @@ unsafe extern "C" {
         dv: *mut c_void,
         stream: Stream,
     ) -> c_int;
-    pub(crate) fn epitome_round_to_bf16(x: *const f32, y: *mut c_void, count: i64, stream: Stream) -> c_int;
-    pub(crate) fn epitome_widen_to_f32(x: *const c_void, y: *mut f32, count: i64, stream: Stream) -> c_int;
     pub(crate) fn epitome_adamw_step(
         tensors: *const Trained,
         chunks: *const Chunk,

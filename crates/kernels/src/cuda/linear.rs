@@ -11,8 +11,8 @@ const FEED_FORWARD_ROWS: usize = 1 << 15;
 #[derive(Clone, Debug)]
 pub struct Linear {
     weight: Tensor,
-    /// In f32.
-    bias: Option<Tensor>,
+    /// In f32, and in the weight's type.
+    bias: Option<[Tensor; 2]>,
     precision: Precision,
 }
 
@@ -31,8 +31,10 @@ impl Linear {
     /// # Errors
     /// When there is no such precision here.
     pub fn new(weight: &Tensor, bias: Option<&Tensor>, precision: Precision) -> Result<Self> {
-        let bias = bias.map(|bias| bias.detach().to_dtype(DType::F32)).transpose()?;
-        let weight = weight.detach().to_dtype(dtype_of(precision)?)?.contiguous()?;
+        let dtype = dtype_of(precision)?;
+        let both = |bias: &Tensor| Ok::<_, candle_core::Error>([bias.to_dtype(DType::F32)?, bias.to_dtype(dtype)?]);
+        let bias = bias.map(|bias| both(&bias.detach())).transpose()?;
+        let weight = weight.detach().to_dtype(dtype)?.contiguous()?;
         Ok(Self { weight, bias, precision })
     }
 
@@ -48,7 +50,7 @@ impl Linear {
 
     /// `[out]` in f32.
     pub fn bias(&self) -> Option<&Tensor> {
-        self.bias.as_ref()
+        self.bias.as_ref().map(|[bias, _]| bias)
     }
 
     /// x `[.., in]` to `[.., out]` in the weight's type.
@@ -58,7 +60,7 @@ impl Linear {
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let product = self.product(x)?;
         match &self.bias {
-            Some(bias) => product.broadcast_add(&bias.to_dtype(product.dtype())?),
+            Some([_, bias]) => product.broadcast_add(bias),
             None => Ok(product),
         }
     }
@@ -78,7 +80,7 @@ impl Linear {
     pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
         let product = self.product(x)?.to_dtype(DType::F32)?;
         match &self.bias {
-            Some(bias) => product.broadcast_add(bias),
+            Some([bias, _]) => product.broadcast_add(bias),
             None => Ok(product),
         }
     }
@@ -91,7 +93,7 @@ impl Linear {
         let total = x.dim(0)?;
         let part = |first: usize| {
             let rows = x.narrow(0, first, FEED_FORWARD_ROWS.min(total - first))?;
-            second.forward(&bias_gelu(&self.product(&rows)?, self.bias.as_ref())?)
+            second.forward(&bias_gelu(&self.product(&rows)?, self.bias())?)
         };
         match total <= FEED_FORWARD_ROWS {
             true => part(0),

@@ -3,7 +3,7 @@
 use super::attention::{Units, attention_forward, has_fast_kernels};
 use super::decoding::{full, memory_attention, past_attention};
 use crate::Segments;
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use std::ops::Range;
 
 /// Rows of queries whose probabilities over a document are in memory at a time.
@@ -26,11 +26,6 @@ impl Memory {
     /// Keys of a document.
     pub fn length(&self, document: usize) -> usize {
         self.sources.length(document)
-    }
-
-    /// Whether queries have the shape of keys.
-    pub fn fits(&self, heads: usize, head_size: usize) -> bool {
-        self.keys.dims()[1..] == [heads, head_size]
     }
 
     /// Attention of each row of `query` `[R, H, D]` to all keys of its document.
@@ -115,7 +110,8 @@ impl Past {
     pub fn attend(&self, query: &Tensor, ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
         match &self.0 {
             Some([keys, values]) => past_attention([query, keys, values], ancestors, scale),
-            None => query.zeros_like(),
+            None if ancestors.iter().all(Vec::is_empty) => query.zeros_like(),
+            None => bail!("past_attention: an ancestor in an empty cache"),
         }
     }
 }

@@ -28,13 +28,15 @@ mod training;
 
 pub use attention::{Units, attention_backward, attention_forward};
 pub use decoding::{memory_attention, past_attention, top_k};
-pub use elementwise::{blend, dropout_part, round_to_bf16, widen_to_f32};
+pub use elementwise::{add_assign, dropout_part, lerp_assign};
 pub use embedding::{accumulate_rows, embed};
 pub use global_attention::global_attention;
 pub use linear::{Linear, dtype_of};
 pub use memory::{Memory, Past};
 #[cfg(feature = "cuda-emulation")]
 pub use place::emulated;
+#[cfg(feature = "cuda")]
+pub(crate) use place::open;
 pub use place::runs_on;
 pub use plan::Plan;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, layer_norm, layer_norm_backward};

@@ -47,10 +47,8 @@ pub(super) fn dense(op: &str, tensor: &Tensor, dtypes: &[DType]) -> Result<Tenso
 pub(super) fn address(tensor: &Tensor) -> Result<*const c_void> {
     let (storage, layout) = tensor.storage_and_layout();
     let first = match &*storage {
-        Storage::Cpu(CpuStorage::F32(values)) => values.as_ptr().cast(),
-        Storage::Cpu(CpuStorage::BF16(values)) => values.as_ptr().cast(),
-        Storage::Cpu(CpuStorage::U32(values)) => values.as_ptr().cast(),
-        Storage::Cpu(CpuStorage::I32(values)) => values.as_ptr().cast(),
+        #[cfg(feature = "cuda-emulation")]
+        Storage::Cpu(storage) => emulation::address(storage)?,
         #[cfg(feature = "cuda")]
         Storage::Cuda(storage) => gpu::address(storage)?,
         _ => bail!("kernels read no {:?} on {:?}", tensor.dtype(), tensor.device()),
@@ -79,16 +77,17 @@ impl InplaceOp1 for Writable {
         "address of a tensor"
     }
 
+    #[cfg(feature = "cuda-emulation")]
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
-        let (first, dtype): (*mut c_void, _) = match storage {
-            CpuStorage::F32(values) => (values.as_mut_ptr().cast(), DType::F32),
-            CpuStorage::BF16(values) => (values.as_mut_ptr().cast(), DType::BF16),
-            CpuStorage::U32(values) => (values.as_mut_ptr().cast(), DType::U32),
-            CpuStorage::I32(values) => (values.as_mut_ptr().cast(), DType::I32),
-            _ => bail!("kernels write f32, bf16 and words only"),
-        };
+        use candle_core::backend::BackendStorage;
+        let (dtype, first) = (storage.dtype(), emulation::address_mut(storage)?);
         self.0.set(offset(first, layout, dtype)?.cast_mut());
         Ok(())
+    }
+
+    #[cfg(not(feature = "cuda-emulation"))]
+    fn cpu_fwd(&self, _: &mut CpuStorage, _: &Layout) -> Result<()> {
+        bail!("kernels of a GPU write no tensor of the CPU")
     }
 
     #[cfg(feature = "cuda")]
@@ -122,13 +121,43 @@ pub(super) fn stream(device: &Device) -> Result<Stream> {
     }
 }
 
+#[cfg(feature = "cuda-emulation")]
+mod emulation {
+    use candle_core::{CpuStorage, Result, bail};
+    use std::ffi::c_void;
+
+    /// Of the storage's first number.
+    pub(super) fn address(storage: &CpuStorage) -> Result<*const c_void> {
+        Ok(match storage {
+            CpuStorage::F32(values) => values.as_ptr().cast(),
+            CpuStorage::BF16(values) => values.as_ptr().cast(),
+            CpuStorage::U32(values) => values.as_ptr().cast(),
+            CpuStorage::I32(values) => values.as_ptr().cast(),
+            _ => bail!("kernels read f32, bf16 and words only"),
+        })
+    }
+
+    pub(super) fn address_mut(storage: &mut CpuStorage) -> Result<*mut c_void> {
+        Ok(match storage {
+            CpuStorage::F32(values) => values.as_mut_ptr().cast(),
+            CpuStorage::BF16(values) => values.as_mut_ptr().cast(),
+            CpuStorage::U32(values) => values.as_mut_ptr().cast(),
+            CpuStorage::I32(values) => values.as_mut_ptr().cast(),
+            _ => bail!("kernels write f32, bf16 and words only"),
+        })
+    }
+}
+
+#[cfg(feature = "cuda")]
+pub(crate) use gpu::open;
+
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::Stream;
     use candle_core::backend::BackendStorage;
-    use candle_core::cuda_backend::cudarc::driver::DevicePtr;
+    use candle_core::cuda_backend::cudarc::driver::{DevicePtr, result, sys};
     use candle_core::cuda_backend::{CudaDType, WrapErr};
-    use candle_core::{CudaDevice, CudaStorage, DType, Result, bail};
+    use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, bail};
     use std::ffi::c_void;
 
     /// Of the storage's first number.
@@ -146,6 +175,22 @@ mod gpu {
         let stream = storage.device().cuda_stream();
         let (address, _in_order) = storage.as_cuda_slice::<T>()?.device_ptr(&stream);
         Ok(std::ptr::with_exposed_provenance(address as usize))
+    }
+
+    /// A device with one stream, in whose order all is done whatever the thread, and which keeps the memory it was given.
+    pub(crate) fn open(index: usize) -> Result<Device> {
+        let device = Device::new_cuda_with_stream(index)?;
+        let cuda = device.as_cuda_device()?;
+        // SAFETY: there is no second stream that would have to wait for the first.
+        unsafe { cuda.disable_event_tracking() };
+        let mut most = u64::MAX;
+        // SAFETY: the device is open, and the attribute is a number of 64 bits.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(cuda.cuda_stream().context().cu_device()).w()?;
+            let release_threshold = sys::CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+            result::mem_pool::set_attribute(pool, release_threshold, (&raw mut most).cast()).w()?;
+        }
+        Ok(device)
     }
 
     pub(super) fn stream(device: &CudaDevice) -> Result<Stream> {

@@ -162,7 +162,7 @@ fn refuse_choices(targets: LossTargets) -> Result<()> {
 fn gpu_logits(hidden: &Tensor, table: &Tensor, rows: &[(usize, usize)]) -> Result<(Tensor, Tensor, Vec<i32>)> {
     let (rows, labels): (Vec<usize>, Vec<i32>) = rows.iter().map(|(row, target)| (*row, *target as i32)).unzip();
     let hidden = super::rows::gather_rows(&hidden.detach(), &rows)?;
-    let logits = hidden.matmul(&table.detach().to_dtype(hidden.dtype())?.t()?)?.to_dtype(DType::F32)?;
+    let logits = hidden.matmul(&table.t()?)?.to_dtype(DType::F32)?;
     Ok((hidden, logits, labels))
 }
 
@@ -181,12 +181,23 @@ fn gpu_losses(
 ) -> Result<Vec<RowLoss>> {
     refuse_choices(targets)?;
     let vocabulary = table.dim(0)?;
+    let table = table.detach().to_dtype(hidden.dtype())?;
     let mut losses = Vec::with_capacity(active.len());
     for rows in active.chunks(gpu_rows(vocabulary)) {
-        let (_, logits, labels) = gpu_logits(hidden, table, rows)?;
+        let (_, logits, labels) = gpu_logits(hidden, &table, rows)?;
         losses.extend(gpu_row_losses(&cuda::cross_entropy(&logits, vocabulary, bias, &labels, None)?)?);
     }
     Ok(losses)
+}
+
+/// Gradients of logits, each row times its weight.
+#[cfg(gpu)]
+fn weighted(logits: Tensor, rows: &[(usize, usize)], weights: &[f32]) -> Result<Tensor> {
+    let weights: Vec<f32> = rows.iter().map(|(row, _)| weights.get(*row).copied().unwrap_or(1.0)).collect();
+    if weights.iter().all(|weight| *weight == 1.0) {
+        return Ok(logits);
+    }
+    logits.broadcast_mul(&Tensor::from_vec(weights, (rows.len(), 1), logits.device())?)
 }
 
 /// The losses, and the gradient of `hidden`; that of the table is added in place.
@@ -207,13 +218,11 @@ fn gpu_backward(
     for rows in active.chunks(gpu_rows(vocabulary)) {
         let (part, logits, labels) = gpu_logits(hidden, &table, rows)?;
         losses.extend(gpu_row_losses(&cuda::cross_entropy(&logits, vocabulary, bias, &labels, Some(how))?)?);
-        let weights: Vec<f32> = rows.iter().map(|(row, _)| targets.weights.get(*row).copied().unwrap_or(1.0)).collect();
-        let weights = Tensor::from_vec(weights, (rows.len(), 1), logits.device())?;
-        let logits = logits.broadcast_mul(&weights)?.to_dtype(hidden.dtype())?;
+        let logits = weighted(logits, rows, targets.weights)?.to_dtype(hidden.dtype())?;
         let index: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
         super::rows::write_rows(&gradient, &index, &logits.matmul(&table)?)?;
         if let Some(sum) = table_gradient {
-            cuda::blend(sum, Some(&logits.t()?.matmul(&part)?), 1.0, 1.0)?;
+            cuda::add_assign(sum, &logits.t()?.matmul(&part)?)?;
         }
     }
     Ok((losses, gradient))

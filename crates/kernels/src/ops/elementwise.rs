@@ -107,7 +107,7 @@ pub fn add_assign(accumulator: &Tensor, gradient: &Tensor) -> Result<()> {
     }
     #[cfg(gpu)]
     if cuda::runs_on(accumulator.device()) {
-        return cuda::blend(accumulator, Some(&gradient.detach()), 1.0, 1.0);
+        return cuda::add_assign(accumulator, &gradient.detach());
     }
     accumulator.inplace_op2(&gradient.contiguous()?, &AddAssign)
 }
@@ -137,7 +137,7 @@ pub fn lerp_assign(average: &Tensor, values: &Tensor, weight: f64) -> Result<()>
     }
     #[cfg(gpu)]
     if cuda::runs_on(average.device()) {
-        return cuda::blend(average, Some(&values.detach()), (1.0 - weight) as f32, weight as f32);
+        return cuda::lerp_assign(average, &values.detach(), weight as f32);
     }
     average.inplace_op2(&values.contiguous()?, &LerpAssign(weight as f32))
 }
@@ -161,10 +161,6 @@ impl InplaceOp2 for LerpAssign {
 /// # Errors
 /// When `t` is not a contiguous f32 tensor on the CPU.
 pub fn scale_assign(t: &Tensor, factor: f32) -> Result<()> {
-    #[cfg(gpu)]
-    if cuda::runs_on(t.device()) {
-        return cuda::blend(t, None, factor, 0.0);
-    }
     t.inplace_op1(&ScaleAssign(factor))
 }
 

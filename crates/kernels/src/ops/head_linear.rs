@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, bail};
 
 /// A product of each head's own: `x` `[G, H, in]` with `weight` `[H, in, out]` to `[G, H, out]`, or with `weight`
 /// `[H, out, in]` transposed when `transposed`. Differentiable in both; a row of the result depends on that row of x alone,
-/// to the bit.
+/// on the CPU to the bit.
 ///
 /// # Errors
 /// When the shapes do not fit.

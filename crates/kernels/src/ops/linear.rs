@@ -47,10 +47,10 @@ fn gpu_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 fn gpu_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
     let (x, dy) = (x.detach().contiguous()?, dy.detach().contiguous()?);
     if let Some(weight) = &sums.weight {
-        cuda::blend(weight, Some(&dy.t()?.matmul(&x)?), 1.0, 1.0)?;
+        cuda::add_assign(weight, &dy.t()?.matmul(&x)?)?;
     }
     match &sums.bias {
-        Some(bias) => cuda::blend(bias, Some(&dy.to_dtype(DType::F32)?.sum(0)?), 1.0, 1.0),
+        Some(bias) => cuda::add_assign(bias, &dy.to_dtype(DType::F32)?.sum(0)?),
         None => Ok(()),
     }
 }
@@ -208,7 +208,7 @@ pub fn add_linear_input_gradient(dx: &Tensor, dy: &Tensor, weight: &Tensor) -> R
     refuse_shared(op, dx, &[dy, weight])?;
     #[cfg(gpu)]
     if cuda::runs_on(dy.device()) {
-        return cuda::blend(dx, Some(&gpu_input_gradient(dy, weight)?), 1.0, 1.0);
+        return cuda::add_assign(dx, &gpu_input_gradient(dy, weight)?);
     }
     compute(op, [dy, weight], |[dy, weight]| {
         let (dy, weight) = (View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs));

@@ -109,7 +109,10 @@ impl PackedLinear {
         match &self.0 {
             Weight::Cpu(packed) => forward(packed, x),
             #[cfg(gpu)]
-            Weight::Gpu(linear) => linear.forward(x),
+            Weight::Gpu(linear) => {
+                refuse_tracked("PackedLinear::forward", x)?;
+                linear.forward(x)
+            }
         }
     }
 
@@ -122,6 +125,7 @@ impl PackedLinear {
             Weight::Cpu(packed) => forward_into(packed, x, target),
             #[cfg(gpu)]
             Weight::Gpu(linear) => {
+                refuse_tracked("PackedLinear::forward_into", x)?;
                 *target = linear.forward_f32(x)?.flatten_all()?.to_vec1()?;
                 Ok(())
             }

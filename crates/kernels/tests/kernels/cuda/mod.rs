@@ -6,11 +6,18 @@ mod rows;
 mod training;
 
 use candle_core::{DType, Device, Tensor};
+use epitome_kernels::DeviceName;
 use half::bf16;
+
+thread_local! {
+    /// Opening one takes a while, and its library for products is not for several threads.
+    static DEVICE: Device =
+        if cfg!(feature = "cuda") { DeviceName::Cuda(0).open().unwrap() } else { Device::Cpu };
+}
 
 /// Where the kernels run.
 pub(crate) fn device() -> Device {
-    if cfg!(feature = "cuda") { Device::new_cuda(0).unwrap() } else { Device::Cpu }
+    DEVICE.with(Device::clone)
 }
 
 /// A tensor there.

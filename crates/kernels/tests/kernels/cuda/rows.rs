@@ -5,8 +5,8 @@ use crate::dense::{gelu_reference, norm_reference};
 use crate::numbers::{Numbers, differences, dot};
 use candle_core::{DType, Tensor};
 use epitome_kernels::cuda::{
-    NormInputs, accumulate_rows, bias_gelu, bias_gelu_backward, dropout_part, embed, layer_norm, layer_norm_backward,
-    round_to_bf16, widen_to_f32,
+    NormInputs, accumulate_rows, add_assign, bias_gelu, bias_gelu_backward, dropout_part, embed, layer_norm,
+    layer_norm_backward, lerp_assign,
 };
 use epitome_kernels::{Dropout, DropoutKey};
 
@@ -112,16 +112,30 @@ fn dropout_draws_the_documented_mask_across_streams() {
 }
 
 #[test]
-fn conversions_round_to_nearest_even() {
-    let mut x = Numbers::seeded(6).vector(3001);
-    let least = f64::from(1e-40f32);
-    x.extend([0.0, -0.0, 1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, f64::INFINITY, f64::NEG_INFINITY, 3.4e38, least]);
-    let narrow = round_to_bf16(&singles(&x)).unwrap();
-    assert_eq!(narrow.dtype(), DType::BF16);
-    assert_eq!(numbers_of(&narrow), rounded(&x, DType::BF16));
-    let wide = widen_to_f32(&narrow).unwrap();
-    assert_eq!((wide.dtype(), numbers_of(&wide)), (DType::F32, numbers_of(&narrow)));
-    assert!(numbers_of(&round_to_bf16(&singles(&[f64::NAN])).unwrap())[0].is_nan());
+fn sums_grow_and_averages_approach_in_place() {
+    let types = [(DType::F32, DType::F32), (DType::BF16, DType::BF16), (DType::F32, DType::BF16)];
+    for ((own, other), count) in types.into_iter().flat_map(|types| [(types, 5003), (types, 16), (types, 1)]) {
+        let mut numbers = Numbers::seeded(count as u64);
+        let [sum, x] = [own, other].map(|dtype| rounded(&numbers.vector(count), dtype));
+        let far = if own == DType::BF16 { 0.004 } else { 1e-6 };
+        let found = place(&sum, &[count], own);
+        add_assign(&found, &place(&x, &[count], other)).unwrap();
+        close("sum", &found, &sum.iter().zip(&x).map(|(sum, x)| sum + x).collect::<Vec<f64>>(), far);
+        let found = place(&sum, &[count], own);
+        lerp_assign(&found, &place(&x, &[count], other), 0.25).unwrap();
+        close("average", &found, &sum.iter().zip(&x).map(|(sum, x)| 0.75 * sum + 0.25 * x).collect::<Vec<f64>>(), far);
+    }
+    assert!(add_assign(&singles(&[0.0]), &singles(&[0.0, 1.0])).is_err());
+}
+
+/// However small its steps are, and however many.
+#[test]
+fn an_average_of_a_constant_is_the_constant() {
+    let (average, constant) = (singles(&[1.7, -0.3]), singles(&[1.7, -0.3]));
+    for _ in 0..2000 {
+        lerp_assign(&average, &constant, 1e-5).unwrap();
+    }
+    assert_eq!(numbers_of(&average), numbers_of(&constant));
 }
 
 #[test]
