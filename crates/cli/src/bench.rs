@@ -111,6 +111,8 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         num_return_sequences: Some(1),
         min_new_tokens: Some(new_tokens),
         max_new_tokens: Some(new_tokens),
+        // The ids of the benchmark are no text that has passages.
+        extractive: Some(false),
         ..GenerationOptions::default()
     };
     let summarizer = arguments.model.load(&options, arguments.device.precision())?;
@@ -134,11 +136,11 @@ fn train(arguments: &Arguments) -> Result<f64> {
     if arguments.device.name() != "f32" {
         return usage("bench train computes in f32 only");
     }
-    let Some(directory) = &arguments.model.model else {
-        return usage("bench train needs --model");
+    let Some(directory) = arguments.model.directory() else {
+        return usage("bench train needs a model directory: --model or EPITOME_MODEL");
     };
-    let config = epitome_model::Config::load(directory)?;
-    let trainable = Trainable::new(&config, Parameters::new(Weights::load(directory, &config)?))?;
+    let config = epitome_model::Config::load(&directory)?;
+    let trainable = Trainable::new(&config, Parameters::new(Weights::load(&directory, &config)?))?;
     let example = Example {
         id: "benchmark".into(),
         location: epitome_data::Location::line("benchmark", 1),
