@@ -29,7 +29,17 @@ fn wrong_usage_exits_2() {
         &["decode", &file, "--threads", "0", "--model", model()],
         &["decode", &file, "--device", "tpu", "--model", model()],
         &["train"],
+        &["train", "--config", &file, "--set", "foo"],
+        &["train", "--config", &file, "--set", "run.max_steps=1", "batch_size=2"],
+        &["train", "--config", &file, "--find-learning-rate", "--sweep-steps", "9"],
+        &["train", "--config", &file, "--find-learning-rate", "--sweep-start", "0"],
+        &["train", "--config", &file, "--find-learning-rate", "--sweep-end", "inf"],
+        &["inspect", model(), "--tokens", "0"],
+        &["inspect", model(), "--target-tokens", "0"],
+        &["inspect", model(), "--num-beams", "0"],
+        &["evaluate"],
         &["evaluate", "--predictions", &file],
+        &["evaluate", "--predictions", &file, "--references", &file, "--prompt", "digest"],
         &["evaluate", "--predictions", &file, "--references", &file, "--data", &file],
     ] {
         let outcome = run(arguments);

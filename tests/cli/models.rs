@@ -10,7 +10,7 @@ use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_kernels::Precision;
 use epitome_model::{AttentionWindow, Config, Weights};
 
-use crate::fixture::{Folder, TEXT, model, run, write_model};
+use crate::fixture::{Folder, TEXT, command, finish, model, run, write_model};
 
 #[test]
 fn a_tokenizer_is_learned_from_records() {
@@ -56,6 +56,23 @@ fn bench_prints_one_line_of_json() {
         let expected = "what tokens dtype device threads seconds tokens_per_second peak_gib";
         assert_eq!(keys.join(" "), expected);
     }
+}
+
+#[test]
+fn bench_does_with_a_model_that_writes_extracts_and_with_one_from_the_environment() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    write_model(directory.as_ref());
+    folder.write("model/generation_config.json", r#"{"extractive": true}"#);
+    run(&["bench", "generate", "--model", &directory, "--tokens", "50", "--new-tokens", "6"]).succeeds();
+    let train = ["bench", "train", "--tokens", "50", "--target-tokens", "8"];
+    let mut with_variable = command(&train);
+    with_variable.env("EPITOME_MODEL", &directory);
+    finish(with_variable).succeeds();
+    let without = run(&train);
+    assert_eq!(without.code, 2);
+    assert!(without.stderr.contains("EPITOME_MODEL"), "{}", without.stderr);
 }
 
 /// Renames the tiny model's tensors as `rename` says and puts two rows in front of its position tables.

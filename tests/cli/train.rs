@@ -80,6 +80,8 @@ fn extracts_and_prompts_are_trained_with_summaries() {
     train(&["--output", &output, "--set", mixture, "--set", "data.extract.max_tokens=20", "--set", &prompts("train")])
         .succeeds();
     assert!(folder.read("run/config.toml").contains("extract = 1.0"));
+    let pattern = format!("data.train={}", folder.path("tr*.jsonl"));
+    train(&["--output", &folder.path("pattern"), "--set", &pattern, "--set", &prompts("train")]).succeeds();
     let ids = folder.write("ids.jsonl", r#"{"input_ids": [0, 5, 2], "labels": [0, 5, 2]}"#);
     train(&["--set", mixture, "--set", &format!("data.train={ids}"), "--output", &folder.path("ids")])
         .fails_naming(&["ids.jsonl:1", "extract"]);
@@ -114,7 +116,7 @@ fn wrong_keys_and_values_are_named() {
     let output = folder.path("run");
     let train = |settings: &[&str]| run(&[&["train", "--config", &config, "--output", &output][..], settings].concat());
     train(&["--set", "optim.learning_rat=1"]).fails_naming(&["learning_rat"]);
-    train(&["--set", "run.batch_size=0"]).fails_naming(&["batch_size"]);
+    train(&["--set", "run.batch_size=0"]).fails_naming(&["run.toml with --set", "batch_size"]);
     train(&["--set", "run.precision=int3"]).fails_naming(&["int3"]);
     train(&["--set", "data.objectives.summarise=1"]).fails_naming(&["summarise"]);
     train(&["--set", "data.objectives.summarize=0"]).fails_naming(&["data.objectives"]);

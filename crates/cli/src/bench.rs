@@ -111,6 +111,8 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         num_return_sequences: Some(1),
         min_new_tokens: Some(new_tokens),
         max_new_tokens: Some(new_tokens),
+        // The ids of the benchmark are no text that has passages.
+        extractive: Some(false),
         ..GenerationOptions::default()
     };
     let summarizer = arguments.model.load(&options, &arguments.device)?;
@@ -135,11 +137,11 @@ fn train(arguments: &Arguments) -> Result<f64> {
     if device.is_cpu() && arguments.device.name() != "f32" {
         return usage("bench train computes in f32 on the CPU");
     }
-    let Some(directory) = &arguments.model.model else {
-        return usage("bench train needs --model");
+    let Some(directory) = arguments.model.directory() else {
+        return usage("bench train needs a model directory: --model or EPITOME_MODEL");
     };
-    let config = epitome_model::Config::load(directory)?;
-    let parameters = Parameters::new(Weights::load(directory, &config)?.to_device(&device)?);
+    let config = epitome_model::Config::load(&directory)?;
+    let parameters = Parameters::new(Weights::load(&directory, &config)?.to_device(&device)?);
     let activations = arguments.device.precision().activations(&device)?;
     let trainable = Trainable::computing_in(&config, parameters, activations)?;
     let example = Example {

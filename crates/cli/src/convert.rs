@@ -8,6 +8,7 @@ use epitome_model::{ConvertOptions, SavedDtype};
 
 use crate::failure::{usage, warn};
 use crate::output::print;
+use crate::values::positive;
 
 /// Options of `epitome convert`.
 #[derive(Clone, Debug, Args)]
@@ -20,10 +21,10 @@ pub(crate) struct Arguments {
     output: PathBuf,
     /// Rows of the encoder's position table [default: 16384 for BART, as many as there are for allenai's]
     #[arg(long, value_name = "N", value_parser = positive())]
-    max_encoder_positions: Option<u64>,
+    max_encoder_positions: Option<usize>,
     /// Two-sided attention window of every encoder layer [default: 1024 for BART, the model's own for allenai's]
     #[arg(long, value_name = "W", value_parser = positive())]
-    attention_window: Option<u64>,
+    attention_window: Option<usize>,
     /// Numbers of the weights written; with it, --from may be a LED model too [default: f32]
     #[arg(long, value_enum)]
     dtype: Option<Dtype>,
@@ -38,17 +39,13 @@ enum Dtype {
     Bf16,
 }
 
-fn positive() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..)
-}
-
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if let Some(window) = arguments.attention_window.filter(|window| !window.is_multiple_of(2)) {
         return usage(format!("--attention-window {window}: a two-sided window must be even"));
     }
     let options = ConvertOptions {
-        max_encoder_positions: arguments.max_encoder_positions.map(|count| count as usize),
-        attention_window: arguments.attention_window.map(|window| window as usize),
+        max_encoder_positions: arguments.max_encoder_positions,
+        attention_window: arguments.attention_window,
         dtype: arguments.dtype.map(|dtype| match dtype {
             Dtype::F32 => SavedDtype::F32,
             Dtype::Bf16 => SavedDtype::Bf16,

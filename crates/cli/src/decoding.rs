@@ -242,9 +242,7 @@ impl Decoding<'_> {
         }
         Ok(())
     }
-}
 
-impl Decoding<'_> {
     /// What an empty document is summarized to.
     fn of_nothing(&self) -> Summary {
         let mut summary = Summary::of_nothing();

@@ -4,12 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 use epitome_distributed::ProcessGroup;
 use epitome_train::{RunConfig, Suggestion, Sweep, SweepPoint};
 
 use crate::failure::usage;
 use crate::output::print;
 use crate::train::Display;
+use crate::values::positive_real;
 
 /// Rows of the table.
 const ROWS: usize = 20;
@@ -21,14 +23,18 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "resume")]
     pub(crate) find_learning_rate: bool,
     /// First rate that is tried
-    #[arg(long, value_name = "RATE", default_value_t = 1e-7, requires = "find_learning_rate")]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-7, value_parser = positive_real, requires = "find_learning_rate")]
     sweep_start: f64,
     /// Last rate that is tried, unless the loss grows to four times its least before
-    #[arg(long, value_name = "RATE", default_value_t = 1.0, requires = "find_learning_rate")]
+    #[arg(long, value_name = "RATE", default_value_t = 1.0, value_parser = positive_real, requires = "find_learning_rate")]
     sweep_end: f64,
     /// Updates, each with a rate of its own
-    #[arg(long, value_name = "N", default_value_t = 100, requires = "find_learning_rate")]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = steps(), requires = "find_learning_rate")]
     sweep_steps: usize,
+}
+
+fn steps() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(Sweep::LEAST_STEPS as u64..)
 }
 
 pub(crate) fn run(
@@ -39,6 +45,9 @@ pub(crate) fn run(
 ) -> Result<()> {
     if group.world_size() > 1 {
         return usage("--find-learning-rate runs in one process");
+    }
+    if arguments.sweep_start >= arguments.sweep_end {
+        return usage("--sweep-start must be below --sweep-end");
     }
     let sweep = Sweep { start: arguments.sweep_start, end: arguments.sweep_end, steps: arguments.sweep_steps };
     let mut display = Display::default();

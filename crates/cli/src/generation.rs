@@ -4,6 +4,7 @@ use clap::Args;
 use epitome_decode::{EarlyStopping, GenerationOptions};
 
 use crate::failure::COMMAND_LINE;
+use crate::values::positive;
 
 /// What is not given comes from generation_config.json, then config.json, then the defaults of `transformers`; a summary
 /// may by default grow to the decoder's position table.
@@ -12,7 +13,7 @@ use crate::failure::COMMAND_LINE;
 pub(crate) struct GenerationArguments {
     /// Hypotheses followed at once; 1 is greedy search
     #[arg(long, value_name = "N", value_parser = positive())]
-    num_beams: Option<u64>,
+    num_beams: Option<usize>,
     /// Exponent of the length that divides a score; larger favours longer summaries
     #[arg(long, value_name = "X", allow_negative_numbers = true)]
     length_penalty: Option<f64>,
@@ -42,23 +43,18 @@ pub(crate) struct GenerationArguments {
     min_new_tokens: Option<usize>,
     /// Most new tokens; wins over --max-length
     #[arg(long, value_name = "N", value_parser = positive())]
-    max_new_tokens: Option<u64>,
+    max_new_tokens: Option<usize>,
     /// How many of the best hypotheses to return
     #[arg(long, value_name = "N", value_parser = positive())]
-    num_return_sequences: Option<u64>,
-}
-
-fn positive() -> clap::builder::RangedU64ValueParser {
-    clap::value_parser!(u64).range(1..)
+    num_return_sequences: Option<usize>,
 }
 
 impl GenerationArguments {
     /// The strongest layer of options.
     pub(crate) fn options(&self) -> GenerationOptions {
-        let count = |value: Option<u64>| value.map(|value| value as usize);
         GenerationOptions {
             origin: COMMAND_LINE.into(),
-            num_beams: count(self.num_beams),
+            num_beams: self.num_beams,
             length_penalty: self.length_penalty,
             early_stopping: self.early_stopping,
             no_repeat_ngram_size: self.no_repeat_ngram_size,
@@ -68,8 +64,8 @@ impl GenerationArguments {
             min_length: self.min_length,
             max_length: self.max_length,
             min_new_tokens: self.min_new_tokens,
-            max_new_tokens: count(self.max_new_tokens),
-            num_return_sequences: count(self.num_return_sequences),
+            max_new_tokens: self.max_new_tokens,
+            num_return_sequences: self.num_return_sequences,
             ..GenerationOptions::default()
         }
     }

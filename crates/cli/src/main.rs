@@ -27,6 +27,7 @@ mod threads;
 mod tiling;
 mod tokenizer;
 mod train;
+mod values;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ use signal_hook::iterator::Signals;
 use crate::failure::{usage, warn};
 use crate::output::print;
 use crate::summaries::ValidationSummaries;
+use crate::values::setting;
 use crate::{find_learning_rate, progress};
 
 /// Options of `epitome train`.
@@ -25,9 +26,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     /// Change a value of the file, such as optim.learning_rate=1e-4; may be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1..)]
+    #[arg(long = "set", value_name = "KEY=VALUE", num_args = 1.., value_parser = setting)]
     settings: Vec<String>,
-    /// Directory of the run [default: run.output of the file]
+    /// Directory of the run [default: run.output of the file; with --find-learning-rate none]
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Continue from the newest checkpoint in the output directory

@@ -245,7 +245,7 @@ pub enum Error {
     },
     /// Token ids where passages of text are asked for.
     #[error(
-        "{location}: record `{id}` has token ids; only a summary of text (`document` or `documents`) can be attributed or made of the document's sentences"
+        "{location}: record `{id}` has token ids; only a summary of text (`document` or `documents`) can be attributed or made of the document's sentences; leave out --attribute, or give --extractive=false"
     )]
     NoPassages {
         /// Where the record is.

@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Where one passage is the beginning of another, what is written is read as the longer one as long as it can be. A passage
 /// that holds an end token, because its text spells one, is left out.
 pub struct Extracts<'a> {
-    /// The different passages, in the order of their tokens: those that begin alike stand together.
+    /// In the order of their tokens, none twice: those that begin alike stand together.
     passages: Vec<Passage<'a>>,
     shortest: usize,
     bos: u32,
@@ -156,13 +156,16 @@ impl<'a> Extracts<'a> {
         following
     }
 
-    /// The tokens that may follow `tokens`, which begin with the decoder start token: ascending, but for `<s>` in the first place.
+    /// The tokens that may follow `tokens`, which begin with the decoder start token, ascending and each once. The first of all
+    /// may be `<s>`, whether or not a passage begins with it.
     #[must_use]
     pub fn permitted(&self, tokens: &[u32]) -> Vec<u32> {
         let start = if tokens.get(1) == Some(&self.bos) { 2 } else { 1 };
         let mut permitted = self.following(&self.read(start, &tokens[start..]));
-        if tokens.len() == 1 {
-            permitted.insert(0, self.bos);
+        if tokens.len() == 1
+            && let Err(place) = permitted.binary_search(&self.bos)
+        {
+            permitted.insert(place, self.bos);
         }
         permitted
     }
@@ -174,7 +177,6 @@ impl<'a> Extracts<'a> {
     pub fn choices(&self, extract: &[u32]) -> Option<Vec<Vec<u32>>> {
         let (&first, rest) = extract.split_first()?;
         let mut choices = vec![self.permitted(&[first])];
-        choices[0].sort_unstable();
         let mut place = self.beginning(2);
         for &token in rest {
             choices.push(self.following(&place));

@@ -1,5 +1,7 @@
 //! [`Passage`]: the parts of documents that what is written about them can be traced to.
 
+use std::collections::HashSet;
+use std::hash::Hash;
 use std::ops::Range;
 
 use epitome_sentences::sentence_ranges;
@@ -74,6 +76,13 @@ pub(crate) fn split(text: &str, offsets: &[Range<usize>], is_separator: impl Fn(
     }
     passages.retain(|tokens| !trimmed(text, bytes_of(offsets, tokens)).is_empty());
     passages
+}
+
+/// Of passages, each with its text without white space around it, the first of all that have the same: to a reader they are
+/// one, although the tokens of the first in a document and of one behind a space differ.
+pub(crate) fn different<T: Eq + Hash>(passages: impl Iterator<Item = (T, Range<usize>)>) -> Vec<Range<usize>> {
+    let mut seen = HashSet::new();
+    passages.filter_map(|(text, tokens)| seen.insert(text).then_some(tokens)).collect()
 }
 
 fn bytes_of(offsets: &[Range<usize>], tokens: &Range<usize>) -> Range<usize> {

@@ -1,9 +1,11 @@
 //! [`Source`] and [`Target`]: a record as the encoder and the loss see it.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::passages::Passage;
+use crate::passages::{Passage, different};
 use crate::record::{Content, Record};
 use crate::tokenizer::Tokenizer;
 
@@ -91,6 +93,12 @@ impl Source {
         Self { passages: Some(passages), ..source }.cut(max_document_tokens)
     }
 
+    /// The positions of the passages that an extract may be made of: of those with the same text the first.
+    pub fn different_passages(&self) -> Vec<Range<usize>> {
+        let passages = self.passages.iter().flatten();
+        different(passages.map(|passage| (passage.text.as_str(), passage.tokens.clone())))
+    }
+
     fn cut(mut self, limit: Option<usize>) -> Result<Self> {
         self.truncated_tokens = truncate(&mut self.input_ids, limit)?;
         if self.truncated_tokens > 0 {
@@ -99,13 +107,15 @@ impl Source {
         Ok(self)
     }
 
-    /// Drops the global positions of tokens that were cut; the last token has moved and takes its own along.
+    /// Drops the global positions of tokens that were cut, and what leads that was; the last token has moved and takes its own
+    /// position along.
     fn follow_the_cut(&mut self) {
         let last = self.input_ids.len() - 1;
         let last_before = last + self.truncated_tokens;
         let moved = self.global_positions.last() == Some(&last_before);
         self.global_positions.retain(|&position| position < last);
         self.global_positions.extend(moved.then_some(last));
+        self.leading_tokens = self.leading_tokens.min(last);
     }
 
     fn from_text(

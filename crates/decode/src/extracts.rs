@@ -1,22 +1,14 @@
 //! Summaries made of passages ([`Extracts`](epitome_data::Extracts)), on their way from documents to text.
 
 use std::collections::HashSet;
-use std::ops::Range;
 
-use epitome_data::{Source, Tokenizer};
+use epitome_data::Tokenizer;
 
 use crate::processors::permitted_extracts;
 use crate::{Document, GenerationConfig, Hypothesis, Result};
 
 /// How byte-level vocabularies spell a line end.
 const LINE_END: &str = "Ċ";
-
-/// The positions of a source's passages, of equal ones the first.
-pub(crate) fn different_passages(source: &Source) -> Vec<Range<usize>> {
-    let mut seen = HashSet::new();
-    let passages = source.passages.iter().flatten().filter(|passage| seen.insert(passage.text.as_str()));
-    passages.map(|passage| passage.tokens.clone()).collect()
-}
 
 /// Puts the passages of each of a document's summaries in the document's order. Of summaries that have become equal the best
 /// one stays.

@@ -9,7 +9,7 @@ use epitome_model::{Config, Documents, Led, WeightFiles};
 use serde::{Deserialize, Serialize};
 
 use crate::attribution::{Attribution, attribute};
-use crate::extracts::{different_passages, put_in_order};
+use crate::extracts::put_in_order;
 use crate::{Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, generate};
 
 /// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
@@ -263,7 +263,7 @@ impl Summarizer {
     ) -> Result<Vec<Summary>> {
         let documents = pack(sources.iter().copied())?;
         let mut session = LedSession::new(&self.led, &documents, keep)?;
-        let passages: Vec<Vec<Range<usize>>> = sources.iter().map(|source| different_passages(source)).collect();
+        let passages: Vec<Vec<Range<usize>>> = sources.iter().map(|source| source.different_passages()).collect();
         let seen = sources.iter().zip(&passages);
         let seen: Vec<Document> =
             seen.map(|(source, passages)| Document { encoder_ids: &source.input_ids, passages }).collect();

@@ -197,16 +197,19 @@ impl RunConfig {
     /// When the file cannot be read, a key is unknown, or a value has the wrong type or contradicts another.
     pub fn load(path: &Path, overrides: &[String]) -> Result<Self> {
         let text = fs::read_to_string(path).map_err(Error::io(path))?;
-        let origin = path.display().to_string();
-        let mut table: Table = toml::from_str(&text).map_err(|error| Error::config(&origin, error.to_string()))?;
-        for setting in overrides {
-            set(&mut table, setting)?;
-        }
-        let config: Self = if overrides.is_empty() {
-            toml::from_str(&text).map_err(|error| Error::config(&origin, error.to_string()))?
+        let file = path.display().to_string();
+        let wrong = |origin: &str| {
+            let origin = origin.to_owned();
+            move |error: toml::de::Error| Error::config(origin, error.to_string())
+        };
+        let (config, origin): (Self, String) = if overrides.is_empty() {
+            // Read at once, an error knows its line.
+            (toml::from_str(&text).map_err(wrong(&file))?, file)
         } else {
-            let origin = format!("{origin} with --set");
-            table.try_into().map_err(|error: toml::de::Error| Error::config(origin, error.to_string()))?
+            let mut table: Table = toml::from_str(&text).map_err(wrong(&file))?;
+            overrides.iter().try_for_each(|setting| set(&mut table, setting))?;
+            let origin = format!("{file} with --set");
+            (table.try_into().map_err(wrong(&origin))?, origin)
         };
         config.validate(&origin)?;
         Ok(config)
@@ -286,7 +289,7 @@ impl DataConfig {
         self.denoise.validate().map_err(|message| format!("data.denoise.{message}"))?;
         self.gap_sentences.validate().map_err(|message| format!("data.gap_sentences.{message}"))?;
         self.extract.validate().map_err(|message| format!("data.extract.{message}"))?;
-        self.prompts.validate(&self.train).map_err(|message| format!("data.prompts.{message}"))?;
+        self.prompts.validate().map_err(|message| format!("data.prompts.{message}"))?;
         let longest =
             |weight: f64, tokens: usize| weight > 0.0 && self.max_target_length.is_some_and(|most| tokens + 2 > most);
         for (name, weight, tokens) in [
@@ -327,12 +330,19 @@ impl ModelConfig {
     }
 }
 
+/// The table, the key and the value of a `table.key=value`, in which a table may be one of another; nothing if it has another
+/// form.
+pub fn split_setting(setting: &str) -> Option<(&str, &str, &str)> {
+    let (path, value) = setting.split_once('=')?;
+    let (table, key) = path.trim().rsplit_once('.')?;
+    Some((table, key, value))
+}
+
 /// Applies one `table.key=value`. The value is TOML; what is not TOML is taken as a string.
 fn set(table: &mut Table, setting: &str) -> Result<()> {
     let origin = || format!("--set {setting}");
     let malformed = || Error::config(origin(), "must have the form table.key=value");
-    let (path, text) = setting.split_once('=').ok_or_else(malformed)?;
-    let (sections, key) = path.trim().rsplit_once('.').ok_or_else(malformed)?;
+    let (sections, key, text) = split_setting(setting).ok_or_else(malformed)?;
     let value = toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))

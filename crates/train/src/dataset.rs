@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 use std::ops::Range;
 
 use epitome_data::{
-    BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Limits, Objectives, Statistics, Targets,
-    TokenCache, Tokenizer,
+    BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Limits, Objectives, RecordReader, Statistics,
+    Targets, TokenCache, Tokenizer,
 };
 use epitome_model::Config;
 
@@ -34,6 +34,10 @@ pub(crate) fn load(
 ) -> Result<(Dataset, Option<Dataset>)> {
     let data = &config.data;
     let seed = config.run.seed;
+    let files = RecordReader::open_all(&data.train)?;
+    if let Some(key) = data.prompts.unused_file(files.files()) {
+        return Err(Error::config("data.prompts.files", format!("`{key}` is part of no training file's path")));
+    }
     let objectives = Objectives::new(data.objective_options(), tokenizer, seed)?;
     let read = |split, paths, most| read(split, (paths, most), (config, tokenizer, model), &objectives);
     let training = read(Split::Training, &data.train, data.max_train_records)?;

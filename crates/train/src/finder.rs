@@ -53,12 +53,17 @@ pub struct Suggestion {
 }
 
 impl Sweep {
+    /// Fewer rates than this say nothing.
+    pub const LEAST_STEPS: usize = 10;
+
     fn validate(&self) -> Result<()> {
         let Self { start, end, steps } = *self;
-        if start > 0.0 && start < end && end.is_finite() && steps >= 10 {
+        if start > 0.0 && start < end && end.is_finite() && steps >= Self::LEAST_STEPS {
             return Ok(());
         }
-        let message = format!("{steps} rates from {start} to {end}: needs 0 < start < end and at least 10 of them");
+        let least = Self::LEAST_STEPS;
+        let message =
+            format!("{steps} rates from {start} to {end}: needs 0 < start < end and at least {least} of them");
         Err(Error::config("the learning-rate finder", message))
     }
 

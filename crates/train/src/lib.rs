@@ -48,7 +48,7 @@ mod workers;
 pub use backward::{KEPT_BYTES, Pass, Trainable, accumulate_gradients};
 pub use batch::Batch;
 pub use best::{Best, Metric};
-pub use config::{DataConfig, ModelConfig, RunConfig, RunOptions};
+pub use config::{DataConfig, ModelConfig, RunConfig, RunOptions, split_setting};
 pub use error::{Error, Result};
 pub use finder::{Suggestion, Sweep, SweepPoint, find_learning_rate};
 pub use gradients::Gradients;

@@ -25,10 +25,11 @@ pub(crate) use references::files;
 
 /// What only a model uses: predictions that are there already need none of it. A struct with flattened parts has no group
 /// of its own, so its options are named.
-const DECODING: [&str; 8] = [
+const DECODING: [&str; 9] = [
     "ModelOption",
     "DeviceOptions",
     "GenerationArguments",
+    "PromptOption",
     "batch_size",
     "max_document_tokens",
     "attribute",
@@ -122,7 +123,11 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
             report.decoding = Some(decoded.decoding);
             report
         }
-        _ => return usage("give --references with --predictions, or --data with --model"),
+        _ => {
+            return usage(
+                "give --references, with --predictions to score them, or --data to summarize and score records",
+            );
+        }
     };
     arguments.write(&report)
 }

@@ -58,7 +58,7 @@ impl Denoising {
         } else {
             passage.to_vec()
         };
-        (self.infill(&shuffled, language.mask, random), passage.to_vec())
+        (self.infill(&shuffled, language.mask(), random), passage.to_vec())
     }
 
     /// A passage of a document that is drawn by its length.

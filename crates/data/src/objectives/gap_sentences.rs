@@ -1,6 +1,5 @@
 //! PEGASUS's gap sentences.
 
-use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::ops::Range;
 
@@ -72,7 +71,7 @@ impl GapSentences {
                 target.extend_from_slice(ids);
             }
             if chosen && random.unit() < self.mask_probability {
-                source.push(language.mask);
+                source.push(language.mask());
             } else {
                 source.extend_from_slice(ids);
             }
@@ -86,7 +85,8 @@ impl GapSentences {
     fn choose(&self, body: &[u32], sentences: &[Range<usize>]) -> Vec<bool> {
         let scores = principality(body, sentences);
         let mut order: Vec<usize> = (0..sentences.len()).collect();
-        order.sort_by_key(|&index| (Reverse(OrderedScore(scores[index])), index));
+        // Stable: of equal ones the first.
+        order.sort_by(|&one, &other| scores[other].total_cmp(&scores[one]));
         let count = (self.ratio * sentences.len() as f64).ceil() as usize;
         let mut chosen = vec![false; sentences.len()];
         let mut tokens = 0;
@@ -98,24 +98,6 @@ impl GapSentences {
             }
         }
         chosen
-    }
-}
-
-/// A score that is never NaN.
-#[derive(PartialEq)]
-struct OrderedScore(f64);
-
-impl Eq for OrderedScore {}
-
-impl PartialOrd for OrderedScore {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for OrderedScore {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.0.total_cmp(&other.0)
     }
 }
 

@@ -7,8 +7,12 @@
 //! | `gap_sentences` | PEGASUS's: write the principal sentences of a document (arXiv 1912.08777, section 3.1) |
 //! | `extract` | the document's own passages that match the summary best |
 //!
-//! `sentences` and `token_text` find where sentences and passages end, by tokens; `prompts` lead a source by the style and the
-//! length that are asked for.
+//! `prompts` lead a source by the style and the length that are asked for. Where a sentence ends there are two answers:
+//!
+//! | module | what it finds, by tokens | for |
+//! |---|---|---|
+//! | `sentences` | an end at every full stop before white space | `denoise` and `gap_sentences`, for which a wrong end is noise |
+//! | `token_text` | the passages that decoding has, which know abbreviations and join short sentences | `extract`, which must teach the choices of decoding |
 //!
 //! Sentences and passages never reach across the border of two documents. A drawn source is never longer than what it was
 //! drawn from, but for its prompt.
@@ -29,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::examples::Example;
 use crate::extracts::Extracts;
+use crate::passages::different;
 use crate::random::SplitMix64;
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
@@ -113,7 +118,6 @@ pub struct Objectives {
 #[derive(Clone, Debug)]
 struct Language {
     special: SpecialTokens,
-    mask: u32,
     sentences: SentenceTokens,
     /// For extracts only.
     text: Option<TokenText>,
@@ -138,7 +142,6 @@ impl Objectives {
                 }
                 Some(Language {
                     special,
-                    mask: special.mask.unwrap_or(special.eos),
                     sentences: SentenceTokens::new(tokenizer),
                     text: (mixture.extract > 0.0).then(|| TokenText::new(tokenizer)).transpose()?,
                     prompter: prompts.are_used().then(|| Prompter::new(prompts.clone(), tokenizer)).transpose()?,
@@ -180,8 +183,8 @@ impl Objectives {
         if supervised || mixture.gap_sentences > 0.0 || mixture.denoise == 0.0 {
             return self.longest_prompt() + source_length;
         }
-        // Damaged passages are not longer than whole ones, but for a mask in an empty place.
-        source_length.min(2 * denoise.length + 2)
+        // Damaged passages are not longer than whole ones.
+        source_length.min(denoise.length + 2)
     }
 
     fn longest_prompt(&self) -> usize {
@@ -203,7 +206,7 @@ impl Objectives {
         let body = Body::new(&example, language.special.eos);
         let leading = &example.input_ids[..example.leading_tokens];
         if drawn < summarize + extracting {
-            let passages = body.passages(language);
+            let passages = language.text.as_ref().map_or_else(Vec::new, |text| body.passages(text));
             let eos = [language.special.eos];
             let extracts = Extracts::new(body.ids, &passages, language.special.bos, &eos, usize::MAX);
             let target = extract.choose(&extracts, &body_of(&example.labels, language.special));
@@ -251,9 +254,11 @@ impl<'a> Body<'a> {
         starts.zip(self.separators.iter().copied().chain([self.ids.len()])).map(|(start, end)| start..end)
     }
 
-    /// The passages of all documents, in order.
-    fn passages(&self, language: &Language) -> Vec<Range<usize>> {
-        self.split(|ids| language.text.as_ref().map_or_else(Vec::new, |text| text.passages(ids)))
+    /// The passages of all documents that an extract may be made of, in order: those of
+    /// [`Source::different_passages`](crate::Source::different_passages).
+    fn passages(&self, text: &TokenText) -> Vec<Range<usize>> {
+        let passages = self.split(|ids| text.passages(ids)).into_iter();
+        different(passages.map(|passage| (text.trimmed(&self.ids[passage.clone()]), passage)))
     }
 
     /// The sentences of all documents, in order. Between them there is nothing but separators.
@@ -271,6 +276,11 @@ impl<'a> Body<'a> {
 }
 
 impl Language {
+    /// What stands for tokens that are hidden.
+    fn mask(&self) -> u32 {
+        self.special.mask.expect("objectives that hide tokens are made with a vocabulary that has `<mask>`")
+    }
+
     /// The example with a prompt, where there are any.
     fn lead(
         &self,

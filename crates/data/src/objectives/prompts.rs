@@ -1,6 +1,7 @@
 //! What a source is led by so that a user can ask for a style and a length.
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
@@ -28,18 +29,21 @@ pub struct Prompts {
 }
 
 impl Prompts {
-    /// Checks the numbers, and that every key of `files` is part of one of the `paths`.
+    /// Checks the numbers.
     ///
     /// # Errors
     /// A message that names the field and what it must be.
-    pub fn validate(&self, paths: &[String]) -> std::result::Result<(), String> {
+    pub fn validate(&self) -> std::result::Result<(), String> {
         if !(0.0..=1.0).contains(&self.probability) {
             return Err(format!("probability is {}, outside 0..=1", self.probability));
         }
-        match self.files.keys().find(|key| !paths.iter().any(|path| path.contains(*key))) {
-            Some(key) => Err(format!("files names `{key}`, which is part of no training file's path")),
-            None => Ok(()),
-        }
+        Ok(())
+    }
+
+    /// The first key of `files` that is part of none of the paths of the training files, patterns among which are expanded.
+    pub fn unused_file<'p>(&self, paths: impl Iterator<Item = &'p Path>) -> Option<&str> {
+        let paths: Vec<_> = paths.map(Path::to_string_lossy).collect();
+        self.files.keys().map(String::as_str).find(|key| !paths.iter().any(|path| path.contains(key)))
     }
 
     /// Whether any example may get a prompt.

@@ -50,9 +50,7 @@ impl SentenceTokens {
         }
         sentences
     }
-}
 
-impl SentenceTokens {
     /// About how many words a target has: its first token begins one, and so does every one with white space before it.
     pub(super) fn words(&self, labels: &[i64]) -> usize {
         let follows = |&&label: &&i64| usize::try_from(label).is_ok_and(|id| self.follows.get(id) == Some(&true));

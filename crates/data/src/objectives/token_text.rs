@@ -41,7 +41,7 @@ impl TokenText {
     pub(super) fn passages(&self, ids: &[u32]) -> Vec<Range<usize>> {
         let mut bytes = Vec::new();
         let ends = ids.iter().map(|&id| {
-            bytes.extend_from_slice(self.bytes.get(id as usize).map_or(&[], Vec::as_slice));
+            bytes.extend_from_slice(self.bytes_of(id));
             bytes.len()
         });
         let ends: Vec<usize> = ends.collect();
@@ -51,6 +51,16 @@ impl TokenText {
         let whole = |(start, &end): (usize, &usize)| text.floor_char_boundary(start)..text.ceil_char_boundary(end);
         let offsets: Vec<Range<usize>> = starts.zip(&ends).map(whole).collect();
         split(&text, &offsets, |token| self.separators.contains(&ids[token]))
+    }
+
+    /// The text of a passage of tokens, without white space around it.
+    pub(super) fn trimmed(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids.iter().flat_map(|&id| self.bytes_of(id)).copied().collect();
+        text(&bytes).trim().to_owned()
+    }
+
+    fn bytes_of(&self, id: u32) -> &[u8] {
+        self.bytes.get(id as usize).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -15,7 +15,7 @@ use crate::error::{Location, Unit};
 use crate::examples::Example;
 
 /// What a store begins with. Raise the number when the bytes, or what a record's tokens are, change.
-pub(super) const MAGIC: &[u8; 8] = b"EPITOK\x00\x01";
+pub(super) const MAGIC: &[u8; 8] = b"EPITOK\x00\x02";
 /// Bytes of the header.
 pub(super) const HEADER: usize = 64;
 /// Bytes of an entry of the index.

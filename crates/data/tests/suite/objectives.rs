@@ -1,6 +1,7 @@
 //! What an example teaches: its summary, or a task made from its document.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use epitome_data::{
     Denoising, Example, Extraction, Extracts, GapSentences, Location, Mixture, ObjectiveOptions, Objectives, Prompts,
@@ -99,6 +100,40 @@ fn undamaged_passages_are_as_long_as_asked_for() {
         assert!(example.input_ids.windows(7).any(|window| window == inside));
     }
     assert!(passages.iter().any(|passage| passage.input_ids != passages[0].input_ids));
+}
+
+#[test]
+fn damaged_passages_are_no_longer_than_planned() {
+    let denoising = Denoising { length: 9, mean_span: 0.3, mask_ratio: 0.2, ..Denoising::default() };
+    let (tokenizer, objectives) = objectives(only_denoise(), denoising, GapSentences::default());
+    assert_eq!(objectives.most_source_tokens(1_000, 0), 11);
+    let example = example(&tokenizer);
+    let lengths = (0..300).map(|epoch| objectives.draw(example.clone(), 0, epoch).input_ids.len());
+    assert_eq!(lengths.max(), Some(11));
+}
+
+#[test]
+fn a_source_that_is_cut_within_its_query_has_an_empty_document() {
+    let tokenizer = small_tokenizer();
+    let query = "Who sat on the mat with the red one? ".repeat(4);
+    let record = crate::support::record(&serde_json::json!({"query": query, "document": LONG_TEXT}).to_string());
+    assert!(tokenizer.encode(&query).unwrap().len() >= 40);
+    let Source { input_ids, leading_tokens, global_positions, .. } = tokenizer.source(&record, Some(16)).unwrap();
+    assert_eq!((input_ids.len(), leading_tokens), (16, 15), "all but the last token lead");
+    let cut = Example { input_ids, leading_tokens, global_positions, ..example(&tokenizer) };
+    let prompts = Prompts { probability: 0.5, words: true, extract: "extract".to_owned(), ..Prompts::default() };
+    for mixture in [Mixture::summaries(), only_extracts(), only_denoise(), only_gaps()] {
+        for prompts in [Prompts::default(), prompts.clone()] {
+            let extract = Extraction { choice_weight: 1.0, ..Extraction::default() };
+            let options = ObjectiveOptions { mixture, extract, prompts, ..Default::default() };
+            let objectives = Objectives::new(options, Some(&tokenizer), 5).unwrap();
+            for epoch in 0..20 {
+                let drawn = objectives.draw(cut.clone(), 0, epoch);
+                assert_eq!(drawn.leading_tokens, drawn.input_ids.len() - 1, "nothing but `</s>` follows");
+                assert!(mixture.summarize > 0.0 || ids(&drawn.labels) == [BOS, EOS]);
+            }
+        }
+    }
 }
 
 #[test]
@@ -224,7 +259,14 @@ fn an_empty_document_teaches_to_write_nothing() {
     }
 }
 
-/// Each sentence is a passage, being long enough.
+/// Each is a passage, being long enough.
+const LONG_SENTENCES: [&str; 3] = [
+    "The cat sat on the mat with the dog and with the red one.",
+    "A dog ran with the cat and then it sat with the red one!",
+    "No one knows why the cat and the dog sat on 3.5 mats.",
+];
+
+/// These sentences and an end.
 const LONG_TEXT: &str = "The cat sat on the mat with the dog and with the red one. A dog ran with the cat and then it sat \
     with the red one! No one knows why the cat and the dog sat on 3.5 mats. The end";
 
@@ -267,27 +309,47 @@ fn extracts_are_the_passages_that_match_the_summary_in_the_order_that_was_asked_
 
 #[test]
 fn an_extract_is_chosen_among_what_an_extractive_search_permits() {
+    let [first, second, _] = LONG_SENTENCES;
+    for document in [LONG_TEXT, &[first, second, first].join(" ")] {
+        choices_are_permitted(document, " No one knows why. A dog ran with the cat and then it sat!");
+    }
+}
+
+#[test]
+fn what_differs_in_white_space_only_is_one_passage() {
+    let tokenizer = small_tokenizer();
+    let [first, second, _] = LONG_SENTENCES;
+    let document = [first, second, first].join(" ");
+    let record = crate::support::record(&serde_json::json!({"document": document}).to_string());
+    let source = Source::with_passages(&record, Some(&tokenizer), None).unwrap();
+    let passages: Vec<_> = source.passages.iter().flatten().map(|passage| passage.tokens.clone()).collect();
+    assert_eq!(passages.len(), 3);
+    assert_ne!(source.input_ids[passages[0].clone()], source.input_ids[passages[2].clone()]);
+    assert_eq!(source.different_passages(), passages[..2]);
+}
+
+/// The choices of the extract that is drawn for `summary` are what a search that has read `document` permits.
+#[track_caller]
+fn choices_are_permitted(document: &str, summary: &str) {
     let tokenizer = small_tokenizer();
     let objectives = extracting(&tokenizer, Extraction { choice_weight: 8.0, ..Extraction::default() });
-    let drawn =
-        objectives.draw(long_example(&tokenizer, " No one knows why. A dog ran with the cat and then it sat!"), 0, 0);
+    let input_ids = tokenizer.encode_sequence(document).unwrap();
+    let drawn = objectives.draw(Example { input_ids, ..long_example(&tokenizer, summary) }, 0, 0);
     let labels = ids(&drawn.labels);
     assert_eq!(drawn.weights, vec![8.0; labels.len()]);
 
-    let record = crate::support::record(&serde_json::json!({"document": LONG_TEXT}).to_string());
+    let record = crate::support::record(&serde_json::json!({"document": document}).to_string());
     let source = Source::with_passages(&record, Some(&tokenizer), None).unwrap();
-    let passages: Vec<_> = source.passages.iter().flatten().map(|passage| passage.tokens.clone()).collect();
-    assert!(passages.len() > 2, "{passages:?}");
+    let passages = source.different_passages();
+    assert!(passages.len() > 1, "{passages:?}");
     let extracts = Extracts::new(&source.input_ids, &passages, BOS, &[EOS], usize::MAX);
     assert_eq!(drawn.choices.len(), labels.len());
     for (position, choices) in drawn.choices.iter().enumerate() {
-        let mut permitted = extracts.permitted(&[&[EOS], &labels[..position]].concat());
-        permitted.sort_unstable();
-        assert_eq!(*choices, permitted, "position {position}");
+        assert_eq!(*choices, extracts.permitted(&[&[EOS], &labels[..position]].concat()), "position {position}");
         assert!(choices.contains(&labels[position]), "position {position}");
     }
     let open = drawn.choices.iter().filter(|choices| choices.len() > 1).count();
-    assert!((3..labels.len() / 2).contains(&open), "within a passage there is no choice: {:?}", drawn.choices);
+    assert!((2..labels.len() / 2).contains(&open), "within a passage there is no choice: {:?}", drawn.choices);
 }
 
 #[test]
@@ -363,12 +425,13 @@ fn a_prompt_stands_before_the_query_as_decoding_puts_it_there() {
 
 #[test]
 fn prompts_that_cannot_be_meant_are_refused() {
-    let paths = ["data/elife/train.jsonl".to_owned()];
+    let paths = ["data/sumpubmed/train.jsonl", "data/elife/train.jsonl"].map(Path::new);
     let of = |key: &str| BTreeMap::from([(key.to_owned(), "digest".to_owned())]);
     let named = Prompts { probability: 0.5, files: of("elife"), ..Prompts::default() };
-    named.validate(&paths).unwrap();
-    let unknown = Prompts { files: of("elive"), ..named.clone() }.validate(&paths).unwrap_err();
-    assert!(unknown.contains("`elive`"), "{unknown}");
-    let too_often = Prompts { probability: 1.5, ..named }.validate(&paths).unwrap_err();
+    named.validate().unwrap();
+    assert_eq!(named.unused_file(paths.into_iter()), None);
+    let unknown = Prompts { files: of("elive"), ..named.clone() };
+    assert_eq!(unknown.unused_file(paths.into_iter()), Some("elive"));
+    let too_often = Prompts { probability: 1.5, ..named }.validate().unwrap_err();
     assert!(too_often.contains("1.5"), "{too_often}");
 }

@@ -116,6 +116,7 @@ fn token_ids_have_no_passages() {
     assert!(matches!(error, Error::NoPassages { .. }));
     let message = error.to_string();
     assert!(message.contains("records.jsonl:7") && message.contains("`ids`"), "{message}");
+    assert!(message.contains("--attribute") && message.contains("--extractive=false"), "{message}");
 }
 
 #[test]

@@ -114,6 +114,14 @@ fn everything_that_may_follow_and_nothing_else() {
 }
 
 #[test]
+fn a_passage_that_begins_with_the_first_token_of_all_is_one_choice() {
+    let ids = [BOS, 3, 4];
+    let rule = Extracts::new(&ids, &[0..3], BOS, &[EOS], 20);
+    let choices = rule.choices(&[BOS, BOS, 3, 4, EOS]);
+    assert_eq!(choices, Some([BOS, BOS, 3, 4, EOS].map(|token| vec![token]).to_vec()));
+}
+
+#[test]
 fn scores_become_the_log_probabilities_of_a_choice() {
     let ids = [3, 4, 5, 3, 6, 7];
     let rule = Extracts::new(&ids, &[0..2, 2..3, 3..5, 5..6], BOS, &[EOS], 20);
