@@ -116,7 +116,7 @@ fn everything_that_may_follow_and_nothing_else() {
 #[test]
 fn a_passage_that_begins_with_the_first_token_of_all_is_one_choice() {
     let ids = [BOS, 3, 4];
-    let rule = Extracts::new(&ids, &[0..3], BOS, &[EOS], 20);
+    let rule = Extracts::new(&ids, std::slice::from_ref(&(0..3)), BOS, &[EOS], 20);
     let choices = rule.choices(&[BOS, BOS, 3, 4, EOS]);
     assert_eq!(choices, Some([BOS, BOS, 3, 4, EOS].map(|token| vec![token]).to_vec()));
 }
