@@ -4,6 +4,7 @@
 
 mod batches;
 mod documents;
+mod extracts;
 mod fields;
 mod objectives;
 mod parquet_files;

@@ -10,7 +10,7 @@
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `attention`, `rows`, `elementwise`, `embedding`, `training`, `decoding` | the kernels on tensors |
-//! | `global_attention`, `linear`, `memory` | what is made of them and of candle's operations |
+//! | `global_attention`, `head`, `linear`, `memory` | what is made of them and of candle's operations |
 
 mod attention;
 mod decoding;
@@ -19,6 +19,7 @@ mod elementwise;
 mod embedding;
 mod ffi;
 mod global_attention;
+mod head;
 mod linear;
 mod memory;
 mod place;
@@ -31,6 +32,7 @@ pub use decoding::{memory_attention, past_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
 pub use embedding::{accumulate_rows, embed};
 pub use global_attention::global_attention;
+pub(crate) use head::Head;
 pub use linear::{Linear, dtype_of};
 pub use memory::{Memory, Past};
 #[cfg(feature = "cuda-emulation")]

@@ -4,8 +4,6 @@ use super::{compute, refuse_shared, refuse_tracked, tensor, update};
 use crate::cpu::cross_entropy::{Head, LossGradient, RowLoss};
 #[cfg(gpu)]
 use crate::cuda;
-#[cfg(gpu)]
-use candle_core::DType;
 use candle_core::{Result, Tensor, bail};
 
 /// The target of a position that has none.
@@ -111,7 +109,8 @@ pub fn cross_entropy_backward<'t>(
     #[cfg(gpu)]
     if cuda::runs_on(hidden.device()) {
         let how = cuda::LossGradient { scale: scale as f32, smoothing: label_smoothing as f32 };
-        let (losses, gradient) = gpu_backward(hidden, table, bias, (&active, targets), how, table_gradient)?;
+        let head = cuda::Head { hidden, table, bias, active: &active, targets };
+        let (losses, gradient) = head.backward(how, table_gradient)?;
         return Ok((total(&active, &losses, targets, label_smoothing), gradient));
     }
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
@@ -134,98 +133,14 @@ fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: L
     let active = active_rows(hidden, table, targets)?;
     #[cfg(gpu)]
     if cuda::runs_on(hidden.device()) {
-        return Ok((active.clone(), gpu_losses(hidden, table, bias, (&active, targets))?));
+        let losses = cuda::Head { hidden, table, bias, active: &active, targets }.losses()?;
+        return Ok((active, losses));
     }
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
     let losses = compute("cross_entropy", [hidden, table], |[hidden, table]| {
         Head { hidden, table, bias: bias.as_deref(), active: &active, targets, width, vocabulary }.losses()
     })?;
     Ok((active, losses))
-}
-
-/// Rows of hidden states whose logits, in f32, are in a GPU's memory at a time (1 GiB).
-#[cfg(gpu)]
-fn gpu_rows(vocabulary: usize) -> usize {
-    ((1 << 28) / vocabulary).max(1)
-}
-
-#[cfg(gpu)]
-fn refuse_choices(targets: LossTargets) -> Result<()> {
-    if targets.choices.iter().any(|choices| !choices.is_empty()) {
-        bail!("cross_entropy: targets with choices are computed on the CPU only");
-    }
-    Ok(())
-}
-
-/// Logits of some rows, `[rows, V]` in f32, and their labels.
-#[cfg(gpu)]
-fn gpu_logits(hidden: &Tensor, table: &Tensor, rows: &[(usize, usize)]) -> Result<(Tensor, Tensor, Vec<i32>)> {
-    let (rows, labels): (Vec<usize>, Vec<i32>) = rows.iter().map(|(row, target)| (*row, *target as i32)).unzip();
-    let hidden = super::rows::gather_rows(&hidden.detach(), &rows)?;
-    let logits = hidden.matmul(&table.t()?)?.to_dtype(DType::F32)?;
-    Ok((hidden, logits, labels))
-}
-
-#[cfg(gpu)]
-fn gpu_row_losses(found: &cuda::RowLosses) -> Result<Vec<RowLoss>> {
-    let (nll, uniform) = (found.nll.to_vec1::<f32>()?, found.uniform.to_vec1::<f32>()?);
-    Ok(nll.into_iter().zip(uniform).map(|(nll, uniform)| RowLoss::new(f64::from(nll), f64::from(uniform))).collect())
-}
-
-#[cfg(gpu)]
-fn gpu_losses(
-    hidden: &Tensor,
-    table: &Tensor,
-    bias: Option<&Tensor>,
-    (active, targets): (&[(usize, usize)], LossTargets),
-) -> Result<Vec<RowLoss>> {
-    refuse_choices(targets)?;
-    let vocabulary = table.dim(0)?;
-    let table = table.detach().to_dtype(hidden.dtype())?;
-    let mut losses = Vec::with_capacity(active.len());
-    for rows in active.chunks(gpu_rows(vocabulary)) {
-        let (_, logits, labels) = gpu_logits(hidden, &table, rows)?;
-        losses.extend(gpu_row_losses(&cuda::cross_entropy(&logits, vocabulary, bias, &labels, None)?)?);
-    }
-    Ok(losses)
-}
-
-/// Gradients of logits, each row times its weight.
-#[cfg(gpu)]
-fn weighted(logits: Tensor, rows: &[(usize, usize)], weights: &[f32]) -> Result<Tensor> {
-    let weights: Vec<f32> = rows.iter().map(|(row, _)| weights.get(*row).copied().unwrap_or(1.0)).collect();
-    if weights.iter().all(|weight| *weight == 1.0) {
-        return Ok(logits);
-    }
-    logits.broadcast_mul(&Tensor::from_vec(weights, (rows.len(), 1), logits.device())?)
-}
-
-/// The losses, and the gradient of `hidden`; that of the table is added in place.
-#[cfg(gpu)]
-fn gpu_backward(
-    hidden: &Tensor,
-    table: &Tensor,
-    bias: Option<&Tensor>,
-    (active, targets): (&[(usize, usize)], LossTargets),
-    how: cuda::LossGradient,
-    table_gradient: Option<&Tensor>,
-) -> Result<(Vec<RowLoss>, Tensor)> {
-    refuse_choices(targets)?;
-    let vocabulary = table.dim(0)?;
-    let table = table.detach().to_dtype(hidden.dtype())?.contiguous()?;
-    let gradient = hidden.zeros_like()?;
-    let mut losses = Vec::with_capacity(active.len());
-    for rows in active.chunks(gpu_rows(vocabulary)) {
-        let (part, logits, labels) = gpu_logits(hidden, &table, rows)?;
-        losses.extend(gpu_row_losses(&cuda::cross_entropy(&logits, vocabulary, bias, &labels, Some(how))?)?);
-        let logits = weighted(logits, rows, targets.weights)?.to_dtype(hidden.dtype())?;
-        let index: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
-        super::rows::write_rows(&gradient, &index, &logits.matmul(&table)?)?;
-        if let Some(sum) = table_gradient {
-            cuda::add_assign(sum, &logits.t()?.matmul(&part)?)?;
-        }
-    }
-    Ok((losses, gradient))
 }
 
 /// Checks shapes, and that nothing is in a graph; returns d and V.

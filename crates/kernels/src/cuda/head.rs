@@ -1,0 +1,88 @@
+//! The loss of the tied output head, some rows at a time.
+
+use super::elementwise::add_assign;
+use super::training::{LossGradient, RowLosses, cross_entropy};
+use crate::LossTargets;
+use crate::cpu::cross_entropy::RowLoss;
+use crate::ops::rows::{gather_rows, write_rows};
+use candle_core::{DType, Result, Tensor, bail};
+
+/// Logits of a chunk of rows, in f32 (1 GiB).
+const CHUNK_VALUES: usize = 1 << 28;
+
+/// What [`cross_entropy`](crate::cross_entropy) is given, checked: hidden states `[T, d]`, the table `[V, d]`, the bias `[V]`.
+pub(crate) struct Head<'a> {
+    pub(crate) hidden: &'a Tensor,
+    pub(crate) table: &'a Tensor,
+    pub(crate) bias: Option<&'a Tensor>,
+    /// Rows that have a loss, with their labels.
+    pub(crate) active: &'a [(usize, usize)],
+    pub(crate) targets: LossTargets<'a>,
+}
+
+/// Rows with their labels, their hidden states and, in f32, their logits.
+struct Chunk<'a> {
+    rows: &'a [(usize, usize)],
+    hidden: Tensor,
+    logits: Tensor,
+}
+
+impl Head<'_> {
+    /// The losses of the active rows.
+    pub(crate) fn losses(&self) -> Result<Vec<RowLoss>> {
+        let mut losses = Vec::with_capacity(self.active.len());
+        self.each_chunk(|chunk, _| {
+            losses.extend(self.row_losses(&chunk, None)?);
+            Ok(())
+        })?;
+        Ok(losses)
+    }
+
+    /// The same, and the gradient of the hidden states; that of the table is added in place.
+    pub(crate) fn backward(&self, how: LossGradient, table_sum: Option<&Tensor>) -> Result<(Vec<RowLoss>, Tensor)> {
+        let gradient = self.hidden.zeros_like()?;
+        let mut losses = Vec::with_capacity(self.active.len());
+        self.each_chunk(|chunk, table| {
+            // Its logits become their gradient.
+            losses.extend(self.row_losses(&chunk, Some(how))?);
+            let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?;
+            let index: Vec<usize> = chunk.rows.iter().map(|(row, _)| *row).collect();
+            write_rows(&gradient, &index, &logits.matmul(table)?)?;
+            table_sum.map_or(Ok(()), |sum| add_assign(sum, &logits.t()?.matmul(&chunk.hidden)?))
+        })?;
+        Ok((losses, gradient))
+    }
+
+    /// Visits the active rows in order, with the table in the type of hidden states.
+    fn each_chunk(&self, mut visit: impl FnMut(Chunk<'_>, &Tensor) -> Result<()>) -> Result<()> {
+        if self.targets.choices.iter().any(|choices| !choices.is_empty()) {
+            bail!("cross_entropy: targets with choices are computed on the CPU only");
+        }
+        let hidden = self.hidden.detach();
+        let table = self.table.detach().to_dtype(hidden.dtype())?.contiguous()?;
+        for rows in self.active.chunks((CHUNK_VALUES / table.dim(0)?).max(1)) {
+            let index: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
+            let hidden = gather_rows(&hidden, &index)?;
+            let logits = hidden.matmul(&table.t()?)?.to_dtype(DType::F32)?;
+            visit(Chunk { rows, hidden, logits }, &table)?;
+        }
+        Ok(())
+    }
+
+    fn row_losses(&self, chunk: &Chunk<'_>, how: Option<LossGradient>) -> Result<Vec<RowLoss>> {
+        let labels: Vec<i32> = chunk.rows.iter().map(|(_, label)| *label as i32).collect();
+        let RowLosses { nll, uniform } = cross_entropy(&chunk.logits, self.table.dim(0)?, self.bias, &labels, how)?;
+        let both = nll.to_vec1::<f32>()?.into_iter().zip(uniform.to_vec1::<f32>()?);
+        Ok(both.map(|(nll, uniform)| RowLoss::new(f64::from(nll), f64::from(uniform))).collect())
+    }
+
+    /// Gradients of logits, each row times its weight.
+    fn weighted(&self, Chunk { rows, logits, .. }: &Chunk<'_>) -> Result<Tensor> {
+        let weight = |(row, _): &(usize, usize)| self.targets.weights.get(*row).copied().unwrap_or(1.0);
+        let weights: Vec<f32> = rows.iter().map(weight).collect();
+        if weights.iter().all(|weight| *weight == 1.0) {
+            return Ok(logits.clone());
+        }
+        logits.broadcast_mul(&Tensor::from_vec(weights, (rows.len(), 1), logits.device())?)
+    }
+}
