@@ -95,6 +95,42 @@ fn fields_and_files_that_are_wrong_are_named() {
 }
 
 #[test]
+fn bad_records_stop_training_or_are_skipped() {
+    let folder = Folder::new();
+    let good = |index: usize| {
+        let article = format!("Number {index}. {}", &TEXT[..40]);
+        serde_json::json!({"id": format!("r{index}"), "article": article, "abstract": "few words"}).to_string()
+    };
+    let bad = [
+        r#"{"id": "x", "article": "no end"#,
+        r#"{"id": "y", "article": "no summary"}"#,
+        r#"{"id": "z", "input_ids": [0, 9999, 2], "labels": [0, 2]}"#,
+    ];
+    let clean = folder.write("clean.jsonl", (0..4).map(|index| good(index) + "\n").collect::<String>());
+    let mixed: Vec<String> =
+        (0..4).flat_map(|index| [Some(good(index)), bad.get(index).map(|&line| line.to_owned())]).flatten().collect();
+    let mixed = folder.write("mixed.jsonl", mixed.join("\n"));
+    let settings = "max_steps = 2\nbatch_size = 2\npredict_with_generate = true\ngeneration_max_new_tokens = 3\n";
+    let train = |file: &str, name: &str, options: &[&str]| {
+        let (config, output) = (config(&folder, file, settings), folder.path(name));
+        run(&[&["train", "--config", &config, "--output", &output][..], options].concat())
+    };
+    train(&mixed, "stopped", &[]).fails_naming(&["mixed.jsonl:2", "JSON"]);
+    train(&clean, "clean", &[]).succeeds();
+    for name in ["made", "found in the cache"] {
+        let told = train(&mixed, name, &["--skip-bad-records"]).succeeds().stderr;
+        for split in ["training", "validation"] {
+            assert!(told.contains(&format!("{split}: skipped 3 bad record(s)\n  ")), "{told}");
+        }
+        for place in ["mixed.jsonl:2", "mixed.jsonl:4", "mixed.jsonl:6"] {
+            assert_eq!(told.matches(place).count(), 2, "{told}");
+        }
+        let weights = |name: &str| fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
+        assert!(weights(name) == weights("clean"), "the others train as they would alone");
+    }
+}
+
+#[test]
 fn tokens_are_made_once() {
     let folder = Folder::new();
     let (_, lines) = both(&folder);

@@ -95,7 +95,8 @@ pub(crate) fn list_skipped(skipped: &[impl fmt::Display]) {
     }
 }
 
-fn is_bad_record(error: &Error) -> bool {
+/// Whether a run that skips bad records goes on after this.
+pub(crate) fn is_bad_record(error: &Error) -> bool {
     error.is::<BadRecord>()
         || error.downcast_ref().is_some_and(epitome_data::Error::is_bad_record)
         || error.downcast_ref().is_some_and(epitome_decode::Error::is_bad_record)

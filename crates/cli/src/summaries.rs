@@ -14,6 +14,7 @@ use epitome_train::{Event, RunConfig, Trainable};
 use crate::decoding::batches;
 use crate::failure::warn;
 use crate::prompt;
+use crate::records::{BadRecord, is_bad_record};
 use crate::shared;
 
 /// What validations summarize, and how.
@@ -50,15 +51,18 @@ impl ValidationSummaries {
         let most = limits.into_iter().flatten().min().unwrap_or(usize::MAX);
         let records = RecordReader::open_all(&config.data.validation)?.with_field_names(config.data.fields.clone());
         for record in records.take(most) {
-            summaries.push(&record?, config.data.max_source_length)?;
+            let added =
+                record.map_err(Into::into).and_then(|record| summaries.push(&record, config.data.max_source_length));
+            // The data set lists what is skipped.
+            added.or_else(
+                |error| if config.data.skip_bad_records && is_bad_record(&error) { Ok(()) } else { Err(error) },
+            )?;
         }
         Ok(Some(summaries))
     }
 
     fn push(&mut self, record: &Record, max_source_length: Option<usize>) -> Result<()> {
         let (id, references) = (self.references.len().to_string(), reference_texts(record, &self.tokenizer)?);
-        self.references.push(Reference { id, references, documents: Vec::new() });
-        self.empty.push(record.is_empty());
         if !record.is_empty() {
             let record = prompt::lead(record, &self.generation.prompt)?;
             self.sources.push(match self.generation.extractive {
@@ -66,6 +70,8 @@ impl ValidationSummaries {
                 false => Source::new(&record, Some(&self.tokenizer), max_source_length)?,
             });
         }
+        self.references.push(Reference { id, references, documents: Vec::new() });
+        self.empty.push(record.is_empty());
         Ok(())
     }
 
@@ -123,9 +129,10 @@ fn reference_texts(record: &Record, tokenizer: &Tokenizer) -> Result<Vec<String>
     }
     let Record { id, location, .. } = record;
     let Content::Tokens { labels: Some(labels), .. } = &record.content else {
-        bail!(
+        let message = format!(
             "{location}: record `{id}` has no `summary` or `references`, which run.predict_with_generate scores against"
         );
+        return Err(BadRecord(message).into());
     };
     let tokens: Vec<u32> = labels.iter().filter_map(|&label| u32::try_from(label).ok()).collect();
     let text = tokenizer.decode(&tokens).with_context(|| format!("{location}: record `{id}`: its labels"))?;

@@ -34,12 +34,16 @@ pub(crate) struct Arguments {
     /// Continue from the newest checkpoint in the output directory
     #[arg(long)]
     resume: bool,
+    /// Count and list bad records instead of stopping at the first, as data.skip_bad_records=true
+    #[arg(long)]
+    skip_bad_records: bool,
     #[command(flatten)]
     finder: find_learning_rate::Arguments,
 }
 
 pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
-    let config = RunConfig::load(&arguments.config, &arguments.settings)?;
+    let mut config = RunConfig::load(&arguments.config, &arguments.settings)?;
+    config.data.skip_bad_records |= arguments.skip_bad_records;
     if arguments.finder.find_learning_rate {
         return find_learning_rate::run(&config, &arguments.finder, arguments.output.as_deref(), group);
     }

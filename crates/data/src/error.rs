@@ -262,9 +262,10 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether a reader can go on after this error: true for a bad line, false for anything wrong with a whole file.
+    /// Whether one record is at fault, so that a run can go on with the next: it is none, or has no target or text where one
+    /// is needed. False for anything wrong with a whole file.
     pub fn is_bad_record(&self) -> bool {
-        matches!(self, Error::Record { .. })
+        matches!(self, Error::Record { .. } | Error::NoTarget { .. } | Error::NoPassages { .. })
     }
 
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, error: std::io::Error) -> Self {

@@ -56,7 +56,7 @@ pub enum Targets {
 }
 
 /// What there is to know of examples as a whole: what the limits took, how many teach little, and the extremes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Examples whose source was cut.
     pub truncated_sources: usize,
@@ -82,6 +82,9 @@ pub struct Statistics {
     pub largest_id: u32,
     /// The largest label.
     pub largest_label: i64,
+    /// Why bad records were left out, in order, where that was asked for.
+    #[serde(default)]
+    pub skipped: Vec<String>,
 }
 
 /// Examples in memory. Of a large set, an [`ExampleStore`](crate::ExampleStore) holds them in a file instead.
@@ -106,63 +109,77 @@ pub fn read_examples(
     targets: Targets,
 ) -> Result<Examples> {
     let mut examples = Vec::new();
-    let statistics = stream_examples(records, tokenizer, limits, targets, |example| {
+    let making = Making { tokenizer, limits, targets, skip_bad_records: false };
+    let statistics = making.stream(records, |example| {
         examples.push(example);
         Ok(())
     })?;
     Ok(Examples { examples, statistics })
 }
 
-/// As [`read_examples`], handing out the examples one after the other.
-///
-/// # Errors
-/// Also the first error of `emit`.
-pub(crate) fn stream_examples(
-    records: impl IntoIterator<Item = Result<Record>>,
-    tokenizer: Option<&Tokenizer>,
-    limits: Limits,
-    targets: Targets,
-    mut emit: impl FnMut(Example) -> Result<()>,
-) -> Result<Statistics> {
-    let mut statistics = Statistics::default();
-    let mut records = records.into_iter();
-    loop {
-        let chunk = records.by_ref().take(CHUNK_RECORDS).collect::<Result<Vec<Record>>>()?;
-        if chunk.is_empty() {
-            return Ok(statistics);
-        }
-        // Collected with their errors: rayon's collecting into one result gives any of them, not the first.
-        let pairs: Vec<Result<(Record, Source, Target)>> = chunk
-            .into_par_iter()
-            .map(|record| {
-                let source = Source::new(&record, tokenizer, limits.max_source_length)?;
-                let target = match targets {
-                    Targets::Ignored => Target::default(),
-                    _ => match Target::new(&record, tokenizer, limits.max_target_length) {
-                        Err(Error::NoTarget { .. }) if targets == Targets::IfPresent => Target::default(),
-                        target => target?,
-                    },
+/// How records become examples.
+pub(crate) struct Making<'a> {
+    /// Needed where records are text.
+    pub(crate) tokenizer: Option<&'a Tokenizer>,
+    pub(crate) limits: Limits,
+    pub(crate) targets: Targets,
+    /// Whether bad records are left out and listed; otherwise the first is an error.
+    pub(crate) skip_bad_records: bool,
+}
+
+impl Making<'_> {
+    /// As [`read_examples`], handing out the examples one after the other.
+    ///
+    /// # Errors
+    /// Also the first error of `emit`.
+    pub(crate) fn stream(
+        &self,
+        records: impl IntoIterator<Item = Result<Record>>,
+        mut emit: impl FnMut(Example) -> Result<()>,
+    ) -> Result<Statistics> {
+        let mut statistics = Statistics::default();
+        let mut records = records.into_iter();
+        loop {
+            let chunk: Vec<Result<Record>> = records.by_ref().take(CHUNK_RECORDS).collect();
+            if chunk.is_empty() {
+                return Ok(statistics);
+            }
+            // Collected with their errors: rayon's collecting into one result gives any of them, not the first.
+            let made: Vec<Result<(Record, Source, Target)>> =
+                chunk.into_par_iter().map(|record| self.tokenize(record?)).collect();
+            for made in made {
+                let (record, source, target) = match made {
+                    Err(error) if self.skip_bad_records && error.is_bad_record() => {
+                        statistics.skipped.push(error.to_string());
+                        continue;
+                    }
+                    made => made?,
                 };
-                Ok((record, source, target))
-            })
-            .collect();
-        for pair in pairs {
-            let (record, source, target) = pair?;
-            statistics.add(&record, &source, &target);
-            let Source { input_ids, leading_tokens, global_positions, .. } = source;
-            let Record { id, location, .. } = record;
-            let labels = target.labels;
-            emit(Example {
-                id,
-                location,
-                input_ids,
-                leading_tokens,
-                global_positions,
-                labels,
-                choices: Vec::new(),
-                weights: Vec::new(),
-            })?;
+                statistics.add(&record, &source, &target);
+                emit(Example::new(record, source, target))?;
+            }
         }
+    }
+
+    fn tokenize(&self, record: Record) -> Result<(Record, Source, Target)> {
+        let source = Source::new(&record, self.tokenizer, self.limits.max_source_length)?;
+        let target = match self.targets {
+            Targets::Ignored => Target::default(),
+            _ => match Target::new(&record, self.tokenizer, self.limits.max_target_length) {
+                Err(Error::NoTarget { .. }) if self.targets == Targets::IfPresent => Target::default(),
+                target => target?,
+            },
+        };
+        Ok((record, source, target))
+    }
+}
+
+impl Example {
+    /// What there is of a record before any objective.
+    fn new(Record { id, location, .. }: Record, source: Source, target: Target) -> Self {
+        let Source { input_ids, leading_tokens, global_positions, .. } = source;
+        let (choices, weights) = (Vec::new(), Vec::new());
+        Self { id, location, input_ids, leading_tokens, global_positions, labels: target.labels, choices, weights }
     }
 }
 

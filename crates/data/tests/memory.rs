@@ -29,6 +29,7 @@ fn a_large_store_takes_a_few_bytes_an_example() {
     }
     file.into_inner().unwrap();
     let source = ExampleSource {
+        skip_bad_records: false,
         paths: &[records.to_str().unwrap().to_owned()],
         fields: &FieldNames::default(),
         max_records: None,

@@ -97,7 +97,6 @@ impl Error {
     pub fn is_bad_record(&self) -> bool {
         match self {
             Self::InputToken { .. } | Self::NoLabels { .. } => true,
-            Self::Data(epitome_data::Error::NoTarget { .. } | epitome_data::Error::NoPassages { .. }) => true,
             Self::Data(error) => error.is_bad_record(),
             _ => false,
         }

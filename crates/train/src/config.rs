@@ -57,6 +57,9 @@ pub struct DataConfig {
     /// What the fields of a record are called in these files, such as `{ document = "article" }`.
     #[serde(default, skip_serializing_if = "FieldNames::is_empty")]
     pub fields: FieldNames,
+    /// Count and list bad records instead of stopping at the first.
+    #[serde(default)]
+    pub skip_bad_records: bool,
     /// Where tokens are kept from run to run; by default `$EPITOME_CACHE`, else `epitome/tokens` under the user's caches.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_dir: Option<PathBuf>,

@@ -76,13 +76,17 @@ fn read(
         (true, _) => Targets::Required,
     };
     let limits = Limits { max_source_length: data.max_source_length, max_target_length: data.max_target_length };
-    let source = ExampleSource { paths, fields: &data.fields, max_records, tokenizer, limits, targets };
-    let Cached { examples, origin, warnings } = TokenCache::new(data.cache_dir.as_deref()).examples(&source)?;
-    if examples.is_empty() {
-        return Err(Error::Dataset(format!("{} hold no records", paths.join(", "))));
-    }
-    check(&examples, model, targets, objectives.need_text())?;
+    let skip_bad_records = data.skip_bad_records;
+    let source =
+        ExampleSource { paths, fields: &data.fields, max_records, tokenizer, limits, targets, skip_bad_records };
+    let Cached { mut examples, origin, warnings } = TokenCache::new(data.cache_dir.as_deref()).examples(&source)?;
+    let skipped = check(&mut examples, model, targets, objectives.need_text(), skip_bad_records)?;
     let mut notices: Vec<String> = warnings.iter().map(|warning| format!("{split}: {warning}")).collect();
+    notices.extend(list_skipped(split, &skipped));
+    if examples.is_empty() {
+        let records = if skipped.is_empty() { "records" } else { "good records" };
+        return Err(Error::Dataset(format!("{} hold no {records}", paths.join(", "))));
+    }
     notices.extend(what_to_know(split, &examples, objectives.longest_target(), model));
     let size = config.run.batch_tokens.map_or(BatchSize::Examples(config.run.batch_size), BatchSize::Tokens);
     let shuffle = data.shuffle && split == Split::Training;
@@ -95,31 +99,55 @@ fn read(
     Ok(Dataset { examples, origin, notices, objectives: objectives.clone(), draws, steps })
 }
 
-/// Checks every example against the model and the objectives: by what is known of all of them, and one by one only to name
-/// the first that is wrong.
-fn check(examples: &ExampleStore, model: &Config, targets: Targets, need_text: bool) -> Result<()> {
+/// Checks every example against the model and the objectives: by what is known of all of them, and one by one only to find
+/// those that are wrong. The first of them is an error, unless they are skipped. Says why each record is skipped, also those
+/// that became no example.
+fn check(
+    examples: &mut ExampleStore,
+    model: &Config,
+    targets: Targets,
+    need_text: bool,
+    skip_bad_records: bool,
+) -> Result<Vec<String>> {
     let Statistics { from_ids, unlabelled, ignored, largest_id, largest_label, .. } = *examples.statistics();
+    let mut skipped = examples.statistics().skipped.clone();
     let vocabulary = model.vocab_size;
     let fits = (largest_id as usize) < vocabulary && largest_label < vocabulary as i64;
     let labelled = ignored == 0 && (unlabelled == 0 || targets != Targets::Required);
     if fits && labelled && !(need_text && from_ids > 0) {
-        return Ok(());
+        return Ok(skipped);
     }
-    for example in examples.iter() {
-        let example = example?;
-        if need_text && example.leading_tokens == 0 {
-            let (place, id) = (&example.location, &example.id);
-            return Err(Error::Dataset(format!(
-                "{place}: record {id}: the objectives `extract`, `denoise` and `gap_sentences`, and prompts, need text, not \
-                 token ids"
-            )));
-        }
-        Batch::check_source(&example, model)?;
-        if targets == Targets::Required || !example.labels.is_empty() {
-            Batch::check_labels(&example, model)?;
-        }
+    if !skip_bad_records {
+        examples.iter().try_for_each(|example| verify(&example?, model, targets, need_text))?;
+        return Ok(skipped);
+    }
+    examples.retain(|example| {
+        let problem = verify(example, model, targets, need_text).err();
+        skipped.extend(problem.iter().map(Error::to_string));
+        problem.is_none()
+    })?;
+    Ok(skipped)
+}
+
+fn verify(example: &Example, model: &Config, targets: Targets, need_text: bool) -> Result<()> {
+    if need_text && example.leading_tokens == 0 {
+        let (place, id) = (&example.location, &example.id);
+        return Err(Error::Dataset(format!(
+            "{place}: record {id}: the objectives `extract`, `denoise` and `gap_sentences`, and prompts, need text, not \
+             token ids"
+        )));
+    }
+    Batch::check_source(example, model)?;
+    if targets == Targets::Required || !example.labels.is_empty() {
+        Batch::check_labels(example, model)?;
     }
     Ok(())
+}
+
+fn list_skipped(split: Split, skipped: &[String]) -> Option<String> {
+    let lines = skipped.iter().map(|reason| format!("\n  {reason}"));
+    (!skipped.is_empty())
+        .then(|| format!("{split}: skipped {} bad record(s){}", skipped.len(), String::from_iter(lines)))
 }
 
 /// What the user should know of a split: nothing is cut or stretched without being said.

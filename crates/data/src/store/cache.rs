@@ -14,7 +14,7 @@ use super::ExampleStore;
 use super::format::MAGIC;
 use super::writer::Writer;
 use crate::error::{Error, Result};
-use crate::examples::{Limits, Targets, stream_examples};
+use crate::examples::{Limits, Making, Targets};
 use crate::fields::FieldNames;
 use crate::input::{STDIN, content_hash};
 use crate::reader::RecordReader;
@@ -41,6 +41,8 @@ pub struct ExampleSource<'a> {
     pub limits: Limits,
     /// Whether targets are needed.
     pub targets: Targets,
+    /// Whether bad records are left out and listed ([`Statistics::skipped`](crate::Statistics)); otherwise the first is an error.
+    pub skip_bad_records: bool,
 }
 
 /// A directory of stores, each named after the content it was made from.
@@ -168,8 +170,9 @@ fn make(
     let mut writer = Writer::new(path, &file, index, &names)?;
     let records = RecordReader::open_all(files)?.with_field_names(source.fields.clone());
     let records = records.take(source.max_records.unwrap_or(usize::MAX));
-    let (tokenizer, limits, targets) = (source.tokenizer, source.limits, source.targets);
-    let statistics = stream_examples(records, tokenizer, limits, targets, |example| writer.push(&example))?;
+    let ExampleSource { tokenizer, limits, targets, skip_bad_records, .. } = *source;
+    let making = Making { tokenizer, limits, targets, skip_bad_records };
+    let statistics = making.stream(records, |example| writer.push(&example))?;
     writer.finish(&statistics)?;
     ExampleStore::open(file, path, names)
 }
@@ -211,13 +214,18 @@ fn stamps(files: &[PathBuf]) -> Result<Vec<(u64, Option<SystemTime>)>> {
 impl ExampleSource<'_> {
     /// A name for what comes of the content of `files`, the tokenizer and the options.
     fn key(&self, files: &[PathBuf]) -> Result<String> {
-        let Self { fields, max_records, limits, targets, .. } = self;
-        let options = serde_json::json!([env!("CARGO_PKG_VERSION"), fields, max_records, limits, targets]).to_string();
+        let Self { fields, max_records, limits, targets, skip_bad_records, .. } = self;
+        let version = env!("CARGO_PKG_VERSION");
+        let options = serde_json::json!([version, fields, max_records, limits, targets, skip_bad_records]).to_string();
         let mut hasher = blake3::Hasher::new();
         hasher.update(MAGIC).update(blake3::hash(options.as_bytes()).as_bytes());
         hasher.update(&self.tokenizer.map_or(Ok([0; 32]), Tokenizer::fingerprint)?);
         for path in files {
             hasher.update(content_hash(path)?.as_bytes());
+            if *skip_bad_records {
+                // What was skipped is listed by the files' names.
+                hasher.update(blake3::hash(path.as_os_str().as_encoded_bytes()).as_bytes());
+            }
         }
         // Half of the hash is enough for a name.
         Ok(hasher.finalize().to_hex()[..32].to_owned())

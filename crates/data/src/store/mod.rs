@@ -32,6 +32,8 @@ pub struct ExampleStore {
     /// The files that the records came from.
     files: Vec<Arc<str>>,
     count: usize,
+    /// The examples that [`ExampleStore::retain`] has kept, by their places in the file; none if it has not left any out.
+    kept: Option<Vec<u32>>,
     /// The index, and behind it the summary.
     index: Mmap,
     /// Where the last example ends.
@@ -58,20 +60,44 @@ impl ExampleStore {
         }
         let statistics = serde_json::from_slice(&index[count * ENTRY..]).map_err(|_| damaged("there is no summary"))?;
         let end = header.index_offset;
-        Ok(Self { file, path: path.to_owned(), files, count, index, end, statistics })
+        Ok(Self { file, path: path.to_owned(), files, count, kept: None, index, end, statistics })
+    }
+
+    /// Leaves out the examples for which `keep` gives false, as if they were not there. The file and the statistics stay.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub fn retain(&mut self, mut keep: impl FnMut(&Example) -> bool) -> Result<()> {
+        let mut kept = Vec::new();
+        for index in 0..self.len() {
+            if keep(&self.get(index)?) {
+                kept.push(self.place(index) as u32);
+            }
+        }
+        self.kept = (kept.len() < self.count).then_some(kept);
+        Ok(())
+    }
+
+    /// Where in the file the example at `index` stands.
+    fn place(&self, index: usize) -> usize {
+        self.kept.as_ref().map_or(index, |kept| kept[index] as usize)
+    }
+
+    fn entry(&self, index: usize) -> Entry {
+        Entry::read(&self.index, self.place(index), self.count)
     }
 
     /// How many examples there are.
     pub fn len(&self) -> usize {
-        self.count
+        self.kept.as_ref().map_or(self.count, Vec::len)
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.len() == 0
     }
 
-    /// All examples together.
+    /// All examples of the file together.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
@@ -81,7 +107,7 @@ impl ExampleStore {
     /// # Panics
     /// If there is no such example.
     pub fn source_length(&self, index: usize) -> usize {
-        Entry::read(&self.index, index, self.count).source_length as usize
+        self.entry(index).source_length as usize
     }
 
     /// Tokens of the target at `index`.
@@ -89,7 +115,7 @@ impl ExampleStore {
     /// # Panics
     /// If there is no such example.
     pub fn target_length(&self, index: usize) -> usize {
-        Entry::read(&self.index, index, self.count).target_length as usize
+        self.entry(index).target_length as usize
     }
 
     /// A copy of the example at `index`.
@@ -100,8 +126,8 @@ impl ExampleStore {
     /// # Panics
     /// If there is no such example.
     pub fn get(&self, index: usize) -> Result<Example> {
-        let entry = Entry::read(&self.index, index, self.count);
-        let next = index + 1;
+        let entry = self.entry(index);
+        let next = self.place(index) + 1;
         let end = if next < self.count { Entry::read(&self.index, next, self.count).offset } else { self.end };
         // Mapped for the time of the copy: what stays mapped counts as memory of the process.
         let bytes =
@@ -115,7 +141,7 @@ impl ExampleStore {
 
     /// Copies of all examples, in order.
     pub fn iter(&self) -> impl Iterator<Item = Result<Example>> {
-        (0..self.count).map(|index| self.get(index))
+        (0..self.len()).map(|index| self.get(index))
     }
 }
 

@@ -46,8 +46,15 @@ impl Place {
 }
 
 fn source<'a>(paths: &'a [String], tokenizer: &'a Tokenizer, fields: &'a FieldNames) -> ExampleSource<'a> {
-    let targets = Targets::IfPresent;
-    ExampleSource { paths, fields, max_records: None, tokenizer: Some(tokenizer), limits: Limits::default(), targets }
+    ExampleSource {
+        paths,
+        fields,
+        max_records: None,
+        tokenizer: Some(tokenizer),
+        limits: Limits::default(),
+        targets: Targets::IfPresent,
+        skip_bad_records: false,
+    }
 }
 
 /// Records of every form, with empty ones.
@@ -95,7 +102,7 @@ fn a_store_holds_what_memory_would() {
         assert_eq!(origin, if is_found { Origin::Found(path) } else { Origin::Kept(path) });
         assert_eq!(warnings, [""; 0]);
         assert_eq!(all(&store), expected.examples);
-        assert_eq!((*store.statistics(), store.len()), (expected.statistics, 705));
+        assert_eq!((store.statistics(), store.len()), (&expected.statistics, 705));
         for (index, example) in expected.examples.iter().enumerate() {
             assert_eq!(store.source_length(index), example.input_ids.len());
             assert_eq!(store.target_length(index), example.labels.len());
@@ -123,6 +130,7 @@ fn anything_else_makes_another_store() {
         ExampleSource { limits: Limits { max_source_length: None, max_target_length: Some(9) }, ..base.clone() },
         ExampleSource { paths: &paths, ..base.clone() },
         ExampleSource { paths: &swapped, ..base.clone() },
+        ExampleSource { skip_bad_records: true, ..base.clone() },
     ];
     let is_found = |source: &ExampleSource<'_>| matches!(place.open(source).origin, Origin::Found(_));
     assert!(!is_found(&base) && is_found(&base));
@@ -138,6 +146,55 @@ fn anything_else_makes_another_store() {
     );
     place.write("a.jsonl", "{\"document\": \"test\", \"text\": \"t\"}\n");
     assert!(!is_found(&base), "a letter of the file has changed");
+}
+
+#[test]
+fn bad_records_are_listed_and_left_out_where_that_is_asked_for() {
+    let place = Place::new();
+    let paths = [
+        place.write("a.jsonl", "{\"document\": \"a\", \"summary\": \"b\"}\nno JSON\n{\"document\": \"c\"}\n"),
+        place.write("b.jsonl", "{\"document\": \"d\", \"summary\": \"e\"}\n{\"summary\": \"f\"}\n"),
+    ];
+    let fields = FieldNames::default();
+    let strict = ExampleSource { targets: Targets::Required, ..source(&paths, &place.tokenizer, &fields) };
+    let error = TokenCache::new(Some(&place.cache())).examples(&strict).unwrap_err();
+    assert!(error.to_string().contains("a.jsonl:2"), "{error}");
+    let lenient = ExampleSource { skip_bad_records: true, ..strict.clone() };
+    for origin in ["kept", "found"] {
+        let store = place.open(&lenient).examples;
+        let skipped = &store.statistics().skipped;
+        let places = ["a.jsonl:2", "a.jsonl:3", "b.jsonl:2"];
+        assert!(
+            skipped.len() == 3 && skipped.iter().zip(places).all(|(one, place)| one.contains(place)),
+            "{skipped:?}"
+        );
+        let numbers: Vec<_> = all(&store).iter().map(|example| example.location.number).collect();
+        assert_eq!(numbers, [1, 1], "{origin}");
+    }
+    let first = place.open(&ExampleSource { max_records: Some(2), ..lenient.clone() }).examples;
+    assert_eq!((first.len(), first.statistics().skipped.len()), (1, 1), "the bad ones among the first count");
+    let copied = [place.write("copy.jsonl", fs::read(&paths[0]).unwrap())];
+    let copy = place.open(&ExampleSource { paths: &copied, ..lenient.clone() }).examples;
+    assert!(copy.statistics().skipped[0].contains("copy.jsonl:2"));
+}
+
+#[test]
+fn what_is_not_retained_is_as_if_it_were_not_there() {
+    let place = Place::new();
+    let paths = [place.write("a.jsonl", lines(40))];
+    let fields = FieldNames::default();
+    let mut store = place.open(&source(&paths, &place.tokenizer, &fields)).examples;
+    let mut expected = all(&store);
+    for divisor in [3, 2] {
+        let keeps = |example: &Example| example.input_ids.len() % divisor > 0;
+        store.retain(keeps).unwrap();
+        expected.retain(keeps);
+        assert!(!expected.is_empty() && expected.len() < 40);
+        assert_eq!(all(&store), expected);
+        assert_eq!(store.source_length(expected.len() - 1), expected.last().unwrap().input_ids.len());
+    }
+    store.retain(|_| false).unwrap();
+    assert!(store.is_empty() && store.iter().next().is_none());
 }
 
 #[test]
