@@ -56,9 +56,8 @@ fn summaries_are_sentences_of_the_document_in_its_order() {
     assert!(sentences.clone().count() > 0 && sentences.clone().all(cited), "every sentence has its passage");
 }
 
-#[test]
-fn a_model_may_ask_for_extracts_and_a_prompt() {
-    let folder = Folder::new();
+/// A copy of the model that asks for extracts.
+fn model_for_extracts(folder: &Folder) -> String {
     let directory = folder.path("extracts");
     fs::create_dir(&directory).unwrap();
     for entry in fs::read_dir(model()).unwrap() {
@@ -67,6 +66,30 @@ fn a_model_may_ask_for_extracts_and_a_prompt() {
     }
     let settings = r#"{"extractive": true, "prompt": "extract, 20 words", "max_new_tokens": 200}"#;
     fs::write(format!("{directory}/generation_config.json"), settings).unwrap();
+    directory
+}
+
+#[test]
+fn a_fine_tuned_model_that_will_still_extract_is_spoken_of() {
+    let folder = Folder::new();
+    let (directory, data) = (model_for_extracts(&folder), folder.records("in.jsonl", 2));
+    let config = folder.write("run.toml", format!("[model]\npath = {directory:?}\n[data]\ntrain = {data:?}\n"));
+    let train = |output: &str, setting: &str| {
+        let command =
+            ["train", "--config", &config, "--output", &folder.path(output), "--set", "run.max_steps=1", setting];
+        run(&command).succeeds().stderr
+    };
+    let told = train("summaries", "run.seed=1");
+    assert!(told.contains("generation_config.json asks for extracts") && told.contains("--extractive=false"), "{told}");
+    assert_eq!(folder.read("summaries/generation_config.json"), folder.read("extracts/generation_config.json"));
+    let told = train("extracts too", "data.objectives={summarize=1.0,extract=1.0}");
+    assert!(!told.contains("asks for extracts"), "{told}");
+}
+
+#[test]
+fn a_model_may_ask_for_extracts_and_a_prompt() {
+    let folder = Folder::new();
+    let directory = model_for_extracts(&folder);
     let input = folder.write("in.jsonl", format!("{}\n", json!({"id": "a", "document": SENTENCES.join(" ")})));
     let decode = |model: &str, extra: &[&str]| {
         run(&[&["decode", "--input", &input, "--model", model], extra].concat()).succeeds().records()

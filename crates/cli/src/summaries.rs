@@ -139,6 +139,29 @@ fn reference_texts(record: &Record, tokenizer: &Tokenizer) -> Result<Vec<String>
     Ok(vec![text.trim().to_owned()])
 }
 
+/// Says where a fine-tuned model would search otherwise than it is trained to write.
+///
+/// # Errors
+/// As [`GenerationOptions::read`].
+pub(crate) fn warn_of_inherited_extracts(config: &RunConfig) -> Result<()> {
+    let inherited = inherited(config)?.filter(|options| options.extractive == Some(true));
+    if let Some(GenerationOptions { origin, .. }) = inherited.filter(|_| config.data.objectives.extract == 0.0) {
+        warn(format_args!(
+            "{origin} asks for extracts and is copied beside the trained model, which is not trained on `extract`: take \
+             `extractive` out of the copy, and `prompt` and `min_new_tokens` if they are not wanted, or decode with \
+             --extractive=false"
+        ));
+    }
+    Ok(())
+}
+
+/// The generation settings of the model that is fine-tuned, which the trained one gets too.
+fn inherited(config: &RunConfig) -> Result<Option<GenerationOptions>> {
+    let files = config.model.companion_files();
+    let saved = files.iter().find(|path| path.ends_with("generation_config.json"));
+    Ok(saved.map(|path| GenerationOptions::read(path)).transpose()?)
+}
+
 /// The settings of the run, then those of the model that is fine-tuned.
 fn generation(config: &RunConfig) -> Result<GenerationConfig> {
     let options = GenerationOptions {
@@ -148,9 +171,7 @@ fn generation(config: &RunConfig) -> Result<GenerationConfig> {
         num_return_sequences: Some(1),
         ..GenerationOptions::default()
     };
-    let files = config.model.companion_files();
-    let saved = files.iter().find(|path| path.ends_with("generation_config.json"));
-    let saved = saved.map(|path| GenerationOptions::read(path)).transpose()?.unwrap_or_default();
+    let saved = inherited(config)?.unwrap_or_default();
     let model = config.model.resolve()?;
     let (generation, warnings) =
         GenerationConfig::for_model(&[&options, &saved], &model, Path::new("the [model] table"))?;

@@ -15,7 +15,7 @@ use signal_hook::iterator::Signals;
 
 use crate::failure::{usage, warn};
 use crate::output::print;
-use crate::summaries::ValidationSummaries;
+use crate::summaries::{ValidationSummaries, warn_of_inherited_extracts};
 use crate::values::setting;
 use crate::{find_learning_rate, progress};
 
@@ -50,6 +50,9 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let Some(output) = arguments.output.as_ref().or(config.run.output.as_ref()) else {
         return usage("no output directory: give --output, or run.output in the file");
     };
+    if group.is_root() {
+        warn_of_inherited_extracts(&config)?;
+    }
     let mut display = Display::default();
     let interrupted = Arc::new(AtomicBool::new(false));
     let context = Context { output, resume: arguments.resume, group, interrupted: &interrupted };
