@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What reading more of a document is worth (the paper's Figure 3): the bundled model beside one made by the same stages and
 # settings, except that in the last two stages, and when it writes, it reads only the first 1,024 tokens of a document. Both
-# summarize the test splits of eLife and SumPubMed. Run it in a directory whose `data/` holds the data sets; everything is
+# summarize the test splits of eLife and SumPubMed, and score the summaries of 100 validation records of each. Run it in a directory whose `data/` holds the data sets; everything is
 # written under runs/ there, and what exists is not made again.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
@@ -28,7 +28,36 @@ fi
 cp runs/default/model/generation_config.json $runs/model-$length/
 "$here"/summarize-tests.sh runs/default/model $runs/whole-test
 "$here"/summarize-tests.sh $runs/model-$length $runs/$length-test --max-document-tokens $length
-for set in elife sumpubmed; do
-    "$epitome" evaluate --references data/$set/test.jsonl.zst --sentence-split period --output $runs/report-$set \
-        --predictions whole=$runs/whole-test/$set.jsonl --predictions $length=$runs/$length-test/$set.jsonl
-done
+
+# compare SET FILE REPORT
+compare() {
+    "$epitome" evaluate --references data/$1/test.jsonl.zst --sentence-split period --output $runs/$3 \
+        --predictions whole=$runs/whole-test/$2.jsonl --predictions $length=$runs/$length-test/$2.jsonl
+}
+
+# digest MODEL DIRECTORY [OPTION...]
+digest() {
+    local model="$1" directory="$2"
+    shift 2
+    "$epitome" decode --model "$model" --input data/elife/test.jsonl.zst --output "$directory"/elife-digest.jsonl \
+        --extractive=false --prompt "digest, 350 words" --no-repeat-ngram-size 3 --min-new-tokens 440 "$@"
+}
+
+digest runs/default/model $runs/whole-test
+digest $runs/model-$length $runs/$length-test --max-document-tokens $length
+compare elife elife report-elife
+compare elife elife-digest report-elife-digest
+compare sumpubmed sumpubmed report-sumpubmed
+
+# losses SET PROMPT
+losses() {
+    local records=$runs/$1-validation.jsonl
+    zstd -dc --long=27 data/$1/validation.jsonl.zst | sed -n 1,100p >$records
+    "$epitome" score --model $runs/model-$length --prompt "$2" --input $records --output $runs/$1-$length.scores \
+        --max-document-tokens $length
+    "$epitome" score --model runs/default/model --prompt "$2" --input $records --output $runs/$1-whole.scores
+    python3 "$here"/loss_by_length.py $length=$runs/$1-$length.scores whole=$runs/$1-whole.scores
+}
+
+losses elife "digest, 350 words"
+losses sumpubmed "abstract, 250 words"

@@ -1,6 +1,7 @@
 //! [`TokenCache`]: stores that are found again by what they were made from.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -22,9 +23,15 @@ use crate::tokenizer::Tokenizer;
 
 /// Names the directory of the cache where the user does not.
 const VARIABLE: &str = "EPITOME_CACHE";
+const STORE: &str = ".tokens";
 const PARTIAL: &str = ".partial";
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// When a store that is not finished, and that nobody has written to, is taken for left behind.
-const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+const ABANDONED: Duration = DAY;
+/// When a store that no run has used makes room for others.
+const UNUSED: Duration = DAY.saturating_mul(90);
+/// Digits of a store's name.
+const KEY_DIGITS: usize = 32;
 
 /// Records and everything that decides which examples they become.
 #[derive(Clone, Debug)]
@@ -45,7 +52,8 @@ pub struct ExampleSource<'a> {
     pub skip_bad_records: bool,
 }
 
-/// A directory of stores, each named after the content it was made from.
+/// A directory of stores, each named after the content it was made from. When one is added, those that no run has used for 90
+/// days are removed.
 #[derive(Clone, Debug)]
 pub struct TokenCache {
     directory: Option<PathBuf>,
@@ -115,7 +123,7 @@ impl fmt::Display for Origin {
 
 fn find_or_make(source: &ExampleSource<'_>, files: &[PathBuf], directory: &Path) -> Result<Cached> {
     let before = stamps(files)?;
-    let path = directory.join(format!("{}.tokens", source.key(files)?));
+    let path = directory.join(source.key(files)? + STORE);
     let mut warnings = Vec::new();
     match find(&path, files) {
         Ok(Some(examples)) => return Ok(Cached { examples, origin: Origin::Found(path), warnings }),
@@ -145,6 +153,8 @@ fn find_or_make(source: &ExampleSource<'_>, files: &[PathBuf], directory: &Path)
 /// The store at `path`; nothing if there is none that can be opened.
 fn find(path: &Path, files: &[PathBuf]) -> Result<Option<ExampleStore>> {
     let Ok(file) = File::open(path) else { return Ok(None) };
+    // It is in use. Where others made it the system may not let us say so.
+    let _ = file.set_modified(SystemTime::now());
     ExampleStore::open(file, path, names(files)).map(Some)
 }
 
@@ -177,14 +187,14 @@ fn make(
     ExampleStore::open(file, path, names)
 }
 
-/// A new file for a store that is not finished, with its name until it is. Those that ended runs left are removed.
+/// A new file for a store that is not finished, with its name until it is. Those that ended runs left are removed, and stores
+/// that no run has used for long.
 fn partial(directory: &Path) -> io::Result<NamedTempFile> {
     fs::create_dir_all(directory)?;
     for entry in fs::read_dir(directory)?.flatten() {
         let age = entry.metadata().and_then(|metadata| metadata.modified()).map(|modified| modified.elapsed());
-        let abandoned = matches!(age, Ok(Ok(age)) if age > ABANDONED);
-        if abandoned && entry.file_name().to_string_lossy().ends_with(PARTIAL) {
-            // Another run may be removing it too.
+        if matches!((lifetime(&entry.file_name()), age), (Some(lifetime), Ok(Ok(age))) if age > lifetime) {
+            // Another run may be removing it too; one that reads it keeps what it has opened.
             let _ = fs::remove_file(entry.path());
         }
     }
@@ -194,6 +204,16 @@ fn partial(directory: &Path) -> io::Result<NamedTempFile> {
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
     builder.tempfile_in(directory)
+}
+
+/// How long a file of the cache is kept untouched; none for a file of someone else's.
+fn lifetime(name: &OsStr) -> Option<Duration> {
+    let name = name.to_str()?;
+    let is_key = |key: &str| key.len() == KEY_DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit());
+    match name.strip_suffix(STORE) {
+        Some(key) => is_key(key).then_some(UNUSED),
+        None => name.ends_with(PARTIAL).then_some(ABANDONED),
+    }
 }
 
 /// The names of files as locations have them.
@@ -228,6 +248,6 @@ impl ExampleSource<'_> {
             }
         }
         // Half of the hash is enough for a name.
-        Ok(hasher.finalize().to_hex()[..32].to_owned())
+        Ok(hasher.finalize().to_hex()[..KEY_DIGITS].to_owned())
     }
 }

@@ -283,3 +283,27 @@ fn what_ended_runs_left_is_removed() {
     place.open(&source(&paths, &place.tokenizer, &FieldNames::default()));
     assert!(!old.exists() && new.exists());
 }
+
+#[test]
+fn stores_that_no_run_has_used_for_long_make_room() {
+    let place = Place::new();
+    let paths = [place.write("a.jsonl", lines(3)), place.write("b.jsonl", lines(4)), place.write("c.jsonl", lines(5))];
+    let fields = FieldNames::default();
+    let open = |index: usize| place.open(&source(&paths[index..=index], &place.tokenizer, &fields)).origin;
+    let stores = || fs::read_dir(place.cache()).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+    let long_ago = std::time::SystemTime::now() - std::time::Duration::from_secs(100 * 24 * 3600);
+    let age_all = || {
+        stores().iter().for_each(|path| fs::File::open(path).unwrap().set_modified(long_ago).unwrap());
+    };
+    open(0);
+    open(1);
+    let foreign = place.cache().join("of others.tokens");
+    fs::write(&foreign, "").unwrap();
+    age_all();
+    assert!(matches!(open(1), Origin::Found(_)));
+    assert_eq!(stores().len(), 3, "only a new store takes room");
+    open(2);
+    assert!(foreign.exists());
+    assert!(matches!(open(1), Origin::Found(_)), "it was used in between");
+    assert!(matches!(open(0), Origin::Kept(_)));
+}
