@@ -54,7 +54,7 @@ pub use available::available_memory;
 pub use candle_core::Device;
 pub use device::DeviceName;
 pub use ops::adafactor::{Adafactor, adafactor_step};
-pub use ops::adamw::{AdamW, adamw_step};
+pub use ops::adamw::{AdamW, AdamWParameter, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};
 pub use ops::cross_entropy::{
     IGNORE_INDEX, Loss, LossTargets, cross_entropy, cross_entropy_backward, token_log_probabilities,

@@ -43,11 +43,8 @@ impl Gradients {
     /// # Errors
     /// When a tensor cannot be read.
     pub fn norm(&self) -> Result<f64> {
-        let mut total = 0.0;
-        for sum in self.sums.values() {
-            total += kernels::sum_of_squares(sum)?;
-        }
-        Ok(total.sqrt())
+        let sums: Vec<&Tensor> = self.sums.values().collect();
+        Ok(kernels::sum_of_squares(&sums)?.sqrt())
     }
 
     /// The running sum for parameter `name`, of its shape; zeros when it is asked for first.

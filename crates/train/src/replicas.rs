@@ -47,10 +47,8 @@ pub(crate) fn check_alike(group: &ProcessGroup, step: usize, examples: usize, pa
     if group.world_size() == 1 {
         return Ok(());
     }
-    let mut norm = 0.0;
-    for (_, parameter) in parameters.iter() {
-        norm += kernels::sum_of_squares(parameter)?;
-    }
+    let all: Vec<_> = parameters.iter().map(|(_, parameter)| parameter).collect();
+    let norm = kernels::sum_of_squares(&all)?;
     let own = format!("step {step}, {examples} records, parameters of the squared norm {norm}");
     for (rank, bytes) in group.gather(own.as_bytes()).into_iter().flatten().enumerate() {
         if bytes != own.as_bytes() {

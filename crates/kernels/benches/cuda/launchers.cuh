@@ -6,8 +6,8 @@
 
 #include <cstring>
 
-struct AdamW {
-    float rest1, beta2, rest2, correction, epsilon;
+struct Betas {
+    float rest1, beta2, rest2;
 };
 
 extern "C" {
@@ -49,11 +49,10 @@ int epitome_cross_entropy_bf16(
     float smoothing, float scale, float *nll, float *uniform, cudaStream_t
 );
 int epitome_adamw_step(
-    const Trained *, const Chunk *, int chunk_count, const AdamW *, const float *gradient_scale, cudaStream_t
+    const Trained *, const Chunk *, int chunk_count, const Betas *, float gradient_scale, cudaStream_t
 );
-int epitome_global_norm(
-    const Trained *, const Chunk *, int chunk_count, float factor, float max_norm, double *squares, float *norm,
-    float *gradient_scale, cudaStream_t
+int epitome_sum_of_squares(
+    const Values *, const Chunk *, int chunk_count, double *squares, double *total, cudaStream_t
 );
 int epitome_memory_attention_bf16(
     const Problem *, float *partial_context, float *partial_log_sum_exp, void *output, cudaStream_t

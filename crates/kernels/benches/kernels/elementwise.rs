@@ -71,7 +71,7 @@ fn accumulators(bench: &mut Bench) {
         lerp_assign(average, values, 1e-3)
     });
     bench.run("scale assign/hidden", Work::values(2 * VALUES), one, |t| scale_assign(t, 1.0));
-    bench.run("sum of squares/hidden", Work::read(4 * VALUES), one, sum_of_squares);
+    bench.run("sum of squares/hidden", Work::read(4 * VALUES), one, |t| sum_of_squares(&[t]));
 }
 
 fn rows(bench: &mut Bench) {

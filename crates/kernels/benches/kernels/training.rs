@@ -5,8 +5,8 @@ use crate::measure::{Bench, Work};
 use crate::{TOKENS, WIDTH, numbers};
 use candle_core::Tensor;
 use epitome_kernels::{
-    Adafactor, AdamW, accumulate_rows, adafactor_step, adamw_step, cross_entropy, cross_entropy_backward, embed,
-    token_log_probabilities,
+    Adafactor, AdamW, AdamWParameter, accumulate_rows, adafactor_step, adamw_step, cross_entropy,
+    cross_entropy_backward, embed, token_log_probabilities,
 };
 
 const VOCABULARY: usize = 50_265;
@@ -63,9 +63,10 @@ fn adamw(bench: &mut Bench) {
         let moments = Tensor::zeros((2, shape[0], shape[1]), parameter.dtype(), parameter.device())?;
         Ok((parameter, moments, numbers(&shape)?))
     };
-    let hyper = AdamW { learning_rate: 1e-4, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.01, step: 10 };
+    let hyper = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     bench.run("adamw/a table", Work::values(7 * shape[0] * shape[1]), setup, |(parameter, moments, gradient)| {
-        adamw_step(parameter, moments, gradient, 1.0, &hyper)
+        let one = AdamWParameter { parameter, moments, gradient, learning_rate: 1e-4, weight_decay: 0.01, step: 10 };
+        adamw_step(&[one], 1.0, &hyper)
     });
 }
 

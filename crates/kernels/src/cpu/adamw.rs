@@ -6,9 +6,20 @@ use rayon::prelude::*;
 /// Values of one task.
 const CHUNK: usize = 16_384;
 
+/// What the moments of all parameters share; read by the kernels of `cuda/`, too.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Betas {
+    /// 1 - beta1.
+    pub(crate) rest1: f32,
+    pub(crate) beta2: f32,
+    /// 1 - beta2.
+    pub(crate) rest2: f32,
+}
+
 /// `m = beta1 m + (1 - beta1) g`, `v = beta2 v + (1 - beta2) g^2`, with the gradient scaled first. `moments` holds all m,
 /// then all v.
-pub(crate) fn update_moments(moments: &mut [f32], gradient: &[f32], scale: f32, betas: (f64, f64)) {
+pub(crate) fn update_moments(moments: &mut [f32], gradient: &[f32], scale: f32, betas: Betas) {
     let (first, second) = moments.split_at_mut(gradient.len());
     first
         .par_chunks_mut(CHUNK)
@@ -18,22 +29,20 @@ pub(crate) fn update_moments(moments: &mut [f32], gradient: &[f32], scale: f32, 
 }
 
 dispatch! {
-    fn moments_chunk(m: &mut [f32], v: &mut [f32], g: &[f32], scale: f32, betas: (f64, f64)) = moments_chunk_body
+    fn moments_chunk(m: &mut [f32], v: &mut [f32], g: &[f32], scale: f32, betas: Betas) = moments_chunk_body
 }
 
 #[inline(always)]
-fn moments_chunk_body<const FMA: bool>(m: &mut [f32], v: &mut [f32], g: &[f32], scale: f32, betas: (f64, f64)) {
-    // Complements in f64: 1 - 0.999 in f32 is already off by 5e-5 of itself.
-    let (rest1, rest2) = ((1.0 - betas.0) as f32, (1.0 - betas.1) as f32);
-    let beta2 = betas.1 as f32;
+fn moments_chunk_body<const FMA: bool>(m: &mut [f32], v: &mut [f32], g: &[f32], scale: f32, betas: Betas) {
     for ((m, v), g) in m.iter_mut().zip(v).zip(g) {
         let g = scale * g;
-        *m += rest1 * (g - *m);
-        *v = beta2 * *v + rest2 * g * g;
+        *m += betas.rest1 * (g - *m);
+        *v = betas.beta2 * *v + betas.rest2 * g * g;
     }
 }
 
-/// The constants of one parameter update.
+/// The constants of one parameter's update; read by the kernels of `cuda/`, too.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Update {
     /// 1 - learning rate * weight decay.

@@ -1,6 +1,7 @@
 //! The launchers of `cuda/`, as C sees them. Pointers are to device memory, except those to a [`Problem`] or another
 //! argument struct, which is read before the call returns. A launcher returns the number of a CUDA error, 0 for none.
 
+use crate::cpu::adamw::{Betas, Update};
 use std::ffi::{c_int, c_void};
 
 /// A cudaStream_t.
@@ -65,6 +66,14 @@ pub(crate) struct Problem {
     pub(crate) draws: Draws,
 }
 
+/// `Values` of `cuda/training/tensors.cuh`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Values {
+    pub(crate) first: *const f32,
+    pub(crate) count: i64,
+}
+
 /// `Trained` of `cuda/training/tensors.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -73,10 +82,8 @@ pub(crate) struct Trained {
     pub(crate) mean: *mut f32,
     pub(crate) square: *mut f32,
     pub(crate) gradient: *const f32,
-    pub(crate) copy: *mut c_void,
     pub(crate) count: i64,
-    pub(crate) decay: f32,
-    pub(crate) step_size: f32,
+    pub(crate) update: Update,
 }
 
 /// `Chunk` of `cuda/training/tensors.cuh`.
@@ -85,17 +92,6 @@ pub(crate) struct Trained {
 pub(crate) struct Chunk {
     pub(crate) tensor: c_int,
     pub(crate) index: c_int,
-}
-
-/// `AdamW` of `cuda/training/adamw.cu`.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub(crate) struct AdamW {
-    pub(crate) rest1: f32,
-    pub(crate) beta2: f32,
-    pub(crate) rest2: f32,
-    pub(crate) correction: f32,
-    pub(crate) epsilon: f32,
 }
 
 /// Declares launchers that differ in the type of their numbers only, and the type of such a function. The last argument of each
@@ -199,19 +195,16 @@ unsafe extern "C" {
         tensors: *const Trained,
         chunks: *const Chunk,
         chunk_count: c_int,
-        adamw: *const AdamW,
-        gradient_scale: *const f32,
+        betas: *const Betas,
+        gradient_scale: f32,
         stream: Stream,
     ) -> c_int;
-    pub(crate) fn epitome_global_norm(
-        tensors: *const Trained,
+    pub(crate) fn epitome_sum_of_squares(
+        tensors: *const Values,
         chunks: *const Chunk,
         chunk_count: c_int,
-        factor: f32,
-        max_norm: f32,
         squares: *mut f64,
-        norm: *mut f32,
-        gradient_scale: *mut f32,
+        total: *mut f64,
         stream: Stream,
     ) -> c_int;
     pub(crate) fn epitome_memory_attention_bf16(

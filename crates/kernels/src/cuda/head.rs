@@ -1,7 +1,7 @@
 //! The loss of the tied output head, some rows at a time.
 
+use super::cross_entropy::{LossGradient, RowLosses, cross_entropy};
 use super::elementwise::add_assign;
-use super::training::{LossGradient, RowLosses, cross_entropy};
 use crate::LossTargets;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::ops::rows::{gather_rows, write_rows};

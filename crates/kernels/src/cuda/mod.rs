@@ -9,10 +9,11 @@
 //! | `ffi` | the launchers and their argument structs |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
-//! | `attention`, `rows`, `elementwise`, `embedding`, `training`, `decoding` | the kernels on tensors |
+//! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `decoding` | the kernels on tensors |
 //! | `global_attention`, `head`, `linear`, `memory` | what is made of them and of candle's operations |
 
 mod attention;
+mod cross_entropy;
 mod decoding;
 mod element;
 mod elementwise;
@@ -22,12 +23,13 @@ mod global_attention;
 mod head;
 mod linear;
 mod memory;
+mod optimizer;
 mod place;
 mod plan;
 mod rows;
-mod training;
 
 pub use attention::{Units, attention_backward, attention_forward};
+pub use cross_entropy::{LossGradient, RowLosses, cross_entropy};
 pub use decoding::{memory_attention, past_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
 pub use embedding::{accumulate_rows, embed};
@@ -35,6 +37,7 @@ pub use global_attention::global_attention;
 pub(crate) use head::Head;
 pub use linear::{Linear, dtype_of};
 pub use memory::{Memory, Past};
+pub(crate) use optimizer::{adamw_step, sum_of_squares};
 #[cfg(feature = "cuda-emulation")]
 pub use place::emulated;
 #[cfg(feature = "cuda")]
@@ -42,7 +45,6 @@ pub(crate) use place::open;
 pub use place::runs_on;
 pub use plan::Plan;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, layer_norm, layer_norm_backward};
-pub use training::{LossGradient, RowLosses, Trained, clipped_adamw_step, cross_entropy, norm};
 
 use candle_core::{Result, bail};
 use std::ffi::c_int;

@@ -130,20 +130,22 @@ mod emulation {
     pub(super) fn address(storage: &CpuStorage) -> Result<*const c_void> {
         Ok(match storage {
             CpuStorage::F32(values) => values.as_ptr().cast(),
+            CpuStorage::F64(values) => values.as_ptr().cast(),
             CpuStorage::BF16(values) => values.as_ptr().cast(),
             CpuStorage::U32(values) => values.as_ptr().cast(),
             CpuStorage::I32(values) => values.as_ptr().cast(),
-            _ => bail!("kernels read f32, bf16 and words only"),
+            _ => bail!("kernels read floats and words only"),
         })
     }
 
     pub(super) fn address_mut(storage: &mut CpuStorage) -> Result<*mut c_void> {
         Ok(match storage {
             CpuStorage::F32(values) => values.as_mut_ptr().cast(),
+            CpuStorage::F64(values) => values.as_mut_ptr().cast(),
             CpuStorage::BF16(values) => values.as_mut_ptr().cast(),
             CpuStorage::U32(values) => values.as_mut_ptr().cast(),
             CpuStorage::I32(values) => values.as_mut_ptr().cast(),
-            _ => bail!("kernels write f32, bf16 and words only"),
+            _ => bail!("kernels write floats and words only"),
         })
     }
 }
@@ -164,6 +166,7 @@ mod gpu {
     pub(super) fn address(storage: &CudaStorage) -> Result<*const c_void> {
         match storage.dtype() {
             DType::F32 => of_type::<f32>(storage),
+            DType::F64 => of_type::<f64>(storage),
             DType::BF16 => of_type::<half::bf16>(storage),
             DType::U32 => of_type::<u32>(storage),
             DType::I32 => of_type::<i32>(storage),

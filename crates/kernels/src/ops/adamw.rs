@@ -1,108 +1,118 @@
 //! [`adamw_step`].
 
 use super::{cpu_values, cpu_values_mut};
-use crate::cpu::adamw::{Update, update_moments, update_parameter};
+use crate::cpu::adamw::{Betas, Update, update_moments, update_parameter};
 #[cfg(gpu)]
 use crate::cuda;
 use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
 
-/// The settings of one AdamW step (Loshchilov and Hutter, 2019), with the defaults of none of them.
+/// The settings of AdamW (Loshchilov and Hutter, 2019) that all parameters share, with the defaults of none of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
-    /// Learning rate of this step.
-    pub learning_rate: f64,
     /// Decay of the mean of gradients.
     pub beta1: f64,
     /// Decay of the mean of squared gradients.
     pub beta2: f64,
     /// Added to the root of the corrected second moment.
     pub epsilon: f64,
+}
+
+/// One parameter in a step of AdamW.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamWParameter<'a> {
+    /// Of any shape.
+    pub parameter: &'a Tensor,
+    /// `[2, ..]` with the parameter's shape behind: first and second moments, zeros before its step 1.
+    pub moments: &'a Tensor,
+    /// Of the parameter's shape.
+    pub gradient: &'a Tensor,
+    /// Learning rate of this step.
+    pub learning_rate: f64,
     /// Decoupled: the parameter first shrinks by `learning_rate * weight_decay` of itself.
     pub weight_decay: f64,
-    /// Number of this step, from 1.
+    /// Number of the parameter's step, from 1.
     pub step: usize,
 }
 
-/// One step of AdamW in place, as `torch.optim.AdamW` does it. `moments` is `[2, ..]` with the parameter's shape behind:
-/// first and second moments, zeros before step 1. `gradient` is multiplied by `gradient_scale` (clipping) on the way.
+/// One step of AdamW in place on parameters of one device, as `torch.optim.AdamW` does it; on a GPU in one launch. Gradients
+/// are multiplied by `gradient_scale` (clipping) on the way.
 ///
 /// # Errors
-/// When the shapes do not fit, a tensor changed in place is not contiguous, or `hyper.step` is 0.
-pub fn adamw_step(
-    parameter: &Tensor,
-    moments: &Tensor,
-    gradient: &Tensor,
-    gradient_scale: f32,
-    hyper: &AdamW,
-) -> Result<()> {
-    if moments.dims().first() != Some(&2) || moments.dims()[1..] != *parameter.dims() {
-        bail!("adamw_step: moments {:?} must be [2, ..] of parameter {:?}", moments.dims(), parameter.dims());
-    }
-    if gradient.dims() != parameter.dims() {
-        bail!("adamw_step: gradient {:?} does not fit parameter {:?}", gradient.dims(), parameter.dims());
-    }
-    if hyper.step == 0 {
-        bail!("adamw_step: steps are counted from 1");
-    }
+/// When the shapes do not fit, a tensor changed in place is not contiguous, or a step is 0; nothing has changed when a shape
+/// or a step is wrong.
+pub fn adamw_step(parameters: &[AdamWParameter<'_>], gradient_scale: f32, hyper: &AdamW) -> Result<()> {
+    parameters.iter().try_for_each(AdamWParameter::check)?;
     #[cfg(gpu)]
-    if cuda::runs_on(parameter.device()) {
-        return gpu_step(parameter, moments, gradient, gradient_scale, hyper);
+    if parameters.first().is_some_and(|one| cuda::runs_on(one.parameter.device())) {
+        return cuda::adamw_step(parameters, gradient_scale, hyper);
     }
-    moments.inplace_op2(&gradient.contiguous()?, &Moments { scale: gradient_scale, hyper })?;
-    parameter.inplace_op2(moments, &Parameter(hyper))
+    let betas = hyper.betas();
+    parameters.iter().try_for_each(|one| {
+        one.moments.inplace_op2(&one.gradient.contiguous()?, &Moments { scale: gradient_scale, betas })?;
+        one.parameter.inplace_op2(one.moments, &Parameter(one.update(hyper)))
+    })
 }
 
-#[cfg(gpu)]
-fn gpu_step(parameter: &Tensor, moments: &Tensor, gradient: &Tensor, gradient_scale: f32, hyper: &AdamW) -> Result<()> {
-    let moment = |index: usize| moments.detach().narrow(0, index, 1)?.squeeze(0);
-    let trained = cuda::Trained {
-        parameter: &parameter.detach(),
-        mean: &moment(0)?,
-        square: &moment(1)?,
-        gradient: &gradient.detach(),
-        copy: None,
-        learning_rate: hyper.learning_rate,
-        weight_decay: hyper.weight_decay,
-    };
-    cuda::clipped_adamw_step(&[trained], gradient_scale, 0.0, hyper)?;
-    Ok(())
+impl AdamW {
+    pub(crate) fn betas(&self) -> Betas {
+        // Complements in f64: 1 - 0.999 in f32 is already off by 5e-5 of itself.
+        Betas { rest1: (1.0 - self.beta1) as f32, beta2: self.beta2 as f32, rest2: (1.0 - self.beta2) as f32 }
+    }
 }
 
-struct Moments<'a> {
+impl AdamWParameter<'_> {
+    fn check(&self) -> Result<()> {
+        let Self { parameter, moments, gradient, step, .. } = self;
+        if moments.dims().first() != Some(&2) || moments.dims()[1..] != *parameter.dims() {
+            bail!("adamw_step: moments {:?} must be [2, ..] of parameter {:?}", moments.dims(), parameter.dims());
+        }
+        if gradient.dims() != parameter.dims() {
+            bail!("adamw_step: gradient {:?} does not fit parameter {:?}", gradient.dims(), parameter.dims());
+        }
+        if *step == 0 {
+            bail!("adamw_step: steps are counted from 1");
+        }
+        Ok(())
+    }
+
+    pub(crate) fn update(&self, hyper: &AdamW) -> Update {
+        let step = self.step as f64;
+        Update {
+            decay: (1.0 - self.learning_rate * self.weight_decay) as f32,
+            step_size: (self.learning_rate / (1.0 - hyper.beta1.powf(step))) as f32,
+            correction: (1.0 - hyper.beta2.powf(step)).sqrt() as f32,
+            epsilon: hyper.epsilon as f32,
+        }
+    }
+}
+
+struct Moments {
     scale: f32,
-    hyper: &'a AdamW,
+    betas: Betas,
 }
 
-impl InplaceOp2 for Moments<'_> {
+impl InplaceOp2 for Moments {
     fn name(&self) -> &'static str {
         "adamw_step"
     }
 
     fn cpu_fwd(&self, moments: &mut CpuStorage, lm: &Layout, gradient: &CpuStorage, lg: &Layout) -> Result<()> {
         let moments = cpu_values_mut(self.name(), moments, lm)?;
-        let gradient = cpu_values(self.name(), gradient, lg)?;
-        update_moments(moments, gradient, self.scale, (self.hyper.beta1, self.hyper.beta2));
+        update_moments(moments, cpu_values(self.name(), gradient, lg)?, self.scale, self.betas);
         Ok(())
     }
 }
 
-struct Parameter<'a>(&'a AdamW);
+struct Parameter(Update);
 
-impl InplaceOp2 for Parameter<'_> {
+impl InplaceOp2 for Parameter {
     fn name(&self) -> &'static str {
         "adamw_step"
     }
 
     fn cpu_fwd(&self, parameter: &mut CpuStorage, lp: &Layout, moments: &CpuStorage, lm: &Layout) -> Result<()> {
-        let AdamW { learning_rate, beta1, beta2, epsilon, weight_decay, step } = *self.0;
-        let update = Update {
-            decay: (1.0 - learning_rate * weight_decay) as f32,
-            step_size: (learning_rate / (1.0 - beta1.powf(step as f64))) as f32,
-            correction: (1.0 - beta2.powf(step as f64)).sqrt() as f32,
-            epsilon: epsilon as f32,
-        };
         let parameter = cpu_values_mut(self.name(), parameter, lp)?;
-        update_parameter(parameter, cpu_values(self.name(), moments, lm)?, update);
+        update_parameter(parameter, cpu_values(self.name(), moments, lm)?, self.0);
         Ok(())
     }
 }

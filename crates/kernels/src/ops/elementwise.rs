@@ -177,14 +177,16 @@ impl InplaceOp1 for ScaleAssign {
     }
 }
 
-/// Sum of the squares of all elements in f64, always added in the same order.
+/// Sum of the squares of all elements of tensors of one device, in f64, always added in the same order.
 ///
 /// # Errors
-/// When `t` is not an f32 tensor on the CPU.
-pub fn sum_of_squares(t: &Tensor) -> Result<f64> {
+/// When one is not an f32 tensor.
+pub fn sum_of_squares(tensors: &[&Tensor]) -> Result<f64> {
     #[cfg(gpu)]
-    if cuda::runs_on(t.device()) {
-        return Ok(f64::from(cuda::norm(&t.detach())?).powi(2));
+    if tensors.first().is_some_and(|t| cuda::runs_on(t.device())) {
+        return cuda::sum_of_squares(tensors);
     }
-    with_values("sum_of_squares", [&t.contiguous()?], |[values]| kernel::sum_of_squares(values))
+    tensors.iter().try_fold(0.0, |sum, t| {
+        Ok(sum + with_values("sum_of_squares", [&t.contiguous()?], |[values]| kernel::sum_of_squares(values))?)
+    })
 }

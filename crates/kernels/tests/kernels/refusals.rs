@@ -3,11 +3,11 @@
 use crate::numbers::{tensor, variable};
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
-    Adafactor, AdamW, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, PackedLinear,
-    Precision, Segments, Visibility, accumulate_rows, adafactor_step, adamw_step, add_assign, add_layer_norm,
-    add_linear_input_gradient, attention_backward, attention_forward, cached_attention, cross_entropy, dropout, embed,
-    gather_rows, gelu, gelu_backward, global_attention, layer_norm, layer_norm_backward, lerp_assign, linear,
-    linear_backward, linear_input_gradient, pull_back, scale_assign, write_rows,
+    Adafactor, AdamW, AdamWParameter, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows,
+    PackedLinear, Precision, Segments, Visibility, accumulate_rows, adafactor_step, adamw_step, add_assign,
+    add_layer_norm, add_linear_input_gradient, attention_backward, attention_forward, cached_attention, cross_entropy,
+    dropout, embed, gather_rows, gelu, gelu_backward, global_attention, layer_norm, layer_norm_backward, lerp_assign,
+    linear, linear_backward, linear_input_gradient, pull_back, scale_assign, write_rows,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -168,9 +168,15 @@ fn training() {
     refused(cross_entropy(&hidden, &table, None, &[0, -1], 0.0), &["cross_entropy", "target -1"]);
     refused(cross_entropy(&hidden, &table, None, &[0], 0.0), &["cross_entropy", "1 targets"]);
     refused(cross_entropy(&hidden, &zeros(&[5, 4]), None, &[0, 0], 0.0), &["cross_entropy", "[5, 4]"]);
-    let hyper = AdamW { learning_rate: 0.1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weight_decay: 0.0, step: 0 };
-    refused(adamw_step(&table, &zeros(&[2, 5, 3]), &table, 1.0, &hyper), &["adamw_step", "from 1"]);
-    refused(adamw_step(&table, &zeros(&[5, 3]), &table, 1.0, &hyper), &["adamw_step", "moments"]);
+    let hyper = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
+    let step = |moments: &[usize], gradient, step| {
+        let (parameter, moments) = (&table, &zeros(moments));
+        let one = AdamWParameter { parameter, moments, gradient, learning_rate: 0.1, weight_decay: 0.0, step };
+        adamw_step(&[one], 1.0, &hyper)
+    };
+    refused(step(&[2, 5, 3], &table, 0), &["adamw_step", "from 1"]);
+    refused(step(&[5, 3], &table, 1), &["adamw_step", "moments"]);
+    refused(step(&[2, 5, 3], &hidden, 1), &["adamw_step", "gradient", "[2, 3]"]);
     let hyper = Adafactor {
         learning_rate: 0.1,
         beta1: None,

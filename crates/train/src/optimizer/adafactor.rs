@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels};
 
-use super::{OptimConfig, Rule, Slot, Step};
+use super::{OptimConfig, Rule, Slot, Update};
 use crate::Result;
 
 /// Adafactor, as `transformers.optimization.Adafactor`.
@@ -55,8 +55,21 @@ impl Adafactor {
         if !self.scale_parameter {
             return Ok(1.0);
         }
-        let mean = kernels::sum_of_squares(parameter)? / parameter.elem_count() as f64;
+        let mean = kernels::sum_of_squares(&[parameter])? / parameter.elem_count() as f64;
         Ok(mean.sqrt().max(self.epsilon[1]))
+    }
+
+    fn hyper(&self, update: &Update<'_>) -> Result<kernels::Adafactor> {
+        let relative = self.relative_step.map(|relative| relative.learning_rate(update.count));
+        let learning_rate = relative.unwrap_or(update.learning_rate);
+        Ok(kernels::Adafactor {
+            learning_rate: learning_rate * self.parameter_scale(update.parameter)?,
+            beta1: self.beta1,
+            decay: 1.0 - (update.count as f64).powf(self.decay_rate),
+            epsilon: self.epsilon[0],
+            clip_threshold: self.clip_threshold,
+            weight_decay: update.weight_decay,
+        })
     }
 }
 
@@ -68,18 +81,11 @@ impl Rule for Adafactor {
         [moments].into_iter().chain(mean).collect()
     }
 
-    fn update(&self, parameter: &Tensor, state: &[Tensor], gradient: &Tensor, step: Step) -> Result<()> {
-        let learning_rate =
-            self.relative_step.map_or(step.learning_rate, |relative| relative.learning_rate(step.count));
-        let hyper = kernels::Adafactor {
-            learning_rate: learning_rate * self.parameter_scale(parameter)?,
-            beta1: self.beta1,
-            decay: 1.0 - (step.count as f64).powf(self.decay_rate),
-            epsilon: self.epsilon[0],
-            clip_threshold: self.clip_threshold,
-            weight_decay: step.weight_decay,
-        };
-        let (moments, mean) = (&state[0], state.get(1));
-        Ok(kernels::adafactor_step(parameter, moments, mean, gradient, step.gradient_scale, &hyper)?)
+    fn update(&self, updates: &[Update<'_>], gradient_scale: f32) -> Result<()> {
+        updates.iter().try_for_each(|update| {
+            let hyper = self.hyper(update)?;
+            let (moments, mean) = (&update.state[0], update.state.get(1));
+            Ok(kernels::adafactor_step(update.parameter, moments, mean, update.gradient, gradient_scale, &hyper)?)
+        })
     }
 }

@@ -1,22 +1,17 @@
 //! AdamW's rule.
 
-use candle_core::Tensor;
-use epitome_kernels::{self as kernels};
+use epitome_kernels::{self as kernels, AdamWParameter};
 
-use super::{OptimConfig, Rule, Slot, Step};
+use super::{OptimConfig, Rule, Slot, Update};
 use crate::Result;
 
 /// AdamW, as `torch.optim.AdamW`.
 #[derive(Debug)]
-pub(super) struct AdamW {
-    beta1: f64,
-    beta2: f64,
-    epsilon: f64,
-}
+pub(super) struct AdamW(kernels::AdamW);
 
 impl AdamW {
     pub(super) fn new(config: &OptimConfig) -> Self {
-        Self { beta1: config.adam_beta1, beta2: config.adam_beta2, epsilon: config.adam_epsilon }
+        Self(kernels::AdamW { beta1: config.adam_beta1, beta2: config.adam_beta2, epsilon: config.adam_epsilon })
     }
 }
 
@@ -26,15 +21,11 @@ impl Rule for AdamW {
         vec![("", [&[2], dims].concat())]
     }
 
-    fn update(&self, parameter: &Tensor, state: &[Tensor], gradient: &Tensor, step: Step) -> Result<()> {
-        let hyper = kernels::AdamW {
-            learning_rate: step.learning_rate,
-            beta1: self.beta1,
-            beta2: self.beta2,
-            epsilon: self.epsilon,
-            weight_decay: step.weight_decay,
-            step: step.count,
-        };
-        Ok(kernels::adamw_step(parameter, &state[0], gradient, step.gradient_scale, &hyper)?)
+    fn update(&self, updates: &[Update<'_>], gradient_scale: f32) -> Result<()> {
+        let parameters = updates.iter().map(|update| {
+            let Update { parameter, state, gradient, learning_rate, weight_decay, count } = *update;
+            AdamWParameter { parameter, moments: &state[0], gradient, learning_rate, weight_decay, step: count }
+        });
+        Ok(kernels::adamw_step(&parameters.collect::<Vec<_>>(), gradient_scale, &self.0)?)
     }
 }

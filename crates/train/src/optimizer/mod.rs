@@ -24,22 +24,24 @@ use crate::{Error, Gradients, Result};
 /// shape.
 type Slot = (&'static str, Vec<usize>);
 
-/// What changes a parameter, given its gradient.
+/// What changes parameters, given their gradients.
 trait Rule: Debug + Send + Sync {
     /// What is kept of a parameter of the shape `dims`.
     fn slots(&self, dims: &[usize]) -> Vec<Slot>;
 
-    /// One update in place of a parameter and of what is kept of it, in the order of the slots.
-    fn update(&self, parameter: &Tensor, state: &[Tensor], gradient: &Tensor, step: Step) -> Result<()>;
+    /// One update in place of parameters and of what is kept of them; gradients are multiplied by `gradient_scale` on the way.
+    fn update(&self, updates: &[Update<'_>], gradient_scale: f32) -> Result<()>;
 }
 
 /// One update of one parameter.
 #[derive(Clone, Copy)]
-struct Step {
+struct Update<'a> {
+    parameter: &'a Tensor,
+    /// What is kept of it, in the order of the slots.
+    state: &'a [Tensor],
+    gradient: &'a Tensor,
     learning_rate: f64,
     weight_decay: f64,
-    /// Factor on the gradient.
-    gradient_scale: f32,
     /// Updates of the parameter, this one included.
     count: usize,
 }
@@ -93,25 +95,27 @@ impl Optimizer {
         norm: f64,
         learning_rate: f64,
     ) -> Result<()> {
-        let gradient_scale = clip_coefficient(norm, self.max_grad_norm) as f32;
-        for (name, parameter) in parameters.iter() {
-            let (Some(settings), Some(gradient)) = (self.settings.get(name), gradients.get(name)) else { continue };
-            if !self.state.contains_key(name) {
+        let Self { rule, max_grad_norm, settings, state, updates } = self;
+        let given = |(name, parameter)| Some((name, parameter, *settings.get(name)?, gradients.get(name)?));
+        let given: Vec<_> = parameters.iter().filter_map(given).collect();
+        for &(name, parameter, ..) in &given {
+            *updates.entry(name.to_owned()).or_insert(0) += 1;
+            if !state.contains_key(name) {
                 let zeros = |(_, shape): Slot| Tensor::zeros(shape, DType::F32, parameter.device());
-                let slots = self.rule.slots(parameter.dims()).into_iter().map(zeros);
-                self.state.insert(name.to_owned(), slots.collect::<candle_core::Result<_>>()?);
+                let slots = rule.slots(parameter.dims()).into_iter().map(zeros);
+                state.insert(name.to_owned(), slots.collect::<candle_core::Result<_>>()?);
             }
-            let count = self.updates.entry(name.to_owned()).or_insert(0);
-            *count += 1;
-            let step = Step {
-                learning_rate: learning_rate * settings.learning_rate_scale,
-                weight_decay: settings.weight_decay,
-                gradient_scale,
-                count: *count,
-            };
-            self.rule.update(parameter, &self.state[name], gradient, step)?;
         }
-        Ok(())
+        let update = |(name, parameter, settings, gradient): (&str, _, Settings, _)| Update {
+            parameter,
+            state: &state[name],
+            gradient,
+            learning_rate: learning_rate * settings.learning_rate_scale,
+            weight_decay: settings.weight_decay,
+            count: updates[name],
+        };
+        let all: Vec<Update<'_>> = given.into_iter().map(update).collect();
+        rule.update(&all, clip_coefficient(norm, *max_grad_norm) as f32)
     }
 
     /// Writes what the rule keeps.

@@ -1,9 +1,10 @@
 //! The kernels of the folder `cuda`, on a GPU or emulated, against the same references.
 
 pub(crate) mod attention;
+mod cross_entropy;
 mod decoding;
+mod optimizer;
 mod rows;
-mod training;
 
 use candle_core::{DType, Device, Tensor};
 use epitome_kernels::DeviceName;
@@ -18,6 +19,14 @@ thread_local! {
 /// Where the kernels run.
 pub(crate) fn device() -> Device {
     DEVICE.with(Device::clone)
+}
+
+/// Runs operations for which tensors there are a GPU's, if only an emulated one's.
+pub(crate) fn on_device<R>(body: impl FnOnce() -> R) -> R {
+    #[cfg(feature = "cuda-emulation")]
+    return epitome_kernels::cuda::emulated(body);
+    #[cfg(not(feature = "cuda-emulation"))]
+    body()
 }
 
 /// A tensor there.
