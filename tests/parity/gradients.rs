@@ -111,6 +111,16 @@ fn recomputation_on(device: &Device) {
     }
 }
 
+/// Compares the gradients of all parameters with those of another device.
+fn compare(case: &str, found: &[(String, Vec<f32>)], wanted: &[(String, Vec<f32>)]) {
+    let biggest = wanted.iter().map(|(_, gradient)| largest(gradient)).fold(0.0, f32::max);
+    assert_eq!(found.len(), wanted.len());
+    for ((name, found), (_, wanted)) in found.iter().zip(wanted) {
+        let difference = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f32::max);
+        assert!(difference <= TOLERANCE * biggest, "{case} {name}: off by {difference} of {biggest}");
+    }
+}
+
 /// Masks are functions of their place wherever they are drawn.
 #[test]
 fn dropout_is_the_same_on_every_device() {
@@ -128,11 +138,35 @@ fn dropout_is_the_same_on_every_device() {
     let wanted: Vec<_> = cases.iter().map(|case| run(case, &Device::Cpu)).collect();
     on_every_device(|device| {
         for (case, wanted) in cases.iter().zip(&wanted) {
-            let biggest = wanted.iter().map(|(_, gradient)| largest(gradient)).fold(0.0, f32::max);
-            for ((name, found), (_, wanted)) in run(case, device).iter().zip(wanted) {
-                let difference = found.iter().zip(wanted).map(|(f, w)| (f - w).abs()).fold(0.0, f32::max);
-                assert!(difference <= TOLERANCE * biggest, "{} {name}: off by {difference} of {biggest}", case.name);
-            }
+            compare(&case.name, &run(case, device), wanted);
+        }
+    });
+}
+
+/// Losses of which some are over choices, as extracts are learnt, and count differently.
+#[test]
+fn choices_are_the_same_on_every_device() {
+    let run = |case: &Case<Expected>, device: &Device| {
+        let (config, trainable) = trainable(case, device);
+        let mut batch = batch(case, &config);
+        for (place, label) in batch.labels.iter().enumerate().filter(|(place, _)| place % 3 != 0) {
+            let near = |token: &u32| i64::from(*token) == *label || (*token as usize + place).is_multiple_of(5);
+            batch.choices[place] = (0..config.vocab_size as u32).filter(near).collect();
+            batch.weights[place] = 0.5 * (place % 4) as f32;
+        }
+        let mut gradients = Gradients::default();
+        let pass = pass(0.1, batch.target_tokens());
+        let loss = accumulate_gradients(&trainable, &batch, pass, &mut gradients).unwrap();
+        (loss, gradients.iter().map(|(name, gradient)| (name.to_owned(), flat(gradient))).collect::<Vec<_>>())
+    };
+    let cases = cases::<Expected>("gradients");
+    let wanted: Vec<_> = cases.iter().map(|case| run(case, &Device::Cpu)).collect();
+    on_every_device(|device| {
+        for (case, (wanted_loss, wanted)) in cases.iter().zip(&wanted) {
+            let (loss, found) = run(case, device);
+            assert_eq!(loss.tokens, wanted_loss.tokens);
+            assert!((loss.loss - wanted_loss.loss).abs() < 1e-4, "{}: {loss:?}, not {wanted_loss:?}", case.name);
+            compare(&case.name, &found, wanted);
         }
     });
 }

@@ -46,10 +46,8 @@ impl RunConfig {
     }
 
     fn refuse_on_gpu(&self) -> std::result::Result<(), String> {
-        let chooses = self.data.objectives.extract > 0.0 && self.data.extract.choice_weight > 0.0;
         for (wanted, what) in [
             (self.optim.optimizer == OptimizerName::Adafactor, "optim.optimizer `adafactor`"),
-            (chooses, "data.extract.choice_weight above 0"),
             (self.run.parallel_micro_batches > 1, "run.parallel_micro_batches above 1"),
             (self.run.memory_limit_gib.is_some(), "run.memory_limit_gib"),
         ] {

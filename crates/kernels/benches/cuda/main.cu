@@ -297,12 +297,12 @@ void time_training() {
     int vocabulary = 50265, stride = 50272;
     int64_t rows = 512;
     bf16 *logits = numbers(rows * stride);
-    std::vector<int> targets(rows, 17);
-    int *target = upload(targets);
+    int *labels = upload(std::vector<int>(rows, 17));
+    int *offsets = upload(std::vector<int>(rows + 1, 0));
     float *losses = room<float>(2 * rows);
     print("cross-entropy with gradient, 512 rows", milliseconds([&] {
         return epitome_cross_entropy_bf16(
-            logits, nullptr, target, rows, stride, vocabulary, 1, 0.1f, 1.0f, losses, losses + rows, nullptr
+            logits, nullptr, labels, offsets, nullptr, rows, stride, vocabulary, 1, 0.1f, 1.0f, losses, losses + rows, nullptr
         );
     }), 0, 4.0 * rows * vocabulary);
     size_t count = 162000000;

@@ -45,9 +45,9 @@ __global__ void __launch_bounds__(LOGIT_THREADS)
     top_k(T *logits, const float *bias, int64_t stride, int vocabulary, int k, float *values, int *indices) {
     __shared__ float scratch[LOGIT_THREADS / WARP];
     __shared__ Candidate candidates[LOGIT_THREADS / WARP];
-    Row<T> row{logits + blockIdx.x * stride, bias, vocabulary};
+    Row<T, PACKS> row{logits + blockIdx.x * stride, bias, vocabulary};
     Candidate own{-INFINITY, NO_INDEX};
-    Exponentials exponentials = row.template exponentials<PACKS>(scratch, [&](int column, float value) {
+    Exponentials exponentials = exponentials_of(row, scratch, [&](int column, float value) {
         Candidate candidate{value, column};
         if (candidate.better_than(own)) own = candidate;
     });
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(LOGIT_THREADS)
         }
         if (own.index != best.index) continue;
         own = {-INFINITY, NO_INDEX};
-        row.template each<PACKS, false>([&](int column, float value) {
+        row.template each<false>([&](int column, float value) {
             Candidate candidate{value, column};
             if (best.better_than(candidate) && candidate.better_than(own)) own = candidate;
             return value;

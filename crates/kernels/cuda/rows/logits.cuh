@@ -22,14 +22,15 @@ struct Larger {
     __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };
 
-/// One row of logits, which a block of threads owns. A bias, if there is one, is added on reading.
-template <typename T> struct Row {
+/// One row of logits, which a block of threads owns, in packs where they are aligned. A bias, if there is one, is added on
+/// reading.
+template <typename T, bool PACKS> struct Row {
     T *logits;
     const float *bias;
     int count;
 
     /// Calls `visit(column, value)` for this thread's share, and stores what it returns where `STORE`.
-    template <bool PACKS, bool STORE, typename Visit> __device__ __forceinline__ void each(Visit visit) const {
+    template <bool STORE, typename Visit> __device__ __forceinline__ void each(Visit visit) const {
         int packed = PACKS ? count / PACK * PACK : 0;
         for (int first = threadIdx.x * PACK; first < packed; first += LOGIT_THREADS * PACK) visit_part<PACK, STORE>(first, visit);
         for (int column = packed + threadIdx.x; column < count; column += LOGIT_THREADS) visit_part<1, STORE>(column, visit);
@@ -43,19 +44,20 @@ template <typename T> struct Row {
         for (int i = 0; i < V; i++) values[i] = visit(first + i, values[i] + added[i]);
         if constexpr (STORE) store_values(logits + first, values);
     }
-
-    /// The sum of the exponentials of the row, in one pass, in which `visit(column, value)` sees every logit, too.
-    template <bool PACKS, typename Visit>
-    __device__ __forceinline__ Exponentials exponentials(float *scratch, Visit visit) const {
-        Exponentials own{-INFINITY, 0.0f};
-        each<PACKS, false>([&](int column, float value) {
-            float most = fmaxf(own.maximum, value);
-            own.sum = own.sum * exp_from(own.maximum, most) + exp_from(value, most);
-            own.maximum = most;
-            visit(column, value);
-            return value;
-        });
-        float maximum = block_reduce(own.maximum, scratch, Larger());
-        return {maximum, block_reduce(own.sum * exp_from(own.maximum, maximum), scratch, Plus())};
-    }
 };
+
+/// The sum of the exponentials of logits, in one pass, in which `visit(column, value)` sees every one of them, too. They are
+/// those of a `Row`, or of what has an `each` like it.
+template <typename Logits, typename Visit>
+__device__ __forceinline__ Exponentials exponentials_of(const Logits &logits, float *scratch, Visit visit) {
+    Exponentials own{-INFINITY, 0.0f};
+    logits.template each<false>([&](int column, float value) {
+        float most = fmaxf(own.maximum, value);
+        own.sum = own.sum * exp_from(own.maximum, most) + exp_from(value, most);
+        own.maximum = most;
+        visit(column, value);
+        return value;
+    });
+    float maximum = block_reduce(own.maximum, scratch, Larger());
+    return {maximum, block_reduce(own.sum * exp_from(own.maximum, maximum), scratch, Plus())};
+}

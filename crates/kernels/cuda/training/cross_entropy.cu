@@ -1,8 +1,10 @@
 // Cross-entropy of rows of logits with label smoothing: each row's losses, and its gradient in place of the logits; formulas as
-// in src/cpu/cross_entropy.rs. The products before and after, in chunks of rows, are the caller's.
+// in src/cpu/cross_entropy.rs. Where a target is chosen from some entries, only these are read, and the gradient is 0 elsewhere.
+// The products before and after, in chunks of rows, are the caller's.
 //
 // Bytes a logit in bf16: 2 read, 2 read again (from the second-level cache: a row of 50,265 is 100 KB), 2 written. A chunk of
-// [512, 50,265]: 103 MB, 31 us at 3.35 TB/s, beside 0.8 GFLOP x 50 of the products.
+// [512, 50,265]: 103 MB, 31 us at 3.35 TB/s, beside 0.8 GFLOP x 50 of the products. Of a row with choices hardly more than what
+// is written.
 //
 // Schedule: a block owns a row; one pass for maximum and sum together, one for the gradient.
 
@@ -10,22 +12,53 @@
 
 namespace {
 
-template <typename T, bool PACKS, bool GRADIENT>
-__global__ void __launch_bounds__(LOGIT_THREADS) cross_entropy(
-    T *logits, const float *bias, const int *targets, int64_t stride, int vocabulary, float smoothing, float scale,
-    float *nll, float *uniform
-) {
-    __shared__ float scratch[LOGIT_THREADS / WARP];
-    int64_t index = blockIdx.x;
-    Row<T> row{logits + index * stride, bias, vocabulary};
-    int target = targets[index];
-    if (target < 0) {
-        if (threadIdx.x == 0) nll[index] = uniform[index] = 0.0f;
-        if constexpr (GRADIENT) row.template each<PACKS, true>([](int, float) { return 0.0f; });
-        return;
+/// What a row's loss is compared with.
+struct Targets {
+    /// An entry for each row; below 0 there is none.
+    const int *labels;
+    /// Where each row's choices begin in `tokens`, and where the last one's end.
+    const int *offsets;
+    /// The entries that a row's target is chosen from, ascending; without any it is chosen from all.
+    const int *tokens;
+};
+
+/// What becomes of a row.
+struct Losses {
+    /// The gradient is that of scale * ((1 - smoothing) nll + smoothing uniform).
+    float scale, smoothing;
+    float *nll, *uniform;
+};
+
+/// The logits of some entries of a row, otherwise like `Row`.
+template <typename T> struct Chosen {
+    T *logits;
+    const float *bias;
+    const int *tokens;
+    int count;
+
+    template <bool STORE, typename Visit> __device__ __forceinline__ void each(Visit visit) const {
+        for (int i = threadIdx.x; i < count; i += LOGIT_THREADS) {
+            int column = tokens[i];
+            float value = visit(column, to_float(logits[column]) + (bias == nullptr ? 0.0f : bias[column]));
+            if constexpr (STORE) logits[column] = from_float<T>(value);
+        }
     }
+
+    /// Writes 0 everywhere else. A warp owns what lies between two entries.
+    __device__ __forceinline__ void clear_others(int vocabulary) const {
+        for (int gap = warp_index(); gap <= count; gap += LOGIT_THREADS / WARP) {
+            int first = gap == 0 ? 0 : tokens[gap - 1] + 1, end = gap == count ? vocabulary : tokens[gap];
+            for (int column = first + lane_index(); column < end; column += WARP) logits[column] = from_float<T>(0.0f);
+        }
+    }
+};
+
+/// The losses of the row that this block owns, and its gradient where `GRADIENT`.
+template <bool GRADIENT, typename Logits>
+__device__ __forceinline__ void row_losses(const Logits &logits, int target, const Losses &losses) {
+    __shared__ float scratch[LOGIT_THREADS / WARP];
     float total = 0.0f, at_target = 0.0f;
-    Exponentials exponentials = row.template exponentials<PACKS>(scratch, [&](int column, float value) {
+    Exponentials exponentials = exponentials_of(logits, scratch, [&](int column, float value) {
         total += value;
         if (column == target) at_target = value;
     });
@@ -34,51 +67,65 @@ __global__ void __launch_bounds__(LOGIT_THREADS) cross_entropy(
     at_target = block_reduce(at_target, scratch, Plus());
     if (threadIdx.x == 0) {
         float log_sum = logf(sum);
-        nll[index] = log_sum - (at_target - maximum);
-        uniform[index] = log_sum - (total / vocabulary - maximum);
+        losses.nll[blockIdx.x] = log_sum - (at_target - maximum);
+        losses.uniform[blockIdx.x] = log_sum - (total / logits.count - maximum);
     }
     if constexpr (GRADIENT) {
-        float factor = scale / sum, everywhere = scale * smoothing / vocabulary, there = scale * (1.0f - smoothing);
-        row.template each<PACKS, true>([&](int column, float value) {
+        float scale = losses.scale, factor = scale / sum;
+        float everywhere = scale * losses.smoothing / logits.count, there = scale * (1.0f - losses.smoothing);
+        logits.template each<true>([&](int column, float value) {
             float gradient = exp_from(value, maximum) * factor - everywhere;
             return column == target ? gradient - there : gradient;
         });
     }
 }
 
+template <typename T, bool PACKS, bool GRADIENT>
+__global__ void __launch_bounds__(LOGIT_THREADS)
+    cross_entropy(T *logits, const float *bias, Targets targets, int64_t stride, int vocabulary, Losses losses) {
+    int64_t index = blockIdx.x;
+    Row<T, PACKS> row{logits + index * stride, bias, vocabulary};
+    int target = targets.labels[index], first = targets.offsets[index], choices = targets.offsets[index + 1] - first;
+    if (target < 0) {
+        if (threadIdx.x == 0) losses.nll[index] = losses.uniform[index] = 0.0f;
+        if constexpr (GRADIENT) row.template each<true>([](int, float) { return 0.0f; });
+    } else if (choices == 0) {
+        row_losses<GRADIENT>(row, target, losses);
+    } else {
+        Chosen<T> chosen{row.logits, bias, targets.tokens + first, choices};
+        row_losses<GRADIENT>(chosen, target, losses);
+        if constexpr (GRADIENT) chosen.clear_others(vocabulary);
+    }
+}
+
 template <typename T>
 int start(
-    void *logits, const float *bias, const int *targets, int64_t rows, int64_t stride, int vocabulary, bool gradient,
-    float smoothing, float scale, float *nll, float *uniform, cudaStream_t stream
+    void *logits, const float *bias, Targets targets, int64_t rows, int64_t stride, int vocabulary, bool gradient,
+    Losses losses, cudaStream_t stream
 ) {
     bool packs = takes_packs(stride, logits, bias);
     auto kernel = packs ? (gradient ? cross_entropy<T, true, true> : cross_entropy<T, true, false>)
                         : (gradient ? cross_entropy<T, false, true> : cross_entropy<T, false, false>);
     auto values = static_cast<T *>(logits);
-    return launch(
-        kernel, dim3(rows), LOGIT_THREADS, 0, stream, values, bias, targets, stride, vocabulary, smoothing, scale, nll, uniform
-    );
+    return launch(kernel, dim3(rows), LOGIT_THREADS, 0, stream, values, bias, targets, stride, vocabulary, losses);
 }
 
 } // namespace
 
-/// logits: `rows` rows of `vocabulary` numbers, `stride` apart; bias [vocabulary] or null; a target below 0 means none. Writes
-/// nll = -log p(target) and uniform = the mean of -log p over the vocabulary, [rows], and if `gradient` is not 0 that of
-/// scale * ((1 - smoothing) nll + smoothing uniform) over the logits.
-extern "C" int epitome_cross_entropy_f32(
-    void *logits, const float *bias, const int *targets, int64_t rows, int64_t stride, int vocabulary, int gradient,
-    float smoothing, float scale, float *nll, float *uniform, cudaStream_t stream
-) {
-    return start<float>(
-        logits, bias, targets, rows, stride, vocabulary, gradient, smoothing, scale, nll, uniform, stream
-    );
-}
+/// logits: `rows` rows of `vocabulary` numbers, `stride` apart; bias [vocabulary] or null; labels [rows], of which one below 0
+/// means none; offsets [rows + 1] of each row's choices in tokens. Writes nll = -log p(target) and uniform = the mean of -log p
+/// over what it is chosen from, [rows], and if `gradient` is not 0 that of scale * ((1 - smoothing) nll + smoothing uniform)
+/// over the logits.
+#define CROSS_ENTROPY(NAME, T)                                                                                         \
+    extern "C" int epitome_cross_entropy_##NAME(                                                                       \
+        void *logits, const float *bias, const int *labels, const int *offsets, const int *tokens, int64_t rows,       \
+        int64_t stride, int vocabulary, int gradient, float smoothing, float scale, float *nll, float *uniform,        \
+        cudaStream_t stream                                                                                            \
+    ) {                                                                                                                \
+        Targets targets{labels, offsets, tokens};                                                                      \
+        Losses losses{scale, smoothing, nll, uniform};                                                                 \
+        return start<T>(logits, bias, targets, rows, stride, vocabulary, gradient, losses, stream);                    \
+    }
 
-extern "C" int epitome_cross_entropy_bf16(
-    void *logits, const float *bias, const int *targets, int64_t rows, int64_t stride, int vocabulary, int gradient,
-    float smoothing, float scale, float *nll, float *uniform, cudaStream_t stream
-) {
-    return start<bf16>(
-        logits, bias, targets, rows, stride, vocabulary, gradient, smoothing, scale, nll, uniform, stream
-    );
-}
+CROSS_ENTROPY(f32, float)
+CROSS_ENTROPY(bf16, bf16)

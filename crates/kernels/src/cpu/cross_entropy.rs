@@ -115,7 +115,7 @@ impl Head<'_> {
         let LossGradient { scale, smoothing } = gradient;
         values.par_chunks_exact_mut(self.vocabulary).zip(losses).zip(active).for_each(
             |((values, loss), (row, target))| {
-                let scale = scale * self.targets.weights.get(*row).map_or(1.0, |&weight| f64::from(weight));
+                let scale = scale * f64::from(self.targets.weight_of(*row));
                 let uniform = |count: usize| (scale * smoothing / count as f64) as f32;
                 let factor = (scale / f64::from(loss.sum)) as f32;
                 match self.choices(*row) {
@@ -138,7 +138,7 @@ impl Head<'_> {
 
     /// What a row's target is chosen from, if that is not everything.
     fn choices(&self, row: usize) -> Option<&[u32]> {
-        self.targets.choices.get(row).map(Vec::as_slice).filter(|choices| !choices.is_empty())
+        Some(self.targets.choices_of(row)).filter(|choices| !choices.is_empty())
     }
 }
 

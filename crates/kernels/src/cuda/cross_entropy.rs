@@ -3,15 +3,24 @@
 use super::element::of_type;
 use super::place::{address, address_mut, dense, room, stream};
 use super::{check, ffi};
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use std::ffi::c_int;
 use std::ptr::null;
+
+/// What rows of logits are compared with.
+#[derive(Clone, Copy)]
+pub struct RowTargets<'a> {
+    /// A token for each row; below 0 there is none.
+    pub labels: &'a [i32],
+    /// For each row the tokens that it is chosen from, ascending, its label among them; an empty list is the whole vocabulary.
+    pub choices: &'a [&'a [u32]],
+}
 
 /// The losses of rows of logits, each `[rows]` in f32.
 pub struct RowLosses {
     /// -log p(target); 0 without one.
     pub nll: Tensor,
-    /// Mean over the vocabulary of -log p.
+    /// Mean over what the target is chosen from of -log p.
     pub uniform: Tensor,
 }
 
@@ -24,39 +33,68 @@ pub struct LossGradient {
     pub smoothing: f32,
 }
 
-/// Cross-entropy of logits `[rows, stride]`, of which the first `vocabulary` of each row count; targets below 0 mean none. With
-/// `gradient`, the logits become its gradient, in place.
+impl RowTargets<'_> {
+    fn check(&self, rows: usize, vocabulary: usize) -> Result<()> {
+        let op = "cross_entropy";
+        let RowTargets { labels, choices } = self;
+        if labels.len() != rows || choices.len() != rows {
+            bail!("{op}: {} targets and {} lists of choices for {rows} rows", labels.len(), choices.len());
+        }
+        if let Some(target) = labels.iter().find(|target| **target >= vocabulary as i32) {
+            bail!("{op}: target {target} is not in a vocabulary of {vocabulary}");
+        }
+        if let Some(token) = choices.iter().copied().flatten().find(|token| **token as usize >= vocabulary) {
+            bail!("{op}: the choice {token} is not in a vocabulary of {vocabulary}");
+        }
+        Ok(())
+    }
+
+    /// Labels, where each row's choices begin and the last one's end, and all choices, as one array.
+    fn words(&self, device: &Device) -> Result<Tensor> {
+        let ends = self.choices.iter().scan(0, |end, choices| {
+            *end += choices.len() as i32;
+            Some(*end)
+        });
+        let tokens = self.choices.iter().copied().flatten().map(|token| *token as i32);
+        let words: Vec<i32> = self.labels.iter().copied().chain([0]).chain(ends).chain(tokens).collect();
+        Tensor::from_slice(&words, words.len(), device)
+    }
+}
+
+/// Cross-entropy of logits `[rows, stride]`, of which the first `vocabulary` of each row count. With `gradient`, the logits
+/// become its gradient, in place.
 ///
 /// # Errors
-/// When shapes or types do not fit, a target is not below `vocabulary`, or a launch fails.
+/// When shapes or types do not fit, a target or a choice is not below `vocabulary`, or a launch fails.
 pub fn cross_entropy(
     logits: &Tensor,
     vocabulary: usize,
     bias: Option<&Tensor>,
-    targets: &[i32],
+    targets: RowTargets<'_>,
     gradient: Option<LossGradient>,
 ) -> Result<RowLosses> {
     let op = "cross_entropy";
     let ((rows, stride), device) = (logits.dims2()?, logits.device());
-    let fits = targets.len() == rows && vocabulary <= stride && vocabulary > 0;
+    let fits = vocabulary <= stride && vocabulary > 0;
     if !fits || bias.is_some_and(|bias| bias.dims() != [vocabulary]) {
-        bail!("{op}: logits {:?} for {} rows of {vocabulary}", logits.dims(), targets.len());
+        bail!("{op}: logits {:?} or the bias do not fit a vocabulary of {vocabulary}", logits.dims());
     }
-    if let Some(target) = targets.iter().find(|target| **target >= vocabulary as i32) {
-        bail!("{op}: target {target} is not in a vocabulary of {vocabulary}");
-    }
+    targets.check(rows, vocabulary)?;
     let bias = bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
     let (nll, uniform) = (room(rows, DType::F32, device)?, room(rows, DType::F32, device)?);
-    let targets = Tensor::from_slice(targets, rows, device)?;
+    let words = targets.words(device)?;
+    let labels = address(&words)?.cast::<c_int>();
     let LossGradient { scale, smoothing } = gradient.unwrap_or(LossGradient { scale: 0.0, smoothing: 0.0 });
     let [f32, bf16]: [ffi::CrossEntropy; 2] = [ffi::epitome_cross_entropy_f32, ffi::epitome_cross_entropy_bf16];
     let launch = of_type(op, logits.dtype(), f32, bf16)?;
-    // SAFETY: the tensors have the shapes that rows, stride and vocabulary say.
+    // SAFETY: the tensors have the shapes that rows, stride and vocabulary say, and the words begin as `RowTargets` orders them.
     check(op, unsafe {
         launch(
             address_mut(logits)?,
             bias.as_ref().map_or(Ok(null()), address)?.cast(),
-            address(&targets)?.cast(),
+            labels,
+            labels.wrapping_add(rows),
+            labels.wrapping_add(2 * rows + 1),
             rows as i64,
             stride as i64,
             vocabulary as c_int,

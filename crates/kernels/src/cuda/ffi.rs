@@ -150,8 +150,9 @@ launchers! {
         width: c_int,
     );
     CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_bf16 => (
-        logits: *mut c_void, bias: *const f32, targets: *const c_int, rows: i64, stride: i64, vocabulary: c_int,
-        gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32, uniform: *mut f32,
+        logits: *mut c_void, bias: *const f32, labels: *const c_int, offsets: *const c_int, tokens: *const c_int,
+        rows: i64, stride: i64, vocabulary: c_int, gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32,
+        uniform: *mut f32,
     );
     PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
         q: *const c_void, keys: *const c_void, values: *const c_void, ancestors: *const u32, lengths: *const u32,

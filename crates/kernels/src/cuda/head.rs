@@ -1,11 +1,11 @@
 //! The loss of the tied output head, some rows at a time.
 
-use super::cross_entropy::{LossGradient, RowLosses, cross_entropy};
+use super::cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
 use super::elementwise::add_assign;
 use crate::LossTargets;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::ops::rows::{gather_rows, write_rows};
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 
 /// Logits of a chunk of rows, in f32 (1 GiB).
 const CHUNK_VALUES: usize = 1 << 28;
@@ -55,9 +55,6 @@ impl Head<'_> {
 
     /// Visits the active rows in order, with the table in the type of hidden states.
     fn each_chunk(&self, mut visit: impl FnMut(Chunk<'_>, &Tensor) -> Result<()>) -> Result<()> {
-        if self.targets.choices.iter().any(|choices| !choices.is_empty()) {
-            bail!("cross_entropy: targets with choices are computed on the CPU only");
-        }
         let hidden = self.hidden.detach();
         let table = self.table.detach().to_dtype(hidden.dtype())?.contiguous()?;
         for rows in self.active.chunks((CHUNK_VALUES / table.dim(0)?).max(1)) {
@@ -71,15 +68,16 @@ impl Head<'_> {
 
     fn row_losses(&self, chunk: &Chunk<'_>, how: Option<LossGradient>) -> Result<Vec<RowLoss>> {
         let labels: Vec<i32> = chunk.rows.iter().map(|(_, label)| *label as i32).collect();
-        let RowLosses { nll, uniform } = cross_entropy(&chunk.logits, self.table.dim(0)?, self.bias, &labels, how)?;
+        let choices: Vec<&[u32]> = chunk.rows.iter().map(|(row, _)| self.targets.choices_of(*row)).collect();
+        let targets = RowTargets { labels: &labels, choices: &choices };
+        let RowLosses { nll, uniform } = cross_entropy(&chunk.logits, self.table.dim(0)?, self.bias, targets, how)?;
         let both = nll.to_vec1::<f32>()?.into_iter().zip(uniform.to_vec1::<f32>()?);
         Ok(both.map(|(nll, uniform)| RowLoss::new(f64::from(nll), f64::from(uniform))).collect())
     }
 
     /// Gradients of logits, each row times its weight.
     fn weighted(&self, Chunk { rows, logits, .. }: &Chunk<'_>) -> Result<Tensor> {
-        let weight = |(row, _): &(usize, usize)| self.targets.weights.get(*row).copied().unwrap_or(1.0);
-        let weights: Vec<f32> = rows.iter().map(weight).collect();
+        let weights: Vec<f32> = rows.iter().map(|(row, _)| self.targets.weight_of(*row)).collect();
         if weights.iter().all(|weight| *weight == 1.0) {
             return Ok(logits.clone());
         }

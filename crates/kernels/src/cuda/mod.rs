@@ -29,7 +29,7 @@ mod plan;
 mod rows;
 
 pub use attention::{Units, attention_backward, attention_forward};
-pub use cross_entropy::{LossGradient, RowLosses, cross_entropy};
+pub use cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
 pub use decoding::{memory_attention, past_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
 pub use embedding::{accumulate_rows, embed};

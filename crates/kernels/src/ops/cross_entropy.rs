@@ -27,6 +27,18 @@ impl<'a, L: AsRef<[i64]> + ?Sized> From<&'a L> for LossTargets<'a> {
     }
 }
 
+impl LossTargets<'_> {
+    /// What a row's target is chosen from; nothing is the whole vocabulary.
+    pub(crate) fn choices_of(&self, row: usize) -> &[u32] {
+        self.choices.get(row).map_or(&[], Vec::as_slice)
+    }
+
+    /// What a row's loss is multiplied by.
+    pub(crate) fn weight_of(&self, row: usize) -> f32 {
+        self.weights.get(row).copied().unwrap_or(1.0)
+    }
+}
+
 /// Cross-entropy of a batch, summed, not averaged: divide by the tokens of the whole optimizer step.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Loss {
@@ -178,7 +190,7 @@ fn active_rows(hidden: &Tensor, table: &Tensor, targets: LossTargets) -> Result<
     for (row, target) in labels.iter().enumerate() {
         match usize::try_from(*target) {
             Ok(target) if target < vocabulary => {
-                let choices = choices.get(row).map_or(&[][..], Vec::as_slice);
+                let choices = targets.choices_of(row);
                 check_choices(choices, target, row, vocabulary)?;
                 // What is certain has neither a loss nor a gradient.
                 if choices.len() != 1 {
@@ -211,7 +223,7 @@ fn total(active: &[(usize, usize)], losses: &[RowLoss], targets: LossTargets, sm
     for ((row, _), RowLoss { nll, uniform, .. }) in active.iter().zip(losses) {
         // Without smoothing an infinite `uniform` must not turn the loss into NaN.
         let loss = if smoothing == 0.0 { *nll } else { (1.0 - smoothing) * nll + smoothing * uniform };
-        total.loss += loss * targets.weights.get(*row).map_or(1.0, |&weight| f64::from(weight));
+        total.loss += loss * f64::from(targets.weight_of(*row));
         total.nll += nll;
     }
     total

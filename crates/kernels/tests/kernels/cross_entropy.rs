@@ -3,19 +3,19 @@
 use crate::numbers::{Numbers, close, differences, dot, doubles, tensor};
 use epitome_kernels::{Loss, LossTargets, cross_entropy, cross_entropy_backward, token_log_probabilities};
 
-struct Case {
+pub(crate) struct Case {
     hidden: Vec<f64>,
     table: Vec<f64>,
-    bias: Option<Vec<f64>>,
+    pub(crate) bias: Option<Vec<f64>>,
     targets: Vec<i64>,
     choices: Vec<Vec<u32>>,
     weights: Vec<f32>,
     width: usize,
-    vocabulary: usize,
+    pub(crate) vocabulary: usize,
 }
 
 impl Case {
-    fn new(rows: usize, width: usize, vocabulary: usize, with_bias: bool) -> Self {
+    pub(crate) fn new(rows: usize, width: usize, vocabulary: usize, with_bias: bool) -> Self {
         let mut numbers = Numbers::seeded((rows * vocabulary) as u64);
         let hidden = numbers.vector(rows * width);
         let table = numbers.vector(vocabulary * width);
@@ -25,7 +25,7 @@ impl Case {
     }
 
     /// Every other target is chosen from some tokens only, and each counts differently.
-    fn choosing(mut self) -> Self {
+    pub(crate) fn choosing(mut self) -> Self {
         let mut numbers = Numbers::seeded(self.targets.len() as u64);
         for (row, &target) in self.targets.iter().enumerate() {
             let mut choices = Vec::new();
@@ -41,7 +41,7 @@ impl Case {
         self
     }
 
-    fn targets(&self) -> LossTargets<'_> {
+    pub(crate) fn targets(&self) -> LossTargets<'_> {
         LossTargets { labels: &self.targets, choices: &self.choices, weights: &self.weights }
     }
 
@@ -74,7 +74,7 @@ impl Case {
         sum
     }
 
-    fn tensors(&self) -> [candle_core::Tensor; 2] {
+    pub(crate) fn tensors(&self) -> [candle_core::Tensor; 2] {
         [tensor(&self.hidden, &[self.targets.len(), self.width]), tensor(&self.table, &[self.vocabulary, self.width])]
     }
 
