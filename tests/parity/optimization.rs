@@ -89,7 +89,7 @@ fn gradients(parameters: &Parameters, given: &HashMap<String, Vec<f32>>) -> Grad
 
 #[test]
 fn adafactor_follows_the_reference() {
-    adafactor_on(&Device::Cpu);
+    on_every_device(adafactor_on);
 }
 
 fn adafactor_on(device: &Device) {

@@ -3,7 +3,7 @@
 use candle_core::{DType, Device};
 use epitome_kernels::{DeviceName, Precision};
 
-use crate::{Error, OptimizerName, Result, RunConfig};
+use crate::{Error, Result, RunConfig};
 
 impl RunConfig {
     /// The device, and the type of hidden states there.
@@ -47,7 +47,6 @@ impl RunConfig {
 
     fn refuse_on_gpu(&self) -> std::result::Result<(), String> {
         for (wanted, what) in [
-            (self.optim.optimizer == OptimizerName::Adafactor, "optim.optimizer `adafactor`"),
             (self.run.parallel_micro_batches > 1, "run.parallel_micro_batches above 1"),
             (self.run.memory_limit_gib.is_some(), "run.memory_limit_gib"),
         ] {

@@ -77,6 +77,7 @@ fn adafactor(bench: &mut Bench) {
     let values = shape[0] * shape[1];
     let plain = Adafactor {
         learning_rate: 1e-4,
+        least_scale: None,
         beta1: None,
         decay: 0.9,
         epsilon: 1e-30,

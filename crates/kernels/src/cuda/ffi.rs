@@ -94,6 +94,45 @@ pub(crate) struct Chunk {
     pub(crate) index: c_int,
 }
 
+/// `Factored` of `cuda/training/adafactor.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Factored {
+    pub(crate) parameter: *mut f32,
+    pub(crate) mean: *mut f32,
+    pub(crate) row_moments: *mut f32,
+    pub(crate) column_moments: *mut f32,
+    pub(crate) gradient: *const f32,
+    pub(crate) rows: i64,
+    pub(crate) width: i64,
+}
+
+/// `Adafactor` of `cuda/training/adafactor.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Adafactor {
+    pub(crate) learning_rate: f32,
+    pub(crate) least_scale: f32,
+    pub(crate) beta1: f32,
+    pub(crate) rest1: f32,
+    pub(crate) decay: f32,
+    pub(crate) rest: f32,
+    pub(crate) epsilon: f32,
+    pub(crate) clip_threshold: f32,
+    pub(crate) weight_decay: f32,
+    pub(crate) gradient_scale: f32,
+}
+
+/// `Room` of `cuda/training/adafactor.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct AdafactorRoom {
+    pub(crate) partials: *mut f32,
+    pub(crate) column_factors: *mut f32,
+    pub(crate) squares: *mut f64,
+    pub(crate) sizes: *mut f32,
+}
+
 /// Declares launchers that differ in the type of their numbers only, and the type of such a function. The last argument of each
 /// is a stream.
 macro_rules! launchers {
@@ -198,6 +237,12 @@ unsafe extern "C" {
         chunk_count: c_int,
         betas: *const Betas,
         gradient_scale: f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_adafactor_step(
+        tensor: *const Factored,
+        hyper: *const Adafactor,
+        rooms: *const AdafactorRoom,
         stream: Stream,
     ) -> c_int;
     pub(crate) fn epitome_sum_of_squares(

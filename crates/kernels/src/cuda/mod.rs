@@ -9,9 +9,10 @@
 //! | `ffi` | the launchers and their argument structs |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
-//! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `decoding` | the kernels on tensors |
+//! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
 //! | `global_attention`, `head`, `linear`, `memory` | what is made of them and of candle's operations |
 
+mod adafactor;
 mod attention;
 mod cross_entropy;
 mod decoding;
@@ -28,6 +29,7 @@ mod place;
 mod plan;
 mod rows;
 
+pub(crate) use adafactor::adafactor_step;
 pub use attention::{Units, attention_backward, attention_forward};
 pub use cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
 pub use decoding::{memory_attention, past_attention, top_k};

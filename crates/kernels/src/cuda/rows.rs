@@ -10,7 +10,7 @@ use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 
 /// Rows of a chunk of partial sums: `CHUNK_ROWS` of `cuda/rows/partials.cuh`.
-const CHUNK_ROWS: usize = 64;
+pub(super) const CHUNK_ROWS: usize = 64;
 
 /// What layer normalisation reads: x and perhaps a residual `[.., d]`, f32 or bf16; weight `[d]` in f32.
 pub struct NormInputs<'a> {

@@ -1,8 +1,11 @@
 //! [`adafactor_step`].
 
+use super::elementwise::sum_of_squares;
 use super::{cpu_values, cpu_values_mut, require_columns};
 use crate::cpu::adafactor::{Factors, Statistics, update_moments};
 use crate::cpu::elementwise::scale_and_add;
+#[cfg(gpu)]
+use crate::cuda;
 use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, bail};
 
 /// The settings of one Adafactor step (Shazeer and Stern, 2018, in the form of `transformers.optimization.Adafactor`), with
@@ -11,6 +14,8 @@ use candle_core::{CpuStorage, InplaceOp2, InplaceOp3, Layout, Result, Tensor, ba
 pub struct Adafactor {
     /// Learning rate of this step.
     pub learning_rate: f64,
+    /// With it the learning rate is multiplied by the root mean square of the parameter, or by this where that is less.
+    pub least_scale: Option<f64>,
     /// Decay of the mean of updates; none is kept without one.
     pub beta1: Option<f64>,
     /// Decay of the mean of squared gradients in this step: 0 in the first.
@@ -38,22 +43,36 @@ pub fn adafactor_step(
     hyper: &Adafactor,
 ) -> Result<()> {
     let width = check(parameter, moments, mean, gradient)?;
+    if mean.is_some() != hyper.beta1.is_some() {
+        bail!("adafactor_step: a mean of updates and beta1 need each other");
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(parameter.device()) {
+        return cuda::adafactor_step(parameter, moments, mean, gradient, gradient_scale, hyper);
+    }
     let gradient = gradient.contiguous()?;
-    let Adafactor { learning_rate, beta1, decay, epsilon, clip_threshold, weight_decay } = *hyper;
+    let Adafactor { beta1, decay, epsilon, clip_threshold, weight_decay, .. } = *hyper;
+    let learning_rate = hyper.learning_rate * parameter_scale(parameter, hyper.least_scale)?;
     let statistics = Statistics { scale: gradient_scale, decay, epsilon };
     moments.inplace_op2(&gradient, &Moments { width, statistics })?;
     let keep = (1.0 - learning_rate * weight_decay) as f32;
     let update = |target: &Tensor, keep: f32, step: f64| {
         target.inplace_op3(&gradient, moments, &Update { width, scale: gradient_scale, clip_threshold, keep, step })
     };
-    match (mean, beta1) {
-        (None, None) => update(parameter, keep, -learning_rate),
-        (Some(mean), Some(beta1)) => {
+    match mean.zip(beta1) {
+        None => update(parameter, keep, -learning_rate),
+        Some((mean, beta1)) => {
             update(mean, beta1 as f32, (1.0 - beta1) * learning_rate)?;
             parameter.inplace_op2(mean, &Subtract { keep })
         }
-        _ => bail!("adafactor_step: a mean of updates and beta1 need each other"),
     }
+}
+
+/// The factor that the parameter's size puts on the learning rate.
+fn parameter_scale(parameter: &Tensor, least: Option<f64>) -> Result<f64> {
+    let Some(least) = least else { return Ok(1.0) };
+    let mean = sum_of_squares(&[parameter])? / parameter.elem_count() as f64;
+    Ok(mean.sqrt().max(least))
 }
 
 /// Checks the shapes; returns C.

@@ -35,14 +35,16 @@ impl Reference {
             })
             .collect();
         let size = (update.iter().map(|u| u * u).sum::<f64>() / update.len() as f64).sqrt();
-        let factor = hyper.learning_rate / (size / hyper.clip_threshold).max(1.0);
+        let own = (self.parameter.iter().map(|p| p * p).sum::<f64>() / self.parameter.len() as f64).sqrt();
+        let rate = hyper.learning_rate * hyper.least_scale.map_or(1.0, |least| own.max(least));
+        let factor = rate / (size / hyper.clip_threshold).max(1.0);
         update.iter_mut().for_each(|u| *u *= factor);
         if let Some(beta1) = hyper.beta1 {
             self.mean.iter_mut().zip(&update).for_each(|(mean, u)| *mean = beta1 * *mean + (1.0 - beta1) * u);
             update.clone_from(&self.mean);
         }
         for (p, u) in self.parameter.iter_mut().zip(&update) {
-            *p -= hyper.learning_rate * hyper.weight_decay * *p + u;
+            *p -= rate * hyper.weight_decay * *p + u;
         }
     }
 }
@@ -50,6 +52,7 @@ impl Reference {
 fn hyper(step: i32, beta1: Option<f64>) -> Adafactor {
     Adafactor {
         learning_rate: 0.01,
+        least_scale: None,
         beta1,
         decay: 1.0 - f64::from(step).powf(-0.8),
         epsilon: 1e-30,
@@ -63,35 +66,49 @@ fn zeros(shape: &[usize]) -> Tensor {
     tensor(&vec![0.0; shape.iter().product()], shape)
 }
 
+/// Five steps on a parameter of a shape, with tensors that `place` makes.
+pub(crate) fn check_five_steps(
+    place: &dyn Fn(&[f64], &[usize]) -> Tensor,
+    shape: &[usize],
+    beta1: Option<f64>,
+    least_scale: Option<f64>,
+) {
+    let mut numbers = Numbers::seeded(shape.len() as u64);
+    let (count, width) = (shape.iter().product::<usize>(), shape[shape.len() - 1]);
+    let mut reference = Reference {
+        shape: [count / width, width],
+        is_vector: shape.len() == 1,
+        parameter: numbers.vector(count),
+        rows: vec![0.0; if shape.len() == 1 { 0 } else { shape[0] }],
+        columns: vec![0.0; width],
+        mean: vec![0.0; count],
+    };
+    let parameter = place(&reference.parameter, shape);
+    let length = reference.rows.len() + width;
+    let moments = place(&vec![0.0; length], &[length]);
+    let mean = beta1.map(|_| place(&vec![0.0; count], shape));
+    for step in 1..=5 {
+        let gradient = numbers.vector(count);
+        let hyper = Adafactor { least_scale, ..hyper(step, beta1) };
+        let doubled: Vec<f64> = gradient.iter().map(|g| 2.0 * g).collect();
+        adafactor_step(&parameter, &moments, mean.as_ref(), &place(&doubled, shape), 0.5, &hyper).unwrap();
+        reference.step(&gradient, &hyper);
+        close("parameter", &parameter, &reference.parameter, 1e-6);
+    }
+    close("moments", &moments, &[reference.rows, reference.columns].concat(), 1e-6);
+    if let Some(mean) = mean {
+        close("mean", &mean, &reference.mean, 1e-6);
+    }
+}
+
 #[test]
 fn five_steps() {
     // Of several blocks, of one, of fewer columns than lanes, vectors.
     for shape in [&[300, 401][..], &[3, 50], &[40, 7], &[1, 5], &[1000], &[3]] {
         for beta1 in [None, Some(0.9)] {
-            let mut numbers = Numbers::seeded(shape.len() as u64);
-            let (count, width) = (shape.iter().product::<usize>(), shape[shape.len() - 1]);
-            let mut reference = Reference {
-                shape: [count / width, width],
-                is_vector: shape.len() == 1,
-                parameter: numbers.vector(count),
-                rows: vec![0.0; if shape.len() == 1 { 0 } else { shape[0] }],
-                columns: vec![0.0; width],
-                mean: vec![0.0; count],
-            };
-            let parameter = tensor(&reference.parameter, shape);
-            let moments = zeros(&[reference.rows.len() + width]);
-            let mean = beta1.map(|_| zeros(shape));
-            for step in 1..=5 {
-                let gradient = numbers.vector(count);
-                let hyper = hyper(step, beta1);
-                let doubled: Vec<f64> = gradient.iter().map(|g| 2.0 * g).collect();
-                adafactor_step(&parameter, &moments, mean.as_ref(), &tensor(&doubled, shape), 0.5, &hyper).unwrap();
-                reference.step(&gradient, &hyper);
-                close("parameter", &parameter, &reference.parameter, 1e-6);
-            }
-            close("moments", &moments, &[reference.rows, reference.columns].concat(), 1e-6);
-            if let Some(mean) = mean {
-                close("mean", &mean, &reference.mean, 1e-6);
+            // The parameter's own size is more than the least, and less.
+            for least_scale in [None, Some(1e-3), Some(2.0)] {
+                check_five_steps(&tensor, shape, beta1, least_scale);
             }
         }
     }

@@ -179,6 +179,7 @@ fn training() {
     refused(step(&[2, 5, 3], &hidden, 1), &["adamw_step", "gradient", "[2, 3]"]);
     let hyper = Adafactor {
         learning_rate: 0.1,
+        least_scale: None,
         beta1: None,
         decay: 0.0,
         epsilon: 1e-30,

@@ -1,6 +1,5 @@
 //! Adafactor's rule.
 
-use candle_core::Tensor;
 use epitome_kernels::{self as kernels};
 
 use super::{OptimConfig, Rule, Slot, Update};
@@ -50,26 +49,17 @@ impl Adafactor {
         }
     }
 
-    /// The factor that the parameter's size puts on the learning rate.
-    fn parameter_scale(&self, parameter: &Tensor) -> Result<f64> {
-        if !self.scale_parameter {
-            return Ok(1.0);
-        }
-        let mean = kernels::sum_of_squares(&[parameter])? / parameter.elem_count() as f64;
-        Ok(mean.sqrt().max(self.epsilon[1]))
-    }
-
-    fn hyper(&self, update: &Update<'_>) -> Result<kernels::Adafactor> {
+    fn hyper(&self, update: &Update<'_>) -> kernels::Adafactor {
         let relative = self.relative_step.map(|relative| relative.learning_rate(update.count));
-        let learning_rate = relative.unwrap_or(update.learning_rate);
-        Ok(kernels::Adafactor {
-            learning_rate: learning_rate * self.parameter_scale(update.parameter)?,
+        kernels::Adafactor {
+            learning_rate: relative.unwrap_or(update.learning_rate),
+            least_scale: self.scale_parameter.then_some(self.epsilon[1]),
             beta1: self.beta1,
             decay: 1.0 - (update.count as f64).powf(self.decay_rate),
             epsilon: self.epsilon[0],
             clip_threshold: self.clip_threshold,
             weight_decay: update.weight_decay,
-        })
+        }
     }
 }
 
@@ -83,7 +73,7 @@ impl Rule for Adafactor {
 
     fn update(&self, updates: &[Update<'_>], gradient_scale: f32) -> Result<()> {
         updates.iter().try_for_each(|update| {
-            let hyper = self.hyper(update)?;
+            let hyper = self.hyper(update);
             let (moments, mean) = (&update.state[0], update.state.get(1));
             Ok(kernels::adafactor_step(update.parameter, moments, mean, update.gradient, gradient_scale, &hyper)?)
         })

@@ -1,6 +1,7 @@
-//! Sums of squares and AdamW.
+//! Sums of squares, AdamW and Adafactor.
 
 use super::{close, numbers_of, on_device, place};
+use crate::adafactor::check_five_steps;
 use crate::adamw::{HYPER, Reference};
 use crate::numbers::Numbers;
 use candle_core::{DType, Tensor};
@@ -88,4 +89,17 @@ fn adamw_reads_gradients_of_any_layout() {
     on_device(|| adamw_step(&[one], 1.0, &HYPER)).unwrap();
     reference.step(&numbers_of(&gradient), 0.1, 0.0, 1);
     close("parameter", &parameter, &reference.parameter, 2e-6);
+}
+
+#[test]
+fn adafactor() {
+    let place = |values: &[f64], shape: &[usize]| place(values, shape, DType::F32);
+    // Of more chunks of rows than warps share, of one block, of fewer columns than lanes, vectors.
+    for shape in [&[600, 33][..], &[130, 101], &[40, 7], &[1, 5], &[1000], &[3]] {
+        for beta1 in [None, Some(0.9)] {
+            for least_scale in [None, Some(1e-3), Some(2.0)] {
+                on_device(|| check_five_steps(&place, shape, beta1, least_scale));
+            }
+        }
+    }
 }
