@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What reading more of a document is worth (the paper's Figure 3): the bundled model beside one made by the same stages and
 # settings, except that in the last two stages, and when it writes, it reads only the first 1,024 tokens of a document. Both
-# summarize the test splits of eLife and SumPubMed, and score the summaries of 100 validation records of each. Run it in a directory whose `data/` holds the data sets; everything is
-# written under runs/ there, and what exists is not made again.
+# summarize the test splits of eLife and SumPubMed, and score the summaries of 100 validation records of each. Run it in a
+# directory whose `data/` holds the data sets; everything is written under runs/ there. Models that exist are not made again.
 set -euo pipefail
 here="$(cd "$(dirname "$0")" && pwd)"
 configs="$here"/../configs/default-model

@@ -104,7 +104,7 @@ fn bad_records_stop_training_or_are_skipped() {
     let bad = [
         r#"{"id": "x", "article": "no end"#,
         r#"{"id": "y", "article": "no summary"}"#,
-        r#"{"id": "z", "input_ids": [0, 9999, 2], "labels": [0, 2]}"#,
+        r#"{"id": "z", "article": null, "abstract": null, "input_ids": [0, 9999, 2], "labels": [0, 2]}"#,
     ];
     let clean = folder.write("clean.jsonl", (0..4).map(|index| good(index) + "\n").collect::<String>());
     let mixed: Vec<String> =
@@ -116,6 +116,9 @@ fn bad_records_stop_training_or_are_skipped() {
         run(&[&["train", "--config", &config, "--output", &output][..], options].concat())
     };
     train(&mixed, "stopped", &[]).fails_naming(&["mixed.jsonl:2", "JSON"]);
+    let worthless = folder.write("worthless.jsonl", bad[0]);
+    let all_bad = train(&worthless, "nothing", &["--skip-bad-records"]);
+    all_bad.fails_naming(&["worthless.jsonl:1", "no validation record"]);
     train(&clean, "clean", &[]).succeeds();
     for name in ["made", "found in the cache"] {
         let told = train(&mixed, name, &["--skip-bad-records"]).succeeds().stderr;
@@ -123,8 +126,9 @@ fn bad_records_stop_training_or_are_skipped() {
             assert!(told.contains(&format!("{split}: skipped 3 bad record(s)\n  ")), "{told}");
         }
         for place in ["mixed.jsonl:2", "mixed.jsonl:4", "mixed.jsonl:6"] {
-            assert_eq!(told.matches(place).count(), 2, "{told}");
+            assert_eq!(told.matches(place).count(), 3, "by both splits and the validation summaries: {told}");
         }
+        assert!(told.contains("input id 9999 lies outside the vocabulary"), "{told}");
         let weights = |name: &str| fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
         assert!(weights(name) == weights("clean"), "the others train as they would alone");
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use epitome_data::{Content, Record, RecordReader, Source, Tokenizer};
+use epitome_data::{Content, Record, RecordReader, Source, Target, Tokenizer};
 use epitome_decode::{GenerationConfig, GenerationOptions, Summarizer};
 use epitome_distributed::ProcessGroup;
 use epitome_eval::{Options, Prediction, Reference};
@@ -14,7 +14,7 @@ use epitome_train::{Event, RunConfig, Trainable};
 use crate::decoding::batches;
 use crate::failure::warn;
 use crate::prompt;
-use crate::records::{BadRecord, is_bad_record};
+use crate::records::{BadRecord, is_bad_record, list_skipped};
 use crate::shared;
 
 /// What validations summarize, and how.
@@ -26,6 +26,7 @@ pub(crate) struct ValidationSummaries {
     /// Which documents are empty, and so are their summaries.
     empty: Vec<bool>,
     tokenizer: Tokenizer,
+    vocab_size: usize,
     generation: GenerationConfig,
 }
 
@@ -45,34 +46,56 @@ impl ValidationSummaries {
             );
         };
         let generation = generation(config)?;
+        let vocab_size = config.model.resolve()?.vocab_size;
         let (sources, references, empty) = (Vec::new(), Vec::new(), Vec::new());
-        let mut summaries = Self { sources, references, empty, tokenizer, generation };
+        let mut summaries = Self { sources, references, empty, tokenizer, vocab_size, generation };
         let limits = [config.run.max_generated_records, config.data.max_validation_records];
         let most = limits.into_iter().flatten().min().unwrap_or(usize::MAX);
         let records = RecordReader::open_all(&config.data.validation)?.with_field_names(config.data.fields.clone());
+        let mut skipped = Vec::new();
         for record in records.take(most) {
-            let added =
-                record.map_err(Into::into).and_then(|record| summaries.push(&record, config.data.max_source_length));
-            // The data set lists what is skipped.
-            added.or_else(
-                |error| if config.data.skip_bad_records && is_bad_record(&error) { Ok(()) } else { Err(error) },
-            )?;
+            let added = record.map_err(Into::into).and_then(|record| summaries.push(&record, config));
+            match added {
+                Err(error) if config.data.skip_bad_records && is_bad_record(&error) => skipped.push(error),
+                added => added?,
+            }
         }
+        if summaries.references.is_empty() {
+            let reason = skipped.first().map_or(String::new(), |first| format!(": {first}"));
+            bail!("run.predict_with_generate has no validation record to summarize{reason}");
+        }
+        list_skipped(&skipped);
         Ok(Some(summaries))
     }
 
-    fn push(&mut self, record: &Record, max_source_length: Option<usize>) -> Result<()> {
+    fn push(&mut self, record: &Record, config: &RunConfig) -> Result<()> {
         let (id, references) = (self.references.len().to_string(), reference_texts(record, &self.tokenizer)?);
+        self.check(record, config.data.objectives.is_supervised())?;
         if !record.is_empty() {
             let record = prompt::lead(record, &self.generation.prompt)?;
             self.sources.push(match self.generation.extractive {
-                true => Source::with_passages(&record, Some(&self.tokenizer), max_source_length)?,
-                false => Source::new(&record, Some(&self.tokenizer), max_source_length)?,
+                true => Source::with_passages(&record, Some(&self.tokenizer), config.data.max_source_length)?,
+                false => Source::new(&record, Some(&self.tokenizer), config.data.max_source_length)?,
             });
         }
         self.references.push(Reference { id, references, documents: Vec::new() });
         self.empty.push(record.is_empty());
         Ok(())
+    }
+
+    /// Refuses what the data set of the run refuses, so that losses and scores are of the same records.
+    fn check(&self, record: &Record, needs_target: bool) -> Result<()> {
+        let target = if needs_target { Target::new(record, Some(&self.tokenizer), None)? } else { Target::default() };
+        let Content::Tokens { input_ids, .. } = &record.content else { return Ok(()) };
+        let largest = input_ids.iter().map(|&id| i64::from(id)).chain(target.labels.iter().copied()).max().unwrap_or(0);
+        let problem = if largest >= self.vocab_size as i64 {
+            format!("id {largest} lies outside the vocabulary of {}", self.vocab_size)
+        } else if needs_target && target.labels.iter().all(|&label| label < 0) {
+            "no label counts: there are none, or all are -100".to_owned()
+        } else {
+            return Ok(());
+        };
+        Err(BadRecord(format!("{}: record `{}`: {problem}", record.location, record.id)).into())
     }
 
     /// Means of the F1 of all records, by metric, with the model as it is now. Every process writes its part of the summaries

@@ -58,6 +58,8 @@ pub enum Targets {
 /// What there is to know of examples as a whole: what the limits took, how many teach little, and the extremes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
+    /// How many there are.
+    pub examples: usize,
     /// Examples whose source was cut.
     pub truncated_sources: usize,
     /// Examples whose target was cut.
@@ -83,7 +85,6 @@ pub struct Statistics {
     /// The largest label.
     pub largest_label: i64,
     /// Why bad records were left out, in order, where that was asked for.
-    #[serde(default)]
     pub skipped: Vec<String>,
 }
 
@@ -185,6 +186,7 @@ impl Example {
 
 impl Statistics {
     fn add(&mut self, record: &Record, source: &Source, target: &Target) {
+        self.examples += 1;
         self.truncated_sources += usize::from(source.truncated_tokens > 0);
         self.truncated_targets += usize::from(target.truncated_tokens > 0);
         self.truncated_tokens += source.truncated_tokens + target.truncated_tokens;

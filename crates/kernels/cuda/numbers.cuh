@@ -37,6 +37,10 @@ template <int LANES = WARP> __device__ __forceinline__ float lanes_max(float val
     return value;
 }
 
+struct Plus {
+    template <typename T> __device__ __forceinline__ T operator()(T a, T b) const { return a + b; }
+};
+
 /// `combine` over all threads of the block, always in the same order; every thread gets the result. May be called again at
 /// once. `scratch` is shared memory for one number a warp.
 template <typename T, typename Combine>

@@ -84,8 +84,8 @@ fn read(
     let mut notices: Vec<String> = warnings.iter().map(|warning| format!("{split}: {warning}")).collect();
     notices.extend(list_skipped(split, &skipped));
     if examples.is_empty() {
-        let records = if skipped.is_empty() { "records" } else { "good records" };
-        return Err(Error::Dataset(format!("{} hold no {records}", paths.join(", "))));
+        let bad = skipped.first().map_or(String::new(), |first| format!(" but {} bad ones: {first}", skipped.len()));
+        return Err(Error::Dataset(format!("{} hold no records{bad}", paths.join(", "))));
     }
     notices.extend(what_to_know(split, &examples, objectives.longest_target(), model));
     let size = config.run.batch_tokens.map_or(BatchSize::Examples(config.run.batch_size), BatchSize::Tokens);
@@ -152,7 +152,8 @@ fn list_skipped(split: Split, skipped: &[String]) -> Option<String> {
 
 /// What the user should know of a split: nothing is cut or stretched without being said.
 fn what_to_know(split: Split, examples: &ExampleStore, longest_drawn: usize, model: &Config) -> Vec<String> {
-    let (known, records) = (examples.statistics(), examples.len());
+    let known = examples.statistics();
+    let records = known.examples;
     let mut notices = Vec::new();
     if known.truncated_tokens > 0 {
         notices.push(format!(

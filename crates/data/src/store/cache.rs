@@ -206,7 +206,7 @@ fn partial(directory: &Path) -> io::Result<NamedTempFile> {
     builder.tempfile_in(directory)
 }
 
-/// How long a file of the cache is kept untouched; none for a file of someone else's.
+/// How long a file of the cache is kept untouched; none for one that no cache makes.
 fn lifetime(name: &OsStr) -> Option<Duration> {
     let name = name.to_str()?;
     let is_key = |key: &str| key.len() == KEY_DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit());

@@ -14,10 +14,6 @@ __device__ __forceinline__ float exp_from(float value, float maximum) {
     return maximum == -INFINITY ? 0.0f : expf(value - maximum);
 }
 
-struct Plus {
-    __device__ float operator()(float a, float b) const { return a + b; }
-};
-
 struct Larger {
     __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
 };

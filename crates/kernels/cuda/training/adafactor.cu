@@ -2,7 +2,7 @@
 // is one row without a moment.
 //
 // Bytes a number: the gradient 16 (rows, columns, size of the update, update), the parameter 12, a mean of updates 8. LED-base,
-// 162 million, without a mean: 4.5 GB, 1.4 ms at 3.35 TB/s, beside seven launches a parameter.
+// 162 million, without a mean: 4.5 GB, 1.4 ms at 3.35 TB/s, beside up to seven launches a parameter.
 //
 // Schedule: a warp owns a row. For sums over rows a thread owns a column of a chunk of rows, or a block writes its sum; these are
 // added in order. Nothing comes back to the host.
@@ -48,10 +48,6 @@ struct Room {
     double *squares;
     /// The mean of the moments of rows, 1 - rate * weight decay, rate / clipping.
     float *sizes;
-};
-
-struct Plus {
-    __device__ double operator()(double a, double b) const { return a + b; }
 };
 
 __device__ __forceinline__ float square(float x) { return x * x; }

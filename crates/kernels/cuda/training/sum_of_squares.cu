@@ -8,10 +8,6 @@ namespace {
 
 constexpr int THREADS = 256;
 
-struct Plus {
-    __device__ double operator()(double a, double b) const { return a + b; }
-};
-
 __global__ void __launch_bounds__(THREADS) chunk_squares(const Values *tensors, const Chunk *chunks, double *squares) {
     __shared__ double scratch[THREADS / WARP];
     Chunk chunk = chunks[blockIdx.x];

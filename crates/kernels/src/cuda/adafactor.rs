@@ -10,7 +10,7 @@ use std::ptr::null_mut;
 /// Rows of a block: `WARPS` of `cuda/training/adafactor.cu`.
 const BLOCK_ROWS: usize = 8;
 
-/// [`adafactor_step`](crate::adafactor_step), its shapes checked: seven launches, after which nothing comes back.
+/// [`adafactor_step`](crate::adafactor_step), its shapes checked: up to seven launches, after which nothing comes back.
 pub(crate) fn adafactor_step(
     parameter: &Tensor,
     moments: &Tensor,

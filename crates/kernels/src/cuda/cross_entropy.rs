@@ -46,6 +46,13 @@ impl RowTargets<'_> {
         if let Some(token) = choices.iter().copied().flatten().find(|token| **token as usize >= vocabulary) {
             bail!("{op}: the choice {token} is not in a vocabulary of {vocabulary}");
         }
+        let is_choice = |(label, choices): (&i32, &&[u32])| {
+            *label < 0 || choices.is_empty() || choices.binary_search(&(*label as u32)).is_ok()
+        };
+        let ascend = |choices: &&[u32]| choices.is_sorted_by(|one, next| one < next);
+        if !choices.iter().all(ascend) || !labels.iter().zip(*choices).all(is_choice) {
+            bail!("{op}: choices do not ascend, or a target is not among them");
+        }
         Ok(())
     }
 
@@ -65,7 +72,8 @@ impl RowTargets<'_> {
 /// become its gradient, in place.
 ///
 /// # Errors
-/// When shapes or types do not fit, a target or a choice is not below `vocabulary`, or a launch fails.
+/// When shapes or types do not fit, a target or a choice is not below `vocabulary`, choices are not as [`RowTargets`] says, or a
+/// launch fails.
 pub fn cross_entropy(
     logits: &Tensor,
     vocabulary: usize,
