@@ -35,13 +35,5 @@ for size in 4096 16384; do
     sized vocabulary-$size model.tokenizer=$runs/tokenizer-$size model.vocab_size=$size
 done
 for windows in 256,64 160,160 64,512; do
-    # Windows are no parameters: the third stage's model with others.
-    start=$runs/from-$windows
-    if [ ! -e "$start/config.json" ]; then
-        mkdir -p "$start"
-        cp runs/default/3-longer/{model.safetensors,tokenizer.json} "$start"/
-        tr -d ' \n' <runs/default/3-longer/config.json |
-            sed "s/\"attention_window\":\[[^]]*\]/\"attention_window\":[$windows]/" >"$start"/config.json
-    fi
-    train 4-openings windows-$windows model.path="$start" run.max_steps=100
+    train 4-openings windows-$windows model.attention_window="[$windows]" run.max_steps=100
 done
