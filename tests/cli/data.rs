@@ -131,6 +131,8 @@ fn bad_records_stop_training_or_are_skipped() {
         assert!(told.contains("input id 9999 lies outside the vocabulary"), "{told}");
         let weights = |name: &str| fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
         assert!(weights(name) == weights("clean"), "the others train as they would alone");
+        let plain = ["--resume", "--set", "run.predict_with_generate=false"];
+        train(&mixed, name, &plain).fails_naming(&["config.toml", "data.skip_bad_records"]);
     }
 }
 

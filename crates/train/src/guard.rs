@@ -14,6 +14,7 @@ const FIXED: [(&str, &[&str]); 4] = [
         &[
             "train",
             "fields",
+            "skip_bad_records",
             "max_source_length",
             "max_target_length",
             "max_train_records",
