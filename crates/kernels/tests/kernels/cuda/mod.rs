@@ -32,12 +32,13 @@ pub(crate) fn on_device<R>(body: impl FnOnce() -> R) -> R {
 /// A tensor there.
 pub(crate) fn place(values: &[f64], shape: &[usize], dtype: DType) -> Tensor {
     let singles: Vec<f32> = values.iter().map(|value| *value as f32).collect();
-    Tensor::from_vec(singles, shape, &device()).unwrap().to_dtype(dtype).unwrap()
+    // Its type is changed on the CPU: candle launches no kernel for a tensor without elements.
+    Tensor::from_vec(singles, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap().to_device(&device()).unwrap()
 }
 
 /// Its numbers.
 pub(crate) fn numbers_of(tensor: &Tensor) -> Vec<f64> {
-    let singles = tensor.to_dtype(DType::F32).unwrap().flatten_all().unwrap();
+    let singles = tensor.to_device(&Device::Cpu).unwrap().to_dtype(DType::F32).unwrap().flatten_all().unwrap();
     singles.to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
