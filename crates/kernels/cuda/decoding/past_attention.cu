@@ -1,5 +1,5 @@
-// Self-attention of a decoding step: each query sees rows of a cache that lie apart, its hypothesis' past, so that beams that
-// part never copy a cache. Any head size; src/ops/past.rs is the same on the CPU.
+// Self-attention of a decoding step: keys and values of the step's rows join a cache, of whose rows each query sees its hypothesis'
+// past, so that beams that part never copy a cache. Any head size; src/ops/past.rs is the same on the CPU.
 //
 // Bytes: the rows seen, 4 D a row and head in bf16: 4 beams after 256 steps of LED-base 3.1 MB a layer, 1 us at 3.35 TB/s; a
 // launch takes longer.
@@ -13,27 +13,35 @@ namespace {
 constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
 
-/// q [R, H, D]; keys and values [rows, H, D]; the past of query r is `ancestors[r * stride]..`, `lengths[r]` rows.
+/// Queries, keys and values of the step [R, H, D], rows of them `stride` numbers apart; keys and values of all steps [.., H, D].
+/// Row r joins them as row `places[r]`, and its past is `ancestors[r * reach]..`, `lengths[r]` rows, of the step's own its alone.
 template <typename T> struct Past {
-    const T *q, *keys, *values;
-    const uint32_t *ancestors, *lengths;
-    int stride, heads, size;
+    const T *q, *new_keys, *new_values;
+    int64_t stride;
+    T *keys, *values;
+    const uint32_t *places, *lengths, *ancestors;
+    int reach, heads, size;
     float scale;
 };
 
 template <typename T> __global__ void __launch_bounds__(THREADS) past_attention(Past<T> past, T *output) {
     __shared__ float maxima[WARPS], sums[WARPS];
     int row = blockIdx.x, head = blockIdx.y, size = past.size, lane = lane_index();
+    // The query lies last, so that nothing that changes lies behind it.
     float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
-    float *query = memory, *context = memory + size + warp_index() * size;
-    int64_t own = (int64_t(row) * past.heads + head) * size;
-    for (int d = threadIdx.x; d < size; d += THREADS) query[d] = past.scale * to_float(past.q[own + d]);
+    float *context = memory + warp_index() * size, *query = memory + WARPS * size;
+    auto place = [&](uint32_t of) { return (int64_t(of) * past.heads + head) * size; };
+    int64_t from = row * past.stride + int64_t(head) * size, to = place(past.places[row]), own = place(row);
+    for (int d = threadIdx.x; d < size; d += THREADS) {
+        query[d] = past.scale * to_float(past.q[from + d]);
+        past.keys[to + d] = past.new_keys[from + d];
+        past.values[to + d] = past.new_values[from + d];
+    }
     for (int d = lane; d < size; d += WARP) context[d] = 0.0f;
     __syncthreads();
 
-    const uint32_t *ancestors = past.ancestors + int64_t(row) * past.stride;
+    const uint32_t *ancestors = past.ancestors + int64_t(row) * past.reach;
     int length = past.lengths[row];
-    auto place = [&](uint32_t ancestor) { return (int64_t(ancestor) * past.heads + head) * size; };
     float maximum = -INFINITY, sum = 0.0f;
     for (int first = warp_index() * WARP; first < length; first += THREADS) {
         int count = min(WARP, length - first);
@@ -65,35 +73,44 @@ template <typename T> __global__ void __launch_bounds__(THREADS) past_attention(
     for (int warp = 0; warp < WARPS; warp++) most = fmaxf(most, maxima[warp]);
     for (int d = threadIdx.x; d < size; d += THREADS) {
         float total = 0.0f, value = 0.0f;
-        for (int warp = 0; warp < WARPS && length > 0; warp++) {
+        for (int warp = 0; warp < WARPS; warp++) {
             float weight = expf(maxima[warp] - most);
             total += weight * sums[warp];
-            value += weight * memory[(1 + warp) * size + d];
+            value += weight * memory[warp * size + d];
         }
-        output[own + d] = from_float<T>(length > 0 ? value / total : 0.0f);
+        output[own + d] = from_float<T>(value / total);
     }
 }
 
 template <typename T>
 int start(
-    const void *q, const void *keys, const void *values, const uint32_t *ancestors, const uint32_t *lengths, int stride,
-    int rows, int heads, int size, float scale, void *output, cudaStream_t stream
+    const void *q, const void *new_keys, const void *new_values, int64_t stride, void *keys, void *values,
+    const uint32_t *places, const uint32_t *lengths, const uint32_t *ancestors, int reach, int rows, int heads, int size,
+    float scale, void *output, cudaStream_t stream
 ) {
-    auto numbers = [](const void *values) { return static_cast<const T *>(values); };
-    Past<T> past{numbers(q), numbers(keys), numbers(values), ancestors, lengths, stride, heads, size, scale};
+    auto read = [](const void *numbers) { return static_cast<const T *>(numbers); };
+    Past<T> past{
+        read(q), read(new_keys), read(new_values), stride, static_cast<T *>(keys), static_cast<T *>(values),
+        places,  lengths,        ancestors,        reach,  heads,                  size,
+        scale,
+    };
     size_t bytes = (1 + WARPS) * size * sizeof(float);
     return launch(past_attention<T>, dim3(rows, heads), THREADS, bytes, stream, past, static_cast<T *>(output));
 }
 
 } // namespace
 
-/// output [R, H, D]; a query without a past gets zeros.
+/// output [R, H, D]. Every row has a past, its own place at least.
 #define PAST_ATTENTION(NAME, T)                                                                                        \
     extern "C" int epitome_past_attention_##NAME(                                                                      \
-        const void *q, const void *keys, const void *values, const uint32_t *ancestors, const uint32_t *lengths,       \
-        int stride, int rows, int heads, int size, float scale, void *output, cudaStream_t stream                      \
+        const void *q, const void *new_keys, const void *new_values, int64_t stride, void *keys, void *values,         \
+        const uint32_t *places, const uint32_t *lengths, const uint32_t *ancestors, int reach, int rows, int heads,    \
+        int size, float scale, void *output, cudaStream_t stream                                                       \
     ) {                                                                                                                \
-        return start<T>(q, keys, values, ancestors, lengths, stride, rows, heads, size, scale, output, stream);        \
+        return start<T>(                                                                                               \
+            q, new_keys, new_values, stride, keys, values, places, lengths, ancestors, reach, rows, heads, size,       \
+            scale, output, stream                                                                                      \
+        );                                                                                                             \
     }
 
 PAST_ATTENTION(f32, float)

@@ -176,6 +176,8 @@ launchers! {
         x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, dbias: *mut f32, partials: *mut f32,
         rows: i64, width: c_int,
     );
+    ColumnSums = epitome_column_sums_f32 | epitome_column_sums_bf16
+        => (x: *const c_void, sum: *mut f32, partials: *mut f32, rows: i64, width: c_int);
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
     Add = epitome_add_f32 | epitome_add_bf16 | epitome_add_f32_bf16

@@ -1,7 +1,7 @@
 //! The loss of the tied output head, some rows at a time.
 
 use super::cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
-use super::elementwise::add_assign;
+use super::product::Product;
 use crate::LossTargets;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::ops::rows::{gather_rows, write_rows};
@@ -47,8 +47,9 @@ impl Head<'_> {
             losses.extend(self.row_losses(&chunk, Some(how))?);
             let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?;
             let index: Vec<usize> = chunk.rows.iter().map(|(row, _)| *row).collect();
-            write_rows(&gradient, &index, &logits.matmul(table)?)?;
-            table_sum.map_or(Ok(()), |sum| add_assign(sum, &logits.t()?.matmul(&chunk.hidden)?))
+            let rows = Product::new(&logits, table, [false, false])?.evaluate(None, logits.dtype())?;
+            write_rows(&gradient, &index, &rows)?;
+            table_sum.map_or(Ok(()), |sum| Product::new(&logits, &chunk.hidden, [true, false])?.add_to(sum))
         })?;
         Ok((losses, gradient))
     }
@@ -60,7 +61,7 @@ impl Head<'_> {
         for rows in self.active.chunks((CHUNK_VALUES / table.dim(0)?).max(1)) {
             let index: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
             let hidden = gather_rows(&hidden, &index)?;
-            let logits = hidden.matmul(&table.t()?)?.to_dtype(DType::F32)?;
+            let logits = Product::new(&hidden, &table, [false, true])?.evaluate(None, DType::F32)?;
             visit(Chunk { rows, hidden, logits }, &table)?;
         }
         Ok(())

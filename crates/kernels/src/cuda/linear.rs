@@ -1,7 +1,8 @@
-//! Products with the weights of inference.
+//! Linear layers, of inference and of training.
 
-use super::rows::bias_gelu;
-use crate::Precision;
+use super::product::Product;
+use super::rows::{bias_gelu, column_sums};
+use crate::{AffineSums, Precision};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Rows that pass a feed-forward layer at a time.
@@ -58,19 +59,8 @@ impl Linear {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let product = self.product(x)?;
-        match &self.bias {
-            Some([_, bias]) => product.broadcast_add(bias),
-            None => Ok(product),
-        }
-    }
-
-    fn product(&self, x: &Tensor) -> Result<Tensor> {
-        let mut shape = x.dims().to_vec();
-        let Some(width) = shape.pop() else { bail!("linear needs rows, not a scalar") };
-        let rows = x.to_dtype(self.weight.dtype())?.contiguous()?.reshape((shape.iter().product::<usize>(), width))?;
-        shape.push(self.weight.dim(0)?);
-        rows.matmul(&self.weight.t()?)?.reshape(shape)
+        let bias = self.bias.as_ref().map(|[_, bias]| bias);
+        product(x, &self.weight, bias, self.weight.dtype())
     }
 
     /// [`Linear::forward`] in f32, whatever the weight's type.
@@ -78,11 +68,7 @@ impl Linear {
     /// # Errors
     /// As [`Linear::forward`].
     pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
-        let product = self.product(x)?.to_dtype(DType::F32)?;
-        match &self.bias {
-            Some([bias, _]) => product.broadcast_add(bias),
-            None => Ok(product),
-        }
+        product(x, &self.weight, self.bias(), DType::F32)
     }
 
     /// `second.forward(gelu(self.forward(x)))`: x `[T, in]`.
@@ -93,7 +79,8 @@ impl Linear {
         let total = x.dim(0)?;
         let part = |first: usize| {
             let rows = x.narrow(0, first, FEED_FORWARD_ROWS.min(total - first))?;
-            second.forward(&bias_gelu(&self.product(&rows)?, self.bias())?)
+            let inner = product(&rows, &self.weight, None, self.weight.dtype())?;
+            second.forward(&bias_gelu(&inner, self.bias())?)
         };
         match total <= FEED_FORWARD_ROWS {
             true => part(0),
@@ -103,4 +90,47 @@ impl Linear {
             }
         }
     }
+}
+
+/// x `[.., in]` times the weight `[out, in]`, in the weight's type, plus a bias of the result's type `dtype`.
+fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+    let mut shape = x.dims().to_vec();
+    let Some(width) = shape.pop() else { bail!("linear needs rows, not a scalar") };
+    let rows = x.to_dtype(weight.dtype())?.reshape((shape.iter().product::<usize>(), width))?;
+    shape.push(weight.dim(0)?);
+    Product::new(&rows, weight, [false, true])?.evaluate(bias, dtype)?.reshape(shape)
+}
+
+/// [`linear`](crate::linear) in the type of x, whatever that of the parameters; in candle's graph only in f32.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?);
+    let tracked = x.track_op() || weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
+    if !tracked {
+        return product(x, &weight, bias.as_ref(), x.dtype());
+    }
+    let product = x.contiguous()?.broadcast_matmul(&weight.t()?)?;
+    bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(&bias))
+}
+
+/// [`linear_backward`](crate::linear_backward): x and dy of one type, sums in f32.
+pub(crate) fn parameter_gradients(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
+    let (x, dy) = (x.detach(), dy.detach());
+    if let Some(weight) = &sums.weight {
+        Product::new(&dy, &x, [true, false])?.add_to(weight)?;
+    }
+    sums.bias.as_ref().map_or(Ok(()), |bias| column_sums(&dy, bias))
+}
+
+/// [`linear_input_gradient`](crate::linear_input_gradient), in the type of dy.
+pub(crate) fn input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    gradient(dy, weight)?.evaluate(None, dy.dtype())
+}
+
+/// [`add_linear_input_gradient`](crate::add_linear_input_gradient).
+pub(crate) fn add_input_gradient(dx: &Tensor, dy: &Tensor, weight: &Tensor) -> Result<()> {
+    gradient(dy, weight)?.add_to(dx)
+}
+
+fn gradient(dy: &Tensor, weight: &Tensor) -> Result<Product> {
+    Product::new(&dy.detach(), &weight.detach().to_dtype(dy.dtype())?, [false, false])
 }

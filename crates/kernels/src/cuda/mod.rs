@@ -10,6 +10,7 @@
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
+//! | `product` | products of matrices, by cuBLASLt |
 //! | `global_attention`, `head`, `linear`, `memory` | what is made of them and of candle's operations |
 
 mod adafactor;
@@ -27,6 +28,7 @@ mod memory;
 mod optimizer;
 mod place;
 mod plan;
+mod product;
 mod rows;
 
 pub(crate) use adafactor::adafactor_step;
@@ -38,6 +40,7 @@ pub use embedding::{accumulate_rows, embed};
 pub use global_attention::global_attention;
 pub(crate) use head::Head;
 pub use linear::{Linear, dtype_of};
+pub(crate) use linear::{add_input_gradient, input_gradient, linear, parameter_gradients};
 pub use memory::{Memory, Past};
 pub(crate) use optimizer::{adamw_step, sum_of_squares};
 #[cfg(feature = "cuda-emulation")]
@@ -46,7 +49,7 @@ pub use place::emulated;
 pub(crate) use place::open;
 pub use place::runs_on;
 pub use plan::Plan;
-pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, layer_norm, layer_norm_backward};
+pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, column_sums, layer_norm, layer_norm_backward};
 
 use candle_core::{Result, bail};
 use std::ffi::c_int;

@@ -1,4 +1,4 @@
-//! Layer norm and GELU by the kernels of `cuda/rows/`.
+//! Layer norm, GELU and sums over rows by the kernels of `cuda/rows/`.
 
 use super::check;
 use super::element::{FLOATS, of_type};
@@ -179,6 +179,25 @@ pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_s
         )
     })?;
     Ok(dx)
+}
+
+/// Adds the sums over the rows of x `[.., d]` to `sum` `[d]` in f32.
+///
+/// # Errors
+/// When shapes or types do not fit, or a launch fails.
+pub fn column_sums(x: &Tensor, sum: &Tensor) -> Result<()> {
+    let op = "column_sums";
+    let (rows, width) = rows_of(op, x)?;
+    let x = dense(op, x, &FLOATS)?;
+    if sum.dims() != [width] || sum.dtype() != DType::F32 {
+        bail!("{op}: x {:?} into {:?} in {:?}", x.dims(), sum.dims(), sum.dtype());
+    }
+    let partials = room((rows.div_ceil(CHUNK_ROWS), width), DType::F32, x.device())?;
+    let [f32, bf16]: [ffi::ColumnSums; 2] = [ffi::epitome_column_sums_f32, ffi::epitome_column_sums_bf16];
+    let launch = of_type(op, x.dtype(), f32, bf16)?;
+    let (to, partials) = (address_mut(sum)?.cast(), address_mut(&partials)?.cast());
+    // SAFETY: the tensors have the shapes that rows and width say.
+    check(op, unsafe { launch(address(&x)?, to, partials, rows as i64, width as c_int, stream(x.device())?) })
 }
 
 fn bias_of(op: &str, bias: Option<&Tensor>, width: usize) -> Result<Option<Tensor>> {

@@ -7,8 +7,6 @@ use crate::cpu::matmul::matmul_add;
 use crate::cpu::view::View;
 #[cfg(gpu)]
 use crate::cuda;
-#[cfg(gpu)]
-use candle_core::DType;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
 /// `x weight^T + bias`: `x` `[.., in]`, `weight` `[out, in]`, `bias` `[out]`; the result is `[.., out]`. Differentiable
@@ -24,7 +22,7 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
     };
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        return gpu_linear(x, weight, bias);
+        return cuda::linear(x, weight, bias);
     }
     let op = Linear { sizes: Sizes { rows, inputs, outputs } };
     let (x, weight) = (x.contiguous()?, weight.contiguous()?);
@@ -35,29 +33,6 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
         Some(bias) => x.apply_op3(&weight, &bias.contiguous()?, op),
         None => x.apply_op2(&weight, op),
     }
-}
-
-#[cfg(gpu)]
-fn gpu_linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let product = x.contiguous()?.broadcast_matmul(&weight.to_dtype(x.dtype())?.t()?)?;
-    bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(&bias.to_dtype(x.dtype())?))
-}
-
-#[cfg(gpu)]
-fn gpu_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
-    let (x, dy) = (x.detach().contiguous()?, dy.detach().contiguous()?);
-    if let Some(weight) = &sums.weight {
-        cuda::add_assign(weight, &dy.t()?.matmul(&x)?)?;
-    }
-    match &sums.bias {
-        Some(bias) => cuda::add_assign(bias, &dy.to_dtype(DType::F32)?.sum(0)?),
-        None => Ok(()),
-    }
-}
-
-#[cfg(gpu)]
-fn gpu_input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
-    dy.detach().contiguous()?.matmul(&weight.detach().to_dtype(dy.dtype())?.contiguous()?)
 }
 
 struct Linear {
@@ -169,7 +144,7 @@ pub fn linear_backward(x: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()>
     }
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        return gpu_backward(x, dy, sums);
+        return cuda::parameter_gradients(x, dy, sums);
     }
     compute("linear_backward", [x, dy], |[x, dy]| {
         if let Some(weight) = &sums.weight {
@@ -189,7 +164,7 @@ pub fn linear_input_gradient(dy: &Tensor, weight: &Tensor) -> Result<Tensor> {
     let sizes = backward_sizes(op, dy, weight)?;
     #[cfg(gpu)]
     if cuda::runs_on(dy.device()) {
-        return gpu_input_gradient(dy, weight);
+        return cuda::input_gradient(dy, weight);
     }
     let dx = compute(op, [dy, weight], |[dy, weight]| input_gradient(dy, weight, sizes))?;
     tensor(dx, (sizes.rows, sizes.inputs))
@@ -208,7 +183,7 @@ pub fn add_linear_input_gradient(dx: &Tensor, dy: &Tensor, weight: &Tensor) -> R
     refuse_shared(op, dx, &[dy, weight])?;
     #[cfg(gpu)]
     if cuda::runs_on(dy.device()) {
-        return cuda::add_assign(dx, &gpu_input_gradient(dy, weight)?);
+        return cuda::add_input_gradient(dx, dy, weight);
     }
     compute(op, [dy, weight], |[dy, weight]| {
         let (dy, weight) = (View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs));

@@ -1,0 +1,52 @@
+// Sums over the rows of a matrix, which gradients of biases are.
+//
+// Bytes a number in bf16: 2; [16,384, 3,072] is 101 MB: 30 us at 3.35 TB/s. Bound by bytes.
+//
+// Schedule: a thread owns columns (eight, where rows are aligned) of a chunk of rows; then chunks are added up (partials.cuh).
+
+#include "packs.cuh"
+#include "partials.cuh"
+
+namespace {
+
+constexpr int THREADS = 128;
+
+template <typename T, int V>
+__global__ void __launch_bounds__(THREADS) sum_chunk(const T *x, float *partials, int64_t rows, int width) {
+    int column = (blockIdx.x * THREADS + threadIdx.x) * V;
+    if (column >= width) return;
+    int64_t first = int64_t(blockIdx.y) * CHUNK_ROWS, end = min(first + CHUNK_ROWS, rows);
+    float sums[V] = {};
+#pragma unroll 4
+    for (int64_t row = first; row < end; row++) {
+        float values[V];
+        load_values(values, x + row * width + column);
+#pragma unroll
+        for (int i = 0; i < V; i++) sums[i] += values[i];
+    }
+#pragma unroll
+    for (int i = 0; i < V; i++) partials[int64_t(blockIdx.y) * width + column + i] = sums[i];
+}
+
+template <typename T> int start(const void *values, float *sum, float *partials, int64_t rows, int width, cudaStream_t stream) {
+    auto x = static_cast<const T *>(values);
+    bool packs = takes_packs(width, x);
+    auto kernel = packs ? sum_chunk<T, PACK> : sum_chunk<T, 1>;
+    dim3 grid(ceil_div(packs ? width / PACK : width, THREADS), (rows + CHUNK_ROWS - 1) / CHUNK_ROWS);
+    int error = launch(kernel, grid, THREADS, 0, stream, x, partials, rows, width);
+    return error == 0 ? add_partials(sum, partials, grid.y, width, stream) : error;
+}
+
+} // namespace
+
+/// sum[c] += x[0][c] + x[1][c] + ...: x [rows, width], sum [width] in f32. `partials`: [chunks of 64 rows, width]. Up to 4,194,240
+/// rows.
+#define COLUMN_SUMS(NAME, T)                                                                                           \
+    extern "C" int epitome_column_sums_##NAME(                                                                         \
+        const void *x, float *sum, float *partials, int64_t rows, int width, cudaStream_t stream                       \
+    ) {                                                                                                                \
+        return start<T>(x, sum, partials, rows, width, stream);                                                        \
+    }
+
+COLUMN_SUMS(f32, float)
+COLUMN_SUMS(bf16, bf16)

@@ -1,0 +1,20 @@
+//! The products of an emulated GPU.
+
+use super::{Product, Then};
+use candle_core::{DType, Result, Tensor};
+
+/// Writes or adds the product, rounded once.
+pub(super) fn multiply(product: &Product, target: &Tensor, then: Then<'_>) -> Result<()> {
+    let factor = |tensor: &Tensor, transposed: bool| {
+        let tensor = tensor.to_dtype(DType::F32)?;
+        if transposed { tensor.t()?.contiguous() } else { Ok(tensor) }
+    };
+    let [a_transposed, b_transposed] = product.transposed;
+    let mut result = factor(&product.a, a_transposed)?.matmul(&factor(&product.b, b_transposed)?)?;
+    match then {
+        Then::Write(Some(bias)) => result = result.broadcast_add(&bias.to_dtype(DType::F32)?)?,
+        Then::Write(None) => {}
+        Then::Add => result = result.add(&target.detach().to_dtype(DType::F32)?)?,
+    }
+    target.slice_set(&result.to_dtype(target.dtype())?, 0, 0)
+}

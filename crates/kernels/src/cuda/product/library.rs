@@ -1,0 +1,244 @@
+//! Products by cuBLASLt.
+
+use super::{Product, Sizes, Then};
+use crate::cuda::place::{address, address_mut};
+use candle_core::cuda_backend::WrapErr;
+use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
+use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
+use candle_core::{DType, Error, Result, Tensor};
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+/// Bytes that a product may use beside its matrices: what cuBLAS asks for on Hopper.
+const WORKSPACE_BYTES: usize = 32 << 20;
+
+/// The greatest alignment that makes a difference.
+const ALIGNED: usize = 256;
+
+/// Of each stream, in whose order its products use the workspace.
+static LIBRARIES: LazyLock<Mutex<HashMap<usize, Library>>> = LazyLock::new(Mutex::default);
+
+/// Writes or adds the product.
+pub(super) fn multiply(product: &Product, target: &Tensor, then: Then<'_>) -> Result<()> {
+    let stream = product.a.device().as_cuda_device()?.cuda_stream();
+    stream.context().bind_to_thread().w()?;
+    let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
+    let library = match libraries.entry(stream.cu_stream() as usize) {
+        std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
+        std::collections::hash_map::Entry::Vacant(place) => place.insert(Library::new(&stream)?),
+    };
+    library.multiply(&Call::new(product, target, then)?)
+}
+
+struct Library {
+    handle: sys::cublasLtHandle_t,
+    workspace: CudaSlice<u8>,
+    stream: Arc<CudaStream>,
+    /// What the library advised.
+    algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
+}
+
+// SAFETY: a handle may be used by any thread.
+unsafe impl Send for Library {}
+
+/// What the choice of an algorithm depends on.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+struct Shape {
+    sizes: Sizes,
+    transposed: [bool; 2],
+    factors: sys::cudaDataType,
+    result: sys::cudaDataType,
+    has_bias: bool,
+    adds: bool,
+    /// Of A, B and the result, in bytes.
+    alignments: [usize; 3],
+}
+
+/// A product as the library sees it. Its matrices are stored by columns: each of ours is the transposed one of the same name to
+/// it, so that it multiplies B by A.
+struct Call {
+    shape: Shape,
+    a: *const c_void,
+    b: *const c_void,
+    bias: *const c_void,
+    target: *mut c_void,
+}
+
+impl Call {
+    fn new(product: &Product, target: &Tensor, then: Then<'_>) -> Result<Self> {
+        let (a, b, to) = (address(&product.a)?, address(&product.b)?, address_mut(target)?);
+        let bias = match then {
+            Then::Write(Some(bias)) => address(bias)?,
+            _ => std::ptr::null(),
+        };
+        let alignments =
+            [a, b, to.cast_const()].map(|at| 1 << at.addr().trailing_zeros().min(ALIGNED.trailing_zeros()));
+        let shape = Shape {
+            sizes: product.sizes,
+            transposed: product.transposed,
+            factors: type_of(product.a.dtype()),
+            result: type_of(target.dtype()),
+            has_bias: !bias.is_null(),
+            adds: matches!(then, Then::Add),
+            alignments,
+        };
+        Ok(Self { shape, a, b, bias, target: to })
+    }
+}
+
+fn type_of(dtype: DType) -> sys::cudaDataType {
+    match dtype {
+        DType::BF16 => sys::cudaDataType_t::CUDA_R_16BF,
+        _ => sys::cudaDataType_t::CUDA_R_32F,
+    }
+}
+
+impl Library {
+    fn new(stream: &Arc<CudaStream>) -> Result<Self> {
+        let handle = result::create_handle().map_err(failed)?;
+        // SAFETY: what products leave there nobody reads.
+        let workspace = unsafe { stream.alloc::<u8>(WORKSPACE_BYTES) }.w()?;
+        Ok(Self { handle, workspace, stream: stream.clone(), algorithms: HashMap::new() })
+    }
+
+    fn multiply(&mut self, call: &Call) -> Result<()> {
+        let described = Described::new(call)?;
+        let algorithm = match self.algorithms.get(&call.shape) {
+            Some(algorithm) => *algorithm,
+            None => {
+                let advised = described.advise(self.handle, &call.shape)?;
+                self.algorithms.insert(call.shape, advised);
+                advised
+            }
+        };
+        let (workspace, _in_order) = self.workspace.device_ptr(&self.stream);
+        let (one, kept) = (1.0f32, if call.shape.adds { 1.0f32 } else { 0.0 });
+        let Described { operation, matrices: [b, a, target] } = &described;
+        // SAFETY: the matrices have the sizes that their layouts say, and lie on this stream's device.
+        let multiplied = unsafe {
+            result::matmul(
+                self.handle,
+                operation.0,
+                (&raw const one).cast(),
+                (&raw const kept).cast(),
+                call.b,
+                b.0,
+                call.a,
+                a.0,
+                call.target,
+                target.0,
+                call.target,
+                target.0,
+                &raw const algorithm,
+                std::ptr::with_exposed_provenance_mut(workspace as usize),
+                WORKSPACE_BYTES,
+                self.stream.cu_stream().cast(),
+            )
+        };
+        multiplied.map_err(failed)
+    }
+}
+
+fn failed(error: result::CublasError) -> Error {
+    Error::Msg(format!("product: cuBLASLt: {:?}", error.0))
+}
+
+/// The library's descriptions of an operation and its matrices: the first factor, the second, and the result.
+struct Described {
+    operation: Operation,
+    matrices: [Layout; 3],
+}
+
+struct Operation(sys::cublasLtMatmulDesc_t);
+
+impl Drop for Operation {
+    fn drop(&mut self) {
+        // SAFETY: made by `Operation::new` and dropped once. An error here has no consequence.
+        let _ = unsafe { result::destroy_matmul_desc(self.0) };
+    }
+}
+
+struct Layout(sys::cublasLtMatrixLayout_t);
+
+impl Drop for Layout {
+    fn drop(&mut self) {
+        // SAFETY: as of an operation.
+        let _ = unsafe { result::destroy_matrix_layout(self.0) };
+    }
+}
+
+struct Preference(sys::cublasLtMatmulPreference_t);
+
+impl Drop for Preference {
+    fn drop(&mut self) {
+        // SAFETY: as of an operation.
+        let _ = unsafe { result::destroy_matmul_pref(self.0) };
+    }
+}
+
+impl Operation {
+    fn set<T>(&self, attribute: sys::cublasLtMatmulDescAttributes_t, value: T) -> Result<()> {
+        let bytes = size_of::<T>();
+        // SAFETY: the value has the type of the attribute, and is copied.
+        unsafe { result::set_matmul_desc_attribute(self.0, attribute, (&raw const value).cast(), bytes) }
+            .map_err(failed)
+    }
+}
+
+impl Preference {
+    fn set<T>(&self, attribute: sys::cublasLtMatmulPreferenceAttributes_t, value: T) -> Result<()> {
+        let bytes = size_of::<T>();
+        // SAFETY: as of an operation.
+        unsafe { result::set_matmul_pref_attribute(self.0, attribute, (&raw const value).cast(), bytes) }
+            .map_err(failed)
+    }
+}
+
+impl Layout {
+    /// Of a matrix of ours, rows of which lie one after the other.
+    fn new(dtype: sys::cudaDataType, rows: usize, columns: usize) -> Result<Self> {
+        let layout = result::create_matrix_layout(dtype, columns as u64, rows as u64, columns as i64);
+        Ok(Self(layout.map_err(failed)?))
+    }
+}
+
+impl Described {
+    fn new(call: &Call) -> Result<Self> {
+        use sys::cublasLtMatmulDescAttributes_t as Attribute;
+        let Shape { sizes: Sizes { m, n, k }, transposed: [a_transposed, b_transposed], factors, result: kind, .. } =
+            call.shape;
+        let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
+        let operation = result::create_matmul_desc(sums, sys::cudaDataType_t::CUDA_R_32F).map_err(failed)?;
+        let operation = Operation(operation);
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSA, i32::from(b_transposed))?;
+        operation.set(Attribute::CUBLASLT_MATMUL_DESC_TRANSB, i32::from(a_transposed))?;
+        if call.shape.has_bias {
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
+            operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.bias)?;
+        }
+        let (a_rows, a_columns) = if a_transposed { (k, m) } else { (m, k) };
+        let (b_rows, b_columns) = if b_transposed { (n, k) } else { (k, n) };
+        let b = Layout::new(factors, b_rows, b_columns)?;
+        let matrices = [b, Layout::new(factors, a_rows, a_columns)?, Layout::new(kind, m, n)?];
+        Ok(Self { operation, matrices })
+    }
+
+    /// The algorithm that the library expects to be the fastest.
+    fn advise(&self, handle: sys::cublasLtHandle_t, shape: &Shape) -> Result<sys::cublasLtMatmulAlgo_t> {
+        use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
+        let preference = Preference(result::create_matmul_pref().map_err(failed)?);
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE_BYTES)?;
+        let [a, b, target] = shape.alignments.map(|bytes| bytes as u32);
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b)?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a)?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, target)?;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, target)?;
+        let [b, a, target] = &self.matrices;
+        // SAFETY: all descriptions exist until the call returns.
+        let advised = unsafe {
+            result::get_matmul_algo_heuristic(handle, self.operation.0, b.0, a.0, target.0, target.0, preference.0)
+        };
+        Ok(advised.map_err(failed)?.algo)
+    }
+}

@@ -1,0 +1,99 @@
+//! Products of matrices: by cuBLASLt on a GPU, by candle's where the CPU stands for one.
+
+#[cfg(not(feature = "cuda"))]
+mod emulated;
+#[cfg(feature = "cuda")]
+mod library;
+
+#[cfg(not(feature = "cuda"))]
+use emulated::multiply;
+#[cfg(feature = "cuda")]
+use library::multiply;
+
+use super::element::FLOATS;
+use super::place::{dense, room};
+use candle_core::{DType, Result, Tensor, bail};
+
+/// op(A) op(B), with sums in f32: A `[m, k]` or, transposed, `[k, m]`; B `[k, n]` or, transposed, `[n, k]`; both f32 or both bf16.
+pub(super) struct Product {
+    a: Tensor,
+    b: Tensor,
+    /// Of A and of B.
+    transposed: [bool; 2],
+    sizes: Sizes,
+}
+
+/// Rows and columns of the result, and the depth of the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Sizes {
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+/// What becomes of a product.
+#[derive(Clone, Copy)]
+enum Then<'a> {
+    /// It takes the place of what is there, with a bias `[n]` of the target's type, if there is one.
+    Write(Option<&'a Tensor>),
+    /// It is added to what is there.
+    Add,
+}
+
+impl Product {
+    /// Of A and B, of which either may be transposed.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit.
+    pub(super) fn new(a: &Tensor, b: &Tensor, transposed: [bool; 2]) -> Result<Self> {
+        let ((rows, columns), (height, width)) = (a.dims2()?, b.dims2()?);
+        let (m, k) = if transposed[0] { (columns, rows) } else { (rows, columns) };
+        let (depth, n) = if transposed[1] { (width, height) } else { (height, width) };
+        if depth != k {
+            bail!("product: {:?} and {:?} do not fit (transposed: {transposed:?})", a.dims(), b.dims());
+        }
+        let (a, b) = (dense("product", a, &FLOATS)?, dense("product", b, &[a.dtype()])?);
+        Ok(Self { a, b, transposed, sizes: Sizes { m, n, k } })
+    }
+
+    /// The product plus, if there is one, a bias `[n]` in the type of the result, which is f32 or that of A and B.
+    ///
+    /// # Errors
+    /// When types do not fit or the product fails.
+    pub(super) fn evaluate(&self, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+        let Sizes { m, n, k } = self.sizes;
+        if let Some(bias) = bias.filter(|bias| bias.dims() != [n] || bias.dtype() != dtype) {
+            bail!("product: a bias {:?} in {:?} for rows of {n} numbers in {dtype:?}", bias.dims(), bias.dtype());
+        }
+        self.check_type(dtype)?;
+        if k == 0 {
+            let zeros = Tensor::zeros((m, n), dtype, self.a.device())?;
+            return bias.map_or(Ok(zeros.clone()), |bias| zeros.broadcast_add(bias));
+        }
+        let target = room((m, n), dtype, self.a.device())?;
+        if m * n > 0 {
+            multiply(self, &target, Then::Write(bias))?;
+        }
+        Ok(target)
+    }
+
+    /// Adds the product to `sum` `[m, n]` in place, which is f32 or of the type of A and B.
+    ///
+    /// # Errors
+    /// When shapes or types do not fit or the product fails.
+    pub(super) fn add_to(&self, sum: &Tensor) -> Result<()> {
+        let Sizes { m, n, k } = self.sizes;
+        self.check_type(sum.dtype())?;
+        if sum.dims() != [m, n] {
+            bail!("product: [{m}, {n}] cannot be added to {:?}", sum.dims());
+        }
+        if m * n * k > 0 { multiply(self, sum, Then::Add) } else { Ok(()) }
+    }
+
+    fn check_type(&self, dtype: DType) -> Result<()> {
+        if ![DType::F32, self.a.dtype()].contains(&dtype) {
+            bail!("product: no result in {dtype:?} of factors in {:?}", self.a.dtype());
+        }
+        Ok(())
+    }
+}
