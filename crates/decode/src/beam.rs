@@ -2,7 +2,8 @@
 
 use rayon::prelude::*;
 
-use crate::candidates::{Candidate, best_of_beam, best_of_document};
+use crate::best::{Row, best_permitted};
+use crate::candidates::{Candidate, best_of_beam, best_of_document, rank};
 use crate::finished::{Finished, normalized};
 use crate::log_softmax::log_softmax;
 use crate::processors::{LogitsProcessor, LogitsProcessors};
@@ -39,9 +40,15 @@ pub fn beam_search<S: Stepper + ?Sized>(
         if active.is_empty() {
             break;
         }
-        let last: Vec<u32> = active.iter().flat_map(|search| &search.beams).map(Beam::last).collect();
-        step(stepper, &last, &mut logits)?;
-        let candidates = candidates(&mut logits, vocab_size, &active, config)?;
+        let rows = active.iter().map(|search| search.beams.len()).sum();
+        let candidates = match best_candidates(stepper, &active, config)? {
+            Some(candidates) => candidates,
+            None => {
+                let last: Vec<u32> = active.iter().flat_map(|search| &search.beams).map(Beam::last).collect();
+                step(stepper, &last, &mut logits)?;
+                candidates(&mut logits, vocab_size, &active, config)?
+            }
+        };
         let parents = advance(&mut active, candidates, config);
         for search in active.extract_if(.., |search| search.beams.is_empty()) {
             results[search.index] = search.finished.into_best(config.num_return_sequences);
@@ -52,7 +59,7 @@ pub fn beam_search<S: Stepper + ?Sized>(
             max_new_tokens: config.max_new_tokens(),
             finished,
             documents: documents.len(),
-            rows: last.len(),
+            rows,
         });
         if !active.is_empty() {
             stepper.reorder(&parents)?;
@@ -136,6 +143,25 @@ impl<'a> Search<'a> {
         self.beams = beams;
         parents
     }
+}
+
+/// The best candidates of every row, if the stepper finds them.
+fn best_candidates<S: Stepper + ?Sized>(
+    stepper: &mut S,
+    active: &[Search],
+    config: &GenerationConfig,
+) -> Result<Option<Vec<Vec<Candidate>>>> {
+    let beams = || active.iter().flat_map(|search| search.beams.iter().map(move |beam| (search, beam)));
+    let rows: Vec<Row> = beams()
+        .map(|(search, beam)| Row { document: search.index, processors: &search.processors, tokens: &beam.tokens })
+        .collect();
+    let count = candidates_per_document(config);
+    let Some(best) = best_permitted(stepper, &rows, count)? else { return Ok(None) };
+    let indices = active.iter().flat_map(|search| 0..search.beams.len());
+    let of_beam = |((best, index), (_, beam)): ((Vec<(u32, f32)>, usize), (&Search, &Beam))| {
+        rank(best.into_iter().map(|(token, score)| Candidate { score: score + beam.score, beam: index, token }), count)
+    };
+    Ok(Some(best.into_iter().zip(indices).zip(beams()).map(of_beam).collect()))
 }
 
 /// The best candidates of every row, rows in parallel. `logits` `[rows, V]` become processed log-probabilities.

@@ -42,6 +42,14 @@ pub(crate) fn best_of_beam(log_probs: &[f32], running: f32, beam: usize, count: 
     best
 }
 
+/// The `count` best of a beam's candidates, by score and then by token id.
+pub(crate) fn rank(candidates: impl Iterator<Item = Candidate>, count: usize) -> Vec<Candidate> {
+    let mut candidates: Vec<Candidate> = candidates.collect();
+    candidates.sort_by(|left, right| right.score.total_cmp(&left.score).then(left.token.cmp(&right.token)));
+    candidates.truncate(count);
+    candidates
+}
+
 /// The `count` best of the candidates of several beams, best first: by score, then beam, then token id.
 pub(crate) fn best_of_document(beams: impl Iterator<Item = Vec<Candidate>>, count: usize) -> Vec<Candidate> {
     let mut candidates: Vec<Candidate> = beams.flatten().collect();

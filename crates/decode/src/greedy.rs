@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::best::{Row, best_permitted};
 use crate::finished::normalized;
 use crate::log_softmax::{greatest, log_sum_exp};
 use crate::processors::{LogitsProcessor, LogitsProcessors};
@@ -34,15 +35,26 @@ pub fn greedy_search<S: Stepper + ?Sized>(
         if active.is_empty() {
             break;
         }
-        let last: Vec<u32> = active.iter().map(Search::last).collect();
-        step(stepper, &last, &mut logits)?;
-        // As in beam search, the first error is the one that is named.
-        let advanced: Vec<Result<()>> = logits
-            .par_chunks_exact_mut(vocab_size)
-            .zip(&mut active)
-            .map(|(logits, search)| search.advance(logits, config))
-            .collect();
-        advanced.into_iter().collect::<Result<()>>()?;
+        let rows = active.len();
+        let known: Vec<Row> = active.iter().map(Search::row).collect();
+        match best_permitted(stepper, &known, 1)? {
+            Some(best) => {
+                for (search, best) in active.iter_mut().zip(best) {
+                    search.take(best.first().copied(), config);
+                }
+            }
+            None => {
+                let last: Vec<u32> = active.iter().map(Search::last).collect();
+                step(stepper, &last, &mut logits)?;
+                // As in beam search, the first error is the one that is named.
+                let advanced: Vec<Result<()>> = logits
+                    .par_chunks_exact_mut(vocab_size)
+                    .zip(&mut active)
+                    .map(|(logits, search)| search.advance(logits, config))
+                    .collect();
+                advanced.into_iter().collect::<Result<()>>()?;
+            }
+        }
         let parents: Vec<usize> = (0..active.len()).filter(|&row| !active[row].ended).collect();
         for search in active.extract_if(.., |search| search.ended) {
             let index = search.index;
@@ -54,7 +66,7 @@ pub fn greedy_search<S: Stepper + ?Sized>(
             max_new_tokens: config.max_new_tokens(),
             finished,
             documents: documents.len(),
-            rows: last.len(),
+            rows,
         });
         if !active.is_empty() {
             stepper.reorder(&parents)?;
@@ -85,6 +97,10 @@ impl<'a> Search<'a> {
         *self.tokens.last().expect("a sequence begins with the decoder start token")
     }
 
+    fn row(&self) -> Row<'_> {
+        Row { document: self.index, processors: &self.processors, tokens: &self.tokens }
+    }
+
     /// Takes the logits of the next token.
     fn advance(&mut self, logits: &mut [f32], config: &GenerationConfig) -> Result<()> {
         let position = self.tokens.len();
@@ -94,14 +110,19 @@ impl<'a> Search<'a> {
         self.processors.process(&self.tokens, &mut log_probs);
         let best = greatest(logits);
         let token = logits.iter().position(|&logit| logit == best && best > f32::NEG_INFINITY);
-        let Some(token) = token else {
-            self.ended = true;
-            return Ok(());
-        };
-        self.score += log_probs[token];
-        self.tokens.push(token as u32);
-        self.ended = self.tokens.len() >= config.max_length || config.eos_token_id.contains(&(token as u32));
+        self.take(token.map(|token| (token as u32, log_probs[token])), config);
         Ok(())
+    }
+
+    /// Takes the next token and its log-probability; none if none is permitted.
+    fn take(&mut self, next: Option<(u32, f32)>, config: &GenerationConfig) {
+        let Some((token, log_probability)) = next else {
+            self.ended = true;
+            return;
+        };
+        self.score += log_probability;
+        self.tokens.push(token);
+        self.ended = self.tokens.len() >= config.max_length || config.eos_token_id.contains(&token);
     }
 
     fn into_hypothesis(mut self, config: &GenerationConfig) -> Hypothesis {

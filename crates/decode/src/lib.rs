@@ -21,6 +21,7 @@
 
 mod attribution;
 mod beam;
+mod best;
 mod candidates;
 mod config;
 mod error;

@@ -65,6 +65,14 @@ impl Stepper for LedSession<'_> {
         Ok(self.led.logits(&hidden, logits)?)
     }
 
+    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+        if !self.led.finds_best() {
+            return Ok(None);
+        }
+        let hidden = self.led.decoder().step(last, &self.rows(), &self.memory, &mut self.cache)?; // [R, d]
+        Ok(Some(self.led.best(&hidden, count)?))
+    }
+
     fn reorder(&mut self, parents: &[usize]) -> Result<()> {
         self.owners = parents.iter().map(|&parent| self.owners[parent]).collect();
         self.cache.reorder(parents);

@@ -21,6 +21,17 @@ pub trait Stepper {
     /// When the model fails; the search passes the error on.
     fn step(&mut self, last: &[u32], logits: &mut Vec<f32>) -> Result<()>;
 
+    /// As [`step`](Stepper::step), but returns only the `count` most probable tokens of each row with their log-probabilities
+    /// (nats), the best first and of equal ones the first. `None`, and no step is made, where all logits are had as soon. Where a
+    /// logit is no number or there is no probability, the log-probabilities are none either.
+    ///
+    /// # Errors
+    /// When the model fails; the search passes the error on.
+    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+        let _ = (last, count);
+        Ok(None)
+    }
+
     /// Row r of the next step continues row `parents[r]` of the step before, and belongs to the same document. A row may
     /// be continued several times or not at all, so the number of rows grows and shrinks; a document none of whose rows is
     /// named has ended.

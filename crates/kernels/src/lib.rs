@@ -26,7 +26,7 @@
 //! | [`dropout`], [`dropout_part`] | the same again |
 //! | [`embed`] | [`accumulate_rows`] |
 //! | [`cross_entropy`] | [`cross_entropy_backward`] |
-//! | [`token_log_probabilities`], [`AttentionMemory`], [`cached_attention`], [`PackedLinear`] | none |
+//! | [`token_log_probabilities`], [`AttentionMemory`], [`cached_attention`], [`DecodingStep`], [`PackedLinear`] | none |
 //!
 //! Outside the graph the backward of [`linear`] is [`linear_backward`] for its parameters, and [`linear_input_gradient`] or
 //! [`add_linear_input_gradient`] for its input.
@@ -70,6 +70,7 @@ pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
 pub use ops::past::{KeyValueRows, cached_attention};
 pub use ops::rows::{accumulate_rows, embed, gather_rows, write_rows};
+pub use ops::step::DecodingStep;
 pub use ops::update;
 pub use precision::Precision;
 pub use process::{anonymous_memory_gib, peak_memory_gib, prepare_process, resident_memory_gib};

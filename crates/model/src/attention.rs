@@ -4,20 +4,19 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use epitome_kernels::{
-    self as kernels, Attended, Attention, AttentionMemory, Dropout, Precision, Segments, Visibility,
+    self as kernels, Attended, Attention, AttentionMemory, DecodingStep, Dropout, KeyValueRows, Precision, Segments,
+    Visibility,
 };
 
 use crate::cache::LayerMemory;
-use crate::layers::Linear;
+use crate::layers::{Linear, SelfProjections};
 use crate::pooling::{Pooling, PoolingSegments};
 use crate::weights::Source;
-use crate::{Config, CrossMemory, DecoderCache, GradientSums, Keep, Result};
+use crate::{Config, CrossMemory, GradientSums, Keep, Result};
 
 #[derive(Clone, Debug)]
 pub(crate) struct MultiHeadAttention {
-    q_proj: Linear,
-    k_proj: Linear,
-    v_proj: Linear,
+    projections: SelfProjections,
     out_proj: Linear,
     heads: usize,
     scale: f32,
@@ -45,9 +44,7 @@ impl MultiHeadAttention {
         let projection = |name: &str| Linear::load(source, &format!("{prefix}.{name}"), d, d);
         let heads = config.decoder_attention_heads;
         Ok(Self {
-            q_proj: projection("q_proj")?,
-            k_proj: projection("k_proj")?,
-            v_proj: projection("v_proj")?,
+            projections: SelfProjections::new([projection("q_proj")?, projection("k_proj")?, projection("v_proj")?])?,
             out_proj: projection("out_proj")?,
             heads,
             scale: ((d / heads) as f32).powf(-0.5),
@@ -87,10 +84,11 @@ impl MultiHeadAttention {
         let [q, k, v] = &projected;
         let gradient = context_gradient.reshape(q.shape())?;
         let [dq, dk, dv] = kernels::attention_backward(q, k, v, &self.spec(scope), &attended, &gradient)?;
+        let [query, key, value] = self.projections.parts();
         for (linear, input, sum, gradient) in [
-            (&self.q_proj, hidden, Some(hidden_gradient), dq),
-            (&self.k_proj, source, source_gradient, dk),
-            (&self.v_proj, source, source_gradient, dv),
+            (query, hidden, Some(hidden_gradient), dq),
+            (key, source, source_gradient, dk),
+            (value, source, source_gradient, dv),
         ] {
             let gradient = gradient.reshape(input.shape())?;
             linear.backward(input, &gradient, sums)?;
@@ -104,35 +102,46 @@ impl MultiHeadAttention {
     /// Keys and values of encoded documents `[S, d]`, kept for decoding.
     pub(crate) fn memory(&self, encoded: &Tensor, sources: &Segments) -> Result<AttentionMemory> {
         let sizes = (self.heads, encoded.dim(1)? / self.heads);
-        AttentionMemory::project(sources, sizes, self.k_proj.precision(), encoded.device(), |rows| {
+        AttentionMemory::project(sources, sizes, self.k_proj().precision(), encoded.device(), |rows| {
             let rows = encoded.narrow(0, rows.start, rows.len())?;
-            Ok([self.k_proj.heads(&rows, self.heads)?, self.v_proj.heads(&rows, self.heads)?])
+            Ok([self.k_proj().heads(&rows, self.heads)?, self.v_proj().heads(&rows, self.heads)?])
         })
     }
 
+    fn q_proj(&self) -> &Linear {
+        &self.projections.parts()[0]
+    }
+
+    fn k_proj(&self) -> &Linear {
+        &self.projections.parts()[1]
+    }
+
+    fn v_proj(&self) -> &Linear {
+        &self.projections.parts()[2]
+    }
+
     pub(crate) fn precision(&self) -> Precision {
-        self.k_proj.precision()
+        self.k_proj().precision()
     }
 
     /// What decoding without keeping keys and values needs.
     pub(crate) fn pooling(&self) -> Result<Pooling> {
-        Ok(Pooling { key: self.k_proj.unpacked()?, value: self.v_proj.unpacked()?, heads: self.heads })
+        Ok(Pooling { key: self.k_proj().unpacked()?, value: self.v_proj().unpacked()?, heads: self.heads })
     }
 
-    /// Output of the attention of `hidden` `[R, d]` to the documents of `memory`, `[R, d]`; `rows` says how many rows each
-    /// document has.
+    /// Output of the attention of a step's `hidden` `[R, d]` to the documents of `memory`, `[R, d]`.
     pub(crate) fn attend_memory(
         &self,
         hidden: &Tensor,
         memory: &CrossMemory,
         layer: usize,
-        rows: &Segments,
+        step: &DecodingStep,
     ) -> Result<Tensor> {
-        let query = self.q_proj.heads(hidden, self.heads)?;
+        let query = self.q_proj().heads(hidden, self.heads)?;
         let context = match memory.layer(layer) {
-            LayerMemory::Kept(kept) => kept.attend(&query, rows, self.scale)?,
+            LayerMemory::Kept(kept) => step.attend_memory(kept, &query, self.scale)?,
             LayerMemory::Folded { pooling, encoded } => {
-                let segments = PoolingSegments { queries: rows, rows: memory.sources() };
+                let segments = PoolingSegments { queries: step.rows(), rows: memory.sources() };
                 let query = (query.to_dtype(DType::F32)? * f64::from(self.scale))?;
                 pooling.attend(&query, encoded, segments, None)?.to_dtype(hidden.dtype())?
             }
@@ -150,7 +159,7 @@ impl MultiHeadAttention {
         rows: &Segments,
         spans: &[Vec<Range<usize>>],
     ) -> Result<(Tensor, Vec<Vec<f32>>)> {
-        let query = self.q_proj.heads(hidden, self.heads)?;
+        let query = self.q_proj().heads(hidden, self.heads)?;
         let (context, masses) = match memory.layer(layer) {
             LayerMemory::Kept(kept) => kept.attend_with_mass(&query, rows, self.scale, spans)?,
             LayerMemory::Folded { pooling, encoded } => {
@@ -163,18 +172,19 @@ impl MultiHeadAttention {
         Ok((self.out_proj.forward(&context.reshape(hidden.shape())?)?, masses))
     }
 
-    /// Output of the attention of `hidden` `[R, d]` to itself and what the cache holds of each row's past, `[R, d]`; the cache
-    /// gets the step's keys and values as those of layer `layer`.
-    pub(crate) fn attend_past(&self, hidden: &Tensor, layer: usize, cache: &mut DecoderCache) -> Result<Tensor> {
-        let [query, keys, values] = self.project(hidden, hidden)?;
-        let context = cache.attend(layer, &query, &keys, &values, self.scale)?;
+    /// Output of the attention of a step's `hidden` `[R, d]` to itself and what the layer's cache holds of each row's past, `[R, d]`;
+    /// the cache gets the step's keys and values.
+    pub(crate) fn attend_past(&self, hidden: &Tensor, step: &DecodingStep, cache: &mut KeyValueRows) -> Result<Tensor> {
+        let projected = self.projections.heads(hidden, self.heads)?;
+        let context = step.attend_past(cache, projected.each_ref(), self.scale)?;
         self.out_proj.forward(&context.reshape(hidden.shape())?)
     }
 
     /// Queries `[T, H, D]`, keys and values `[S, H, D]`.
     fn project(&self, hidden: &Tensor, source: &Tensor) -> Result<[Tensor; 3]> {
         let heads = self.heads;
-        Ok([self.q_proj.heads(hidden, heads)?, self.k_proj.heads(source, heads)?, self.v_proj.heads(source, heads)?])
+        let [query, key, value] = self.projections.parts();
+        Ok([query.heads(hidden, heads)?, key.heads(source, heads)?, value.heads(source, heads)?])
     }
 
     fn attend(&self, [q, k, v]: &[Tensor; 3], scope: Scope<'_>) -> Result<Attended> {
@@ -188,7 +198,7 @@ impl MultiHeadAttention {
             visibility: scope.visibility.clone(),
             scale: self.scale,
             dropout: scope.dropout,
-            precision: self.q_proj.precision(),
+            precision: self.q_proj().precision(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Precision, Segments, Visibility};
+use epitome_kernels::{self as kernels, DecodingStep, KeyValueRows, Precision, Segments, Visibility};
 
 use crate::attention::{AttentionKept, MultiHeadAttention, Scope};
 use crate::cache::LayerMemory;
@@ -185,7 +185,7 @@ impl Decoder {
     }
 
     /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out. `rows` says how many
-    /// consecutive rows belong to each document of `memory`, none for a finished one.
+    /// consecutive rows belong to each document of `memory`, none for a finished one; it is the same memory at every step of a cache.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or an operation fails.
@@ -196,13 +196,16 @@ impl Decoder {
         memory: &CrossMemory,
         cache: &mut DecoderCache,
     ) -> Result<Tensor> {
-        let position = cache.advance(last.len(), self.embedding.positions.dim(0)?)?;
-        let sum = self.embedding.sum(last, &vec![position; last.len()])?;
-        let mut hidden = self.embedding.normalise(&sum, None)?;
-        for layer in &self.layers {
-            hidden = layer.step(&hidden, rows, memory, cache)?;
-        }
-        Ok(hidden)
+        let DecoderCache { layers: caches, step } = cache;
+        let positions = &self.embedding.positions;
+        step.advance(last, (rows, memory.sources()), positions.dim(0)?, positions.device())?;
+        step.run(memory.is_kept(), |step| {
+            let mut hidden = self.embedding.normalise(&self.embedding.step(step)?, None)?;
+            for (layer, cache) in self.layers.iter().zip(caches.iter_mut()) {
+                hidden = layer.step(&hidden, step, memory, cache)?;
+            }
+            Ok(hidden)
+        })
     }
 }
 
@@ -287,10 +290,16 @@ impl DecoderLayer {
         Ok(sum)
     }
 
-    fn step(&self, hidden: &Tensor, rows: &Segments, memory: &CrossMemory, cache: &mut DecoderCache) -> Result<Tensor> {
-        let attended = self.self_attn.attend_past(hidden, self.index, cache)?;
+    fn step(
+        &self,
+        hidden: &Tensor,
+        step: &DecodingStep,
+        memory: &CrossMemory,
+        cache: &mut KeyValueRows,
+    ) -> Result<Tensor> {
+        let attended = self.self_attn.attend_past(hidden, step, cache)?;
         let query = self.self_attn_layer_norm.add(&attended, hidden)?;
-        let attended = self.encoder_attn.attend_memory(&query, memory, self.index, rows)?;
+        let attended = self.encoder_attn.attend_memory(&query, memory, self.index, step)?;
         let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
         Ok(self.feed_forward.forward(&middle, None, Keep::Input)?.0)
     }

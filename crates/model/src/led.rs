@@ -7,7 +7,7 @@ use epitome_kernels::{self as kernels, Device, PackedLinear, Precision};
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::weights::{Packing, Source};
-use crate::{Config, Decoder, Documents, Encoder, Result, TensorSource};
+use crate::{Config, Decoder, Documents, Encoder, Error, Result, TensorSource};
 
 /// A LED model: encoder, decoder and the tied output head. Stateless: everything that changes is passed in.
 #[derive(Clone, Debug)]
@@ -98,6 +98,23 @@ impl Led {
     /// When a token id lies outside the vocabulary, or an operation fails.
     pub fn encode(&self, documents: &Documents) -> Result<Tensor> {
         self.encoder.forward(documents)
+    }
+
+    /// Whether [`Led::best`] is a short way to the most probable tokens.
+    pub fn finds_best(&self) -> bool {
+        self.packed_head.as_ref().is_some_and(|head| head.finds_best())
+    }
+
+    /// Of each of the hidden states `[R, d]` the `count` most probable tokens with their log-probabilities (nats), the best first
+    /// and of equal ones the first: see [`PackedLinear::best`]. Only where [`Led::finds_best`].
+    ///
+    /// # Errors
+    /// When an operation fails.
+    pub fn best(&self, hidden: &Tensor, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+        match &self.packed_head {
+            Some(head) => Ok(head.best(hidden, count)?),
+            None => Err(Error::Input("a model that is not packed has no short way to the best tokens".into())),
+        }
     }
 
     /// Logits of hidden states `[R, d]`: `logits` becomes `[R, V]`, row-major; a packed model uses its memory again.

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Attended, Attention, Visibility};
 
 use crate::global_path::GlobalPath;
-use crate::layers::{Linear, Site, at};
+use crate::layers::{Linear, SelfProjections, Site, at};
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
 
@@ -12,9 +12,7 @@ use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
 /// projection that both share.
 #[derive(Clone, Debug)]
 pub(crate) struct LongformerSelfAttention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
+    projections: SelfProjections,
     global: GlobalPath,
     output: Linear,
     heads: usize,
@@ -35,9 +33,7 @@ impl LongformerSelfAttention {
         let inner = format!("{prefix}.longformer_self_attn");
         let projection = |projection: &str| Linear::load(source, &format!("{inner}.{projection}"), d, d);
         Ok(Self {
-            query: projection("query")?,
-            key: projection("key")?,
-            value: projection("value")?,
+            projections: SelfProjections::new([projection("query")?, projection("key")?, projection("value")?])?,
             global: GlobalPath::load(source, &inner, config)?,
             output: Linear::load(source, &format!("{prefix}.output"), d, d)?,
             heads: config.encoder_attention_heads,
@@ -53,7 +49,7 @@ impl LongformerSelfAttention {
         dropouts: Option<Dropouts>,
         keep: Keep,
     ) -> Result<(Tensor, SelfAttentionKept)> {
-        let projected = self.project(hidden)?;
+        let projected = self.projections.heads(hidden, self.heads)?;
         let attended = self.attend(hidden, &projected, documents, dropouts)?;
         // Of a long document each of these is large: what is not kept goes before the next is made.
         let projected = (keep == Keep::Everything).then_some(projected);
@@ -77,7 +73,7 @@ impl LongformerSelfAttention {
         hidden_gradient: &Tensor,
         sums: &mut dyn GradientSums,
     ) -> Result<()> {
-        let projected = kept.projected.map_or_else(|| self.project(hidden), Ok)?;
+        let projected = kept.projected.map_or_else(|| self.projections.heads(hidden, self.heads), Ok)?;
         let attended = kept.attended.map_or_else(|| self.attend(hidden, &projected, documents, dropouts), Ok)?;
         let context_gradient = self.output.input_gradient(gradient)?;
         let rows = documents.global_rows();
@@ -98,18 +94,12 @@ impl LongformerSelfAttention {
         let gradient = context_gradient.reshape(q.shape())?;
         let spec = self.band(hidden, documents, dropouts)?;
         let gradients = kernels::attention_backward(q, k, v, &spec, &attended, &gradient)?;
-        for (linear, gradient) in [&self.query, &self.key, &self.value].into_iter().zip(gradients) {
+        for (linear, gradient) in self.projections.parts().iter().zip(gradients) {
             let gradient = gradient.reshape(hidden.shape())?;
             linear.backward(hidden, &gradient, sums)?;
             linear.add_input_gradient(hidden_gradient, &gradient)?;
         }
         Ok(())
-    }
-
-    /// Queries, keys and values, each `[T, H, D]`.
-    fn project(&self, hidden: &Tensor) -> Result<[Tensor; 3]> {
-        let project = |linear: &Linear| linear.heads(hidden, self.heads);
-        Ok([project(&self.query)?, project(&self.key)?, project(&self.value)?])
     }
 
     fn attend(
@@ -130,7 +120,7 @@ impl LongformerSelfAttention {
             // The bias is inside the scaling (semantics A4).
             scale: ((hidden.dim(1)? / self.heads) as f32).powf(-0.5),
             dropout: at(dropouts, Site::SelfAttention),
-            precision: self.query.precision(),
+            precision: self.output.precision(),
         })
     }
 }

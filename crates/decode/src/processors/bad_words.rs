@@ -1,6 +1,6 @@
 //! Token sequences that may not be written.
 
-use super::LogitsProcessor;
+use super::{LogitsProcessor, forbid};
 
 /// `bad_words_ids`: the last token of a sequence is forbidden where the tokens before it stand.
 ///
@@ -17,16 +17,23 @@ impl<'a> NoBadWords<'a> {
         let is_eos = |sequence: &[u32]| matches!(sequence, [token] if eos_token_id.contains(token));
         Self { sequences: sequences.iter().map(Vec::as_slice).filter(|sequence| !is_eos(sequence)).collect() }
     }
+
+    fn forbids(&self, tokens: &[u32]) -> Vec<u32> {
+        let completed = |sequence: &&[u32]| {
+            let (&last, prefix) = sequence.split_last()?;
+            let stands = prefix.is_empty() || sequence.len() <= tokens.len() && tokens.ends_with(prefix);
+            stands.then_some(last)
+        };
+        self.sequences.iter().filter_map(completed).collect()
+    }
 }
 
 impl LogitsProcessor for NoBadWords<'_> {
     fn process(&self, tokens: &[u32], scores: &mut [f32]) {
-        for sequence in &self.sequences {
-            if let Some((&last, prefix)) = sequence.split_last()
-                && (prefix.is_empty() || sequence.len() <= tokens.len() && tokens.ends_with(prefix))
-            {
-                scores[last as usize] = f32::NEG_INFINITY;
-            }
-        }
+        forbid(&self.forbids(tokens), scores);
+    }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        Some(self.forbids(tokens))
     }
 }

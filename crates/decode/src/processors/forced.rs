@@ -28,6 +28,10 @@ impl LogitsProcessor for ForcedBosToken {
             force(&[self.token], scores);
         }
     }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        (tokens.len() != 1).then(Vec::new)
+    }
 }
 
 /// `forced_eos_token_id`: the last token of a sequence that reaches the greatest length.
@@ -49,5 +53,9 @@ impl LogitsProcessor for ForcedEosToken<'_> {
         if tokens.len() + 1 == self.max_length {
             force(self.tokens, scores);
         }
+    }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        (tokens.len() + 1 != self.max_length).then(Vec::new)
     }
 }

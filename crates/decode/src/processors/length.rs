@@ -22,4 +22,8 @@ impl LogitsProcessor for MinLength<'_> {
             forbid(self.eos_token_id, scores);
         }
     }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        Some(if tokens.len() < self.min_length { self.eos_token_id.to_vec() } else { Vec::new() })
+    }
 }

@@ -24,6 +24,12 @@ pub trait LogitsProcessor: Send + Sync {
     /// Changes `scores` (one for each entry of the vocabulary) of the token that follows `tokens`, which begin with the
     /// decoder start token. A forbidden token's score becomes minus infinity.
     fn process(&self, tokens: &[u32], scores: &mut [f32]);
+
+    /// The tokens that may not follow `tokens`, if forbidding them is all that the rule does there; `None` if it may do more.
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        let _ = tokens;
+        None
+    }
 }
 
 /// The rules that hold for one document, in the order in which they are applied.
@@ -87,12 +93,23 @@ impl LogitsProcessor for LogitsProcessors<'_> {
             rule.process(tokens, scores);
         }
     }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        let each: Option<Vec<Vec<u32>>> = self.0.iter().map(|rule| rule.forbidden(tokens)).collect();
+        let mut all = each?.concat();
+        all.sort_unstable();
+        all.dedup();
+        Some(all)
+    }
 }
 
 /// Sets the scores of `tokens` to minus infinity.
 fn forbid(tokens: &[u32], scores: &mut [f32]) {
     for &token in tokens {
-        scores[token as usize] = f32::NEG_INFINITY;
+        // A document may hold ids that the decoder cannot write, when tables differ in size.
+        if let Some(score) = scores.get_mut(token as usize) {
+            *score = f32::NEG_INFINITY;
+        }
     }
 }
 
@@ -107,6 +124,12 @@ mod tests {
         rule.process(tokens, &mut scores);
         let found: Vec<u32> = (0..8).filter(|&token| scores[token as usize] == f32::NEG_INFINITY).collect();
         assert_eq!(found, forbidden, "after {tokens:?}");
+        // What a rule says that it forbids is what it forbids; no more is done then.
+        if let Some(said) = rule.forbidden(tokens) {
+            let mut again = [-1.0; 8];
+            forbid(&said, &mut again);
+            assert_eq!(again, scores, "after {tokens:?}");
+        }
     }
 
     #[test]

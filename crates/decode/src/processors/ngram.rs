@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::LogitsProcessor;
+use super::{LogitsProcessor, forbid};
 
 /// The last `size - 1` tokens, which the next token would complete to an n-gram; `None` while there are fewer.
 fn open_ngram(tokens: &[u32], size: usize) -> Option<&[u32]> {
@@ -22,18 +22,24 @@ impl NoRepeatNGram {
     pub fn new(size: usize) -> Self {
         Self { size }
     }
+
+    fn forbids(&self, tokens: &[u32]) -> Vec<u32> {
+        let Some(open) = open_ngram(tokens, self.size) else { return Vec::new() };
+        let completed = |ngram: &[u32]| {
+            let (&last, first) = ngram.split_last()?;
+            (first == open).then_some(last)
+        };
+        tokens.windows(self.size).filter_map(completed).collect()
+    }
 }
 
 impl LogitsProcessor for NoRepeatNGram {
     fn process(&self, tokens: &[u32], scores: &mut [f32]) {
-        let Some(open) = open_ngram(tokens, self.size) else { return };
-        for ngram in tokens.windows(self.size) {
-            if let Some((&last, first)) = ngram.split_last()
-                && first == open
-            {
-                scores[last as usize] = f32::NEG_INFINITY;
-            }
-        }
+        forbid(&self.forbids(tokens), scores);
+    }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        Some(self.forbids(tokens))
     }
 }
 
@@ -56,15 +62,19 @@ impl<'a> EncoderNoRepeatNGram<'a> {
         }
         Self { size, endings }
     }
+
+    fn forbids(&self, tokens: &[u32]) -> &[u32] {
+        let endings = open_ngram(tokens, self.size).and_then(|open| self.endings.get(open));
+        endings.map_or(&[], Vec::as_slice)
+    }
 }
 
 impl LogitsProcessor for EncoderNoRepeatNGram<'_> {
     fn process(&self, tokens: &[u32], scores: &mut [f32]) {
-        let endings = open_ngram(tokens, self.size).and_then(|open| self.endings.get(open));
-        for &token in endings.into_iter().flatten() {
-            if let Some(score) = scores.get_mut(token as usize) {
-                *score = f32::NEG_INFINITY;
-            }
-        }
+        forbid(self.forbids(tokens), scores);
+    }
+
+    fn forbidden(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        Some(self.forbids(tokens).to_vec())
     }
 }

@@ -85,6 +85,33 @@ impl Stepper for Broken {
     }
 }
 
+/// Finds the best tokens for two steps; in the third the last row has no probabilities.
+struct BrokenBest(usize);
+
+impl Stepper for BrokenBest {
+    fn vocab_size(&self) -> usize {
+        8
+    }
+
+    fn step(&mut self, _: &[u32], _: &mut Vec<f32>) -> Result<()> {
+        panic!("all logits were asked for");
+    }
+
+    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+        self.0 += 1;
+        let row = |value: f32| (3..8).chain(0..3).map(|token| (token, value)).take(count).collect();
+        let mut rows: Vec<Vec<(u32, f32)>> = last.iter().map(|_| row(-2.0)).collect();
+        if self.0 == 3 {
+            *rows.last_mut().unwrap() = row(f32::NAN);
+        }
+        Ok(Some(rows))
+    }
+
+    fn reorder(&mut self, _: &[usize]) -> Result<()> {
+        Ok(())
+    }
+}
+
 #[test]
 fn logits_that_are_not_finite_are_an_error() {
     for num_beams in [1, 2] {
@@ -94,6 +121,9 @@ fn logits_that_are_not_finite_are_an_error() {
             let error = generate(&mut stepper, &[DOCUMENT, DOCUMENT], &config, &mut |_| {}).unwrap_err();
             assert!(matches!(error, Error::Logits { document: 1, position: 3 }), "{error}");
         }
+        let mut stepper = BrokenBest(0);
+        let error = generate(&mut stepper, &[DOCUMENT, DOCUMENT], &config, &mut |_| {}).unwrap_err();
+        assert!(matches!(error, Error::Logits { document: 1, position: 3 }), "{error}");
         let mut stepper = Broken { steps: 0, value: 0.0, missing: 1 };
         let error = generate(&mut stepper, &[DOCUMENT], &config, &mut |_| {}).unwrap_err();
         assert!(matches!(error, Error::LogitsShape { .. }), "{error}");

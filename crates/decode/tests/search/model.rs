@@ -47,12 +47,15 @@ pub(crate) struct HashStepper {
     pub(crate) rows: Vec<(Source, Vec<u32>)>,
     /// The number of rows of each step.
     pub(crate) steps: Vec<usize>,
+    /// Whether it finds the most probable tokens itself, and in how many steps it was asked to.
+    pub(crate) finds_best: bool,
+    pub(crate) best_steps: usize,
 }
 
 impl HashStepper {
     pub(crate) fn new(sources: &[Source], vocab: usize, eos: &[u32]) -> Self {
         let rows = sources.iter().map(|&source| (source, Vec::new())).collect();
-        Self { vocab, eos: eos.to_vec(), rows, steps: Vec::new() }
+        Self { vocab, eos: eos.to_vec(), rows, steps: Vec::new(), finds_best: false, best_steps: 0 }
     }
 }
 
@@ -70,6 +73,23 @@ impl Stepper for HashStepper {
             logits.extend(source.logits(tokens, self.vocab, &self.eos));
         }
         Ok(())
+    }
+
+    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+        if !self.finds_best {
+            return Ok(None);
+        }
+        self.best_steps += 1;
+        let mut logits = Vec::new();
+        self.step(last, &mut logits)?;
+        let best = |row: &[f32]| {
+            let total = row.iter().map(|logit| f64::from(*logit).exp()).sum::<f64>().ln();
+            let log_p = |(token, logit): (usize, &f32)| (token as u32, (f64::from(*logit) - total) as f32);
+            let mut best: Vec<(u32, f32)> = row.iter().enumerate().map(log_p).collect();
+            best.sort_by(|a, b| b.1.total_cmp(&a.1));
+            best[..count].to_vec()
+        };
+        Ok(Some(logits.chunks(self.vocab).map(best).collect()))
     }
 
     fn reorder(&mut self, parents: &[usize]) -> Result<()> {

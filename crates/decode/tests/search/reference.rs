@@ -33,6 +33,19 @@ fn expected(document: &[serde_json::Value]) -> Expected {
 
 #[test]
 fn tokens_and_scores_are_those_of_transformers() {
+    assert_eq!(compare_all(false), 0);
+}
+
+/// The model is asked for its most probable tokens wherever the rules allow it, and nothing is different.
+#[test]
+fn so_they_are_where_the_model_finds_the_best_tokens() {
+    let asked = compare_all(true);
+    assert!(asked >= 1000, "{asked}");
+}
+
+/// Returns in how many steps the model was asked for the best tokens.
+fn compare_all(finds_best: bool) -> usize {
+    let mut asked = 0;
     let (mut documents_seen, mut at_limit, mut early) = (0, 0, 0);
     for (line, text) in include_str!("../fixtures/generate.jsonl").lines().enumerate() {
         let case: Case = serde_json::from_str(text).unwrap();
@@ -43,8 +56,9 @@ fn tokens_and_scores_are_those_of_transformers() {
         let ids: Vec<Vec<u32>> =
             sources.iter().map(|source| source.encoder_ids(case.document_length, case.vocab)).collect();
         let documents: Vec<Document> = ids.iter().map(|encoder_ids| Document { encoder_ids, passages: &[] }).collect();
-        let mut stepper = HashStepper::new(&sources, case.vocab, &config.eos_token_id);
+        let mut stepper = HashStepper { finds_best, ..HashStepper::new(&sources, case.vocab, &config.eos_token_id) };
         let found = generate(&mut stepper, &documents, &config, &mut |_| {}).unwrap();
+        asked += stepper.best_steps;
         for (expected, found) in expected.iter().zip(&found) {
             compare(line + 1, &options, &expected.hypotheses, found);
             documents_seen += 1;
@@ -54,6 +68,7 @@ fn tokens_and_scores_are_those_of_transformers() {
         }
     }
     assert!(documents_seen >= 600 && at_limit >= 100 && early >= 100, "{documents_seen} {at_limit} {early}");
+    asked
 }
 
 fn compare(line: usize, options: &str, expected: &[Hypothesis], found: &[Hypothesis]) {

@@ -6,7 +6,7 @@
 //
 // Schedule: a block owns a query and head, its warps share the past. A lane scores a key, then all lanes add the 32 values.
 
-#include "../numbers.cuh"
+#include "../rows/packs.cuh"
 
 namespace {
 
@@ -24,7 +24,8 @@ template <typename T> struct Past {
     float scale;
 };
 
-template <typename T> __global__ void __launch_bounds__(THREADS) past_attention(Past<T> past, T *output) {
+/// V numbers of a key are read at once.
+template <typename T, int V> __global__ void __launch_bounds__(THREADS) past_attention(Past<T> past, T *output) {
     __shared__ float maxima[WARPS], sums[WARPS];
     int row = blockIdx.x, head = blockIdx.y, size = past.size, lane = lane_index();
     // The query lies last, so that nothing that changes lies behind it.
@@ -50,7 +51,12 @@ template <typename T> __global__ void __launch_bounds__(THREADS) past_attention(
         if (lane < count) {
             const T *key = past.keys + place(ancestor);
             score = 0.0f;
-            for (int d = 0; d < size; d++) score += query[d] * to_float(key[d]);
+            for (int d = 0; d < size; d += V) {
+                float numbers[V];
+                load_values(numbers, key + d);
+#pragma unroll
+                for (int i = 0; i < V; i++) score += query[d + i] * numbers[i];
+            }
         }
         // At least one lane has a key, so the new maximum is a number.
         float most = fmaxf(maximum, lanes_max(score));
@@ -58,6 +64,7 @@ template <typename T> __global__ void __launch_bounds__(THREADS) past_attention(
         sum = rescale * sum + lanes_sum(p);
         maximum = most;
         for (int d = lane; d < size; d += WARP) context[d] *= rescale;
+#pragma unroll 4
         for (int n = 0; n < count; n++) {
             float weight = __shfl_sync(ALL_LANES, p, n);
             const T *value = past.values + place(__shfl_sync(ALL_LANES, ancestor, n));
@@ -95,7 +102,8 @@ int start(
         scale,
     };
     size_t bytes = (1 + WARPS) * size * sizeof(float);
-    return launch(past_attention<T>, dim3(rows, heads), THREADS, bytes, stream, past, static_cast<T *>(output));
+    auto kernel = takes_packs(size, keys) ? past_attention<T, PACK> : past_attention<T, 1>;
+    return launch(kernel, dim3(rows, heads), THREADS, bytes, stream, past, static_cast<T *>(output));
 }
 
 } // namespace

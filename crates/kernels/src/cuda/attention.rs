@@ -3,12 +3,12 @@
 use super::check;
 use super::element::{FLOATS, of_type};
 use super::ffi::{self, Stream};
-use super::place::{address, address_mut, dense, room, stream};
+use super::place::{address, address_mut, dense, room, rows, stream};
 use super::plan::Plan;
 use crate::ops::attention::Attended;
 use crate::random::{Mask, active};
 use crate::{Attention, Dropout};
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Device, Result, Tensor, bail};
 use std::ffi::{c_int, c_void};
 
 /// The head sizes that the kernels on matrix units have.
@@ -28,7 +28,18 @@ pub enum Units {
 /// # Errors
 /// When shapes or types do not fit, or a launch fails.
 pub fn attention_forward(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention, units: Units) -> Result<Attended> {
-    let call = Call::new([q, k, v], spec, Plan::new(spec)?)?;
+    let plan = PlacedPlan::new(Plan::new(spec)?, q.device())?;
+    attend_by_plan([q, k, v], spec, &plan, units)
+}
+
+/// The same by a plan that is there already.
+pub(super) fn attend_by_plan(
+    [q, k, v]: [&Tensor; 3],
+    spec: &Attention,
+    plan: &PlacedPlan,
+    units: Units,
+) -> Result<Attended> {
+    let call = Call::new([q, k, v], spec, plan)?;
     let output = call.like(0)?;
     let (heads, queries) = (call.problem.heads as usize, spec.queries.total());
     let log_sum_exp = room((heads, queries), DType::F32, q.device())?;
@@ -57,7 +68,8 @@ pub fn attention_backward(
     units: Units,
 ) -> Result<[Tensor; 3]> {
     let op = "attention_backward";
-    let call = Call::new([q, k, v], spec, Plan::new(spec)?)?;
+    let plan = PlacedPlan::new(Plan::new(spec)?, q.device())?;
+    let call = Call::new([q, k, v], spec, &plan)?;
     let [output, gradient] = [&attended.output, gradient].map(|tensor| dense(op, tensor, &[call.dtype]));
     let (output, gradient) = (output?, gradient?);
     let fits = gradient.dims() == q.dims() && output.dims() == q.dims();
@@ -101,7 +113,7 @@ impl Incoming {
         let gradients = [call.like(0)?, call.like(1)?, call.like(2)?];
         let [dq, dk, dv] = [address_mut(&gradients[0])?, address_mut(&gradients[1])?, address_mut(&gradients[2])?];
         let width = (call.problem.heads * call.problem.head_size) as usize;
-        let partial = || room((call.plan.partial_rows(), width), DType::F32, gradients[0].device());
+        let partial = || room((call.partial_rows, width), DType::F32, gradients[0].device());
         let partials = [partial()?, partial()?];
         let [pk, pv]: [*mut f32; 2] = [address_mut(&partials[0])?.cast(), address_mut(&partials[1])?.cast()];
         let Self { gradient, log_sum_exp, delta } = *self;
@@ -129,18 +141,32 @@ impl Incoming {
     }
 }
 
+/// A plan whose words lie in the memory of kernels.
+#[derive(Debug)]
+pub(super) struct PlacedPlan {
+    pub(super) plan: Plan,
+    words: Tensor,
+}
+
+impl PlacedPlan {
+    pub(super) fn new(plan: Plan, device: &Device) -> Result<Self> {
+        let words = Tensor::from_slice(plan.words(), plan.words().len(), device)?;
+        Ok(Self { plan, words })
+    }
+}
+
 /// A problem whose tensors and plan lie in the memory of kernels.
 pub(super) struct Call {
     pub(super) problem: ffi::Problem,
-    pub(super) plan: Plan,
+    /// Of `Plan::partial_rows`.
+    pub(super) partial_rows: usize,
     pub(super) dtype: DType,
     pub(super) stream: Stream,
-    _words: Tensor,
     inputs: [Tensor; 3],
 }
 
 impl Call {
-    pub(super) fn new([q, k, v]: [&Tensor; 3], spec: &Attention, plan: Plan) -> Result<Self> {
+    pub(super) fn new([q, k, v]: [&Tensor; 3], spec: &Attention, placed: &PlacedPlan) -> Result<Self> {
         let (dtype, device) = (q.dtype(), q.device());
         let (queries, heads, head_size) = q.dims3()?;
         let keys = [spec.keys.total(), heads, head_size];
@@ -151,25 +177,23 @@ impl Call {
         if spec.scale.is_nan() || spec.scale <= 0.0 {
             bail!("attention: a scale of {}, which is not positive", spec.scale);
         }
-        let inputs =
-            [dense("attention", q, &FLOATS)?, dense("attention", k, &[dtype])?, dense("attention", v, &[dtype])?];
-        let words = Tensor::from_slice(plan.words(), plan.words().len(), device)?;
-        let width = (heads * head_size) as i64;
+        let inputs = [rows("attention", q, &FLOATS)?, rows("attention", k, &[dtype])?, rows("attention", v, &[dtype])?];
+        let [q_stride, k_stride, v_stride] = inputs.each_ref().map(|input| input.stride()[0] as i64);
         let problem = ffi::Problem {
-            plan: plan.at(address(&words)?.cast()),
+            plan: placed.plan.at(address(&placed.words)?.cast()),
             q: address(&inputs[0])?,
             k: address(&inputs[1])?,
             v: address(&inputs[2])?,
-            q_stride: width,
-            k_stride: width,
-            v_stride: width,
+            q_stride,
+            k_stride,
+            v_stride,
             heads: heads as c_int,
             head_size: head_size as c_int,
             visibility: (&spec.visibility).into(),
             scale: spec.scale,
             draws: spec.dropout.into(),
         };
-        Ok(Self { problem, plan, dtype, stream: stream(device)?, _words: words, inputs })
+        Ok(Self { problem, partial_rows: placed.plan.partial_rows(), dtype, stream: stream(device)?, inputs })
     }
 
     fn is_fast(&self, units: Units) -> bool {

@@ -1,9 +1,10 @@
 //! The steps of a search by the kernels of `cuda/decoding/`.
 
-use super::attention::Call;
+use super::attention::{Call, PlacedPlan};
 use super::element::{FLOATS, of_type};
-use super::place::{address, address_mut, dense, room, stream};
+use super::place::{address, address_mut, dense, room, rows, stream};
 use super::plan::Plan;
+use super::step::Step;
 use super::{check, ffi};
 use crate::{Attention, Precision, Segments, Visibility};
 use candle_core::{DType, Result, Tensor, bail};
@@ -15,18 +16,25 @@ use std::ptr::null;
 ///
 /// # Errors
 /// When shapes or types do not fit, there is no kernel for the head size, or a launch fails.
-pub fn memory_attention(
+pub fn memory_attention(inputs: [&Tensor; 3], (queries, keys): (&Segments, &Segments), scale: f32) -> Result<Tensor> {
+    let plan = PlacedPlan::new(Plan::memory(queries, keys)?, inputs[0].device())?;
+    memory_attention_by_plan(inputs, (queries, keys), scale, &plan)
+}
+
+/// The same by a plan that is there already.
+pub(super) fn memory_attention_by_plan(
     [q, k, v]: [&Tensor; 3],
     (queries, keys): (&Segments, &Segments),
     scale: f32,
+    plan: &PlacedPlan,
 ) -> Result<Tensor> {
     let op = "memory_attention";
-    dense(op, q, &[DType::BF16])?;
-    let plan = Plan::memory(queries, keys)?;
-    let spec = full(queries, keys, scale);
-    let call = Call::new([q, k, v], &spec, plan)?;
+    if q.dtype() != DType::BF16 {
+        bail!("{op}: queries in {:?}, not in bf16", q.dtype());
+    }
+    let call = Call::new([q, k, v], &full(queries, keys, scale), plan)?;
     let (heads, size) = (call.problem.heads as usize, call.problem.head_size as usize);
-    let partial = |numbers: usize| room((call.plan.partial_rows(), heads, numbers), DType::F32, q.device());
+    let partial = |numbers: usize| room((call.partial_rows, heads, numbers), DType::F32, q.device());
     let (context, log_sum_exp, output) = (partial(size)?, partial(1)?, call.like(0)?);
     let [context, log_sum_exp]: [*mut f32; 2] = [address_mut(&context)?.cast(), address_mut(&log_sum_exp)?.cast()];
     let to = address_mut(&output)?;
@@ -47,59 +55,64 @@ pub(super) fn full(queries: &Segments, keys: &Segments, scale: f32) -> Attention
     }
 }
 
-/// [`cached_attention`](crate::cached_attention): each query row `[H, D]` of q `[R, H, D]` sees the rows of keys and values
-/// `[N, H, D]` that its list of ancestors names.
+/// Attention of each query row of a step `[R, H, D]` to its past, whose rows are among the cache's keys and values `[.., H, D]`, which
+/// those of the step's rows join in their places.
 ///
 /// # Errors
-/// When shapes or types do not fit, an ancestor is not a row, or a launch fails.
-pub fn past_attention([q, keys, values]: [&Tensor; 3], ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
+/// When shapes or types do not fit, the cache has no room for the step, or a launch fails.
+pub(super) fn past_attention(
+    [q, new_keys, new_values]: [&Tensor; 3],
+    [keys, values]: [&Tensor; 2],
+    step: &Step,
+    scale: f32,
+) -> Result<Tensor> {
     let op = "past_attention";
-    let ((rows, heads, size), (stored, ..), device) = (q.dims3()?, keys.dims3()?, q.device());
-    if rows != ancestors.len() || keys.dims() != [stored, heads, size] || values.dims() != keys.dims() {
-        bail!("{op}: queries {:?}, keys {:?}, values {:?}", q.dims(), keys.dims(), values.dims());
+    let (count, heads, size) = q.dims3()?;
+    let stored = keys.dim(0)?;
+    let fits = new_keys.dims() == q.dims() && new_values.dims() == q.dims() && values.dims() == keys.dims();
+    if !fits || keys.dims()[1..] != [heads, size] || count != step.rows || stored < step.capacity {
+        bail!("{op}: queries {:?}, keys {:?}, a cache {:?}", q.dims(), new_keys.dims(), keys.dims());
     }
-    if ancestors.iter().flatten().any(|ancestor| *ancestor as usize >= stored) {
-        bail!("{op}: an ancestor outside {stored} rows");
+    let q = rows(op, q, &FLOATS)?;
+    let like_q = |tensor: &Tensor| rows(op, tensor, &[q.dtype()]);
+    let (new_keys, new_values) = (like_q(new_keys)?, like_q(new_values)?);
+    let stride = q.stride()[0];
+    if new_keys.stride()[0] != stride || new_values.stride()[0] != stride || keys.dtype() != q.dtype() {
+        bail!("{op}: queries and keys that lie apart differently, or have different types");
     }
-    let stride = ancestors.iter().map(Vec::len).max().unwrap_or(0);
-    let lengths: Vec<u32> = ancestors.iter().map(|past| past.len() as u32).collect();
-    let mut table = vec![0u32; (rows * stride).max(1)];
-    for (row, past) in ancestors.iter().enumerate() {
-        table[row * stride..][..past.len()].copy_from_slice(past);
-    }
-    let q = dense(op, q, &FLOATS)?;
-    let [keys, values] = [keys, values].map(|tensor| dense(op, tensor, &[q.dtype()]));
-    let (keys, values, output) = (keys?, values?, room(q.shape(), q.dtype(), device)?);
-    let words = |words: &[u32]| Tensor::from_slice(words, words.len(), device);
-    let (table, lengths) = (words(&table)?, words(&lengths)?);
+    let output = room(q.shape(), q.dtype(), q.device())?;
     let [f32, bf16]: [ffi::PastAttention; 2] = [ffi::epitome_past_attention_f32, ffi::epitome_past_attention_bf16];
     let launch = of_type(op, q.dtype(), f32, bf16)?;
-    // SAFETY: all ancestors are rows of keys and values.
+    // SAFETY: places and ancestors are rows of the cache, which has room for what the step says.
     check(op, unsafe {
         launch(
             address(&q)?,
-            address(&keys)?,
-            address(&values)?,
-            address(&table)?.cast(),
-            address(&lengths)?.cast(),
-            stride as c_int,
-            rows as c_int,
+            address(&new_keys)?,
+            address(&new_values)?,
+            stride as i64,
+            address_mut(keys)?,
+            address_mut(values)?,
+            step.part(2)?,
+            step.part(3)?,
+            step.part(4)?,
+            step.reach as c_int,
+            count as c_int,
             heads as c_int,
             size as c_int,
             scale,
             address_mut(&output)?,
-            stream(device)?,
+            stream(q.device())?,
         )
     })?;
     Ok(output)
 }
 
-/// The k most probable entries of each row of logits `[rows, stride]`, of which the first `vocabulary` count: log-probabilities
-/// in f32 and indices, both `[rows, k]`.
+/// The k most probable entries of each row of logits `[rows, stride]`, of which the first `vocabulary` count, with their
+/// log-probabilities, the best first and of equal ones the first.
 ///
 /// # Errors
 /// When shapes or types do not fit, or a launch fails.
-pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize) -> Result<[Tensor; 2]> {
+pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize) -> Result<Vec<Vec<(u32, f32)>>> {
     let op = "top_k";
     let ((rows, stride), device) = (logits.dims2()?, logits.device());
     if vocabulary > stride || k > vocabulary || bias.is_some_and(|bias| bias.dims() != [vocabulary]) {
@@ -107,7 +120,9 @@ pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize
     }
     let logits = dense(op, logits, &FLOATS)?;
     let bias = bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
-    let (values, indices) = (room((rows, k), DType::F32, device)?, room((rows, k), DType::I32, device)?);
+    // Values and indices lie together, so that one copy brings both.
+    let found = room(2 * rows * k, DType::U32, device)?;
+    let values: *mut f32 = address_mut(&found)?.cast();
     let [f32, bf16]: [ffi::TopK; 2] = [ffi::epitome_top_k_f32, ffi::epitome_top_k_bf16];
     let launch = of_type(op, logits.dtype(), f32, bf16)?;
     // SAFETY: the tensors have the shapes that rows, stride, vocabulary and k say.
@@ -119,10 +134,14 @@ pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize
             stride as i64,
             vocabulary as c_int,
             k as c_int,
-            address_mut(&values)?.cast(),
-            address_mut(&indices)?.cast(),
+            values,
+            values.wrapping_add(rows * k).cast(),
             stream(device)?,
         )
     })?;
-    Ok([values, indices])
+    let words = found.to_vec1::<u32>()?;
+    let (values, indices) = words.split_at(rows * k);
+    let entries = indices.iter().zip(values).map(|(index, value)| (*index, f32::from_bits(*value)));
+    let entries: Vec<(u32, f32)> = entries.collect();
+    Ok(entries.chunks(k.max(1)).map(<[_]>::to_vec).collect())
 }

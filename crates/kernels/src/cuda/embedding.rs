@@ -2,9 +2,10 @@
 
 use super::element::{FLOATS, of_type};
 use super::place::{address, address_mut, dense, room, stream};
+use super::step::Step;
 use super::{check, ffi};
 use candle_core::{DType, Result, Tensor, bail};
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::ptr::null;
 
 /// Rows `ids` of a table `[V, d]`, plus those of a table of positions, if there is one, of the same type.
@@ -24,14 +25,35 @@ pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>) -> 
         dense_tables.push((dense(op, table, dtypes)?, Tensor::from_slice(ids, count, device)?));
     }
     let y = room((count, width), words.0.dtype(), device)?;
-    let [f32, bf16]: [ffi::Embed; 2] = [ffi::epitome_embed_f32, ffi::epitome_embed_bf16];
-    let launch = of_type(op, words.0.dtype(), f32, bf16)?;
     let lie = |(table, ids): &(Tensor, Tensor)| Ok::<_, candle_core::Error>((address(table)?, address(ids)?.cast()));
-    let (table, ids) = lie(&dense_tables[0])?;
-    let (places, place_ids) = dense_tables.get(1).map_or(Ok((null(), null())), lie)?;
-    let (to, stream) = (address_mut(&y)?, stream(device)?);
+    let positions = dense_tables.get(1).map_or(Ok((null(), null())), lie)?;
+    launch_embed(lie(&dense_tables[0])?, positions, &y)?;
+    Ok(y)
+}
+
+/// A table and the rows of it that are looked up.
+type Looked = (*const c_void, *const u32);
+
+/// Of tables of the type of y, ids of which are rows, as many as y has rows.
+fn launch_embed((table, ids): Looked, (places, place_ids): Looked, y: &Tensor) -> Result<()> {
+    let op = "embed";
+    let (count, width) = y.dims2()?;
+    let [f32, bf16]: [ffi::Embed; 2] = [ffi::epitome_embed_f32, ffi::epitome_embed_bf16];
+    let launch = of_type(op, y.dtype(), f32, bf16)?;
+    let (to, stream) = (address_mut(y)?, stream(y.device())?);
     // SAFETY: all ids are rows of their tables.
-    check(op, unsafe { launch(table, ids, places, place_ids, to, count as i64, width as c_int, stream) })?;
+    check(op, unsafe { launch(table, ids, places, place_ids, to, count as i64, width as c_int, stream) })
+}
+
+/// [`embed`] of the tokens and positions of a decoding step.
+///
+/// # Errors
+/// When shapes or types do not fit, or a launch fails.
+pub(crate) fn embed_step(words: &Tensor, positions: &Tensor, step: &Step) -> Result<Tensor> {
+    let op = "embed_step";
+    let (words, positions) = (dense(op, words, &FLOATS)?, dense(op, positions, &[words.dtype()])?);
+    let y = room((step.rows, words.dim(1)?), words.dtype(), words.device())?;
+    launch_embed((address(&words)?, step.part(0)?), (address(&positions)?, step.part(1)?), &y)?;
     Ok(y)
 }
 

@@ -196,8 +196,9 @@ launchers! {
         uniform: *mut f32,
     );
     PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
-        q: *const c_void, keys: *const c_void, values: *const c_void, ancestors: *const u32, lengths: *const u32,
-        stride: c_int, rows: c_int, heads: c_int, size: c_int, scale: f32, output: *mut c_void,
+        q: *const c_void, new_keys: *const c_void, new_values: *const c_void, stride: i64, keys: *mut c_void,
+        values: *mut c_void, places: *const u32, lengths: *const u32, ancestors: *const u32, reach: c_int, rows: c_int,
+        heads: c_int, size: c_int, scale: f32, output: *mut c_void,
     );
     TopK = epitome_top_k_f32 | epitome_top_k_bf16 => (
         logits: *const c_void, bias: *const f32, rows: i64, stride: i64, vocabulary: c_int, k: c_int,

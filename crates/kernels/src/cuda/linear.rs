@@ -39,6 +39,40 @@ impl Linear {
         Ok(Self { weight, bias, precision })
     }
 
+    /// See [`PackedLinear::joined`](crate::PackedLinear::joined).
+    ///
+    /// # Errors
+    /// When the parts have different inputs or precisions, or some have a bias.
+    pub fn joined(parts: &[&Self]) -> Result<(Self, Vec<Self>)> {
+        let precision = parts.first().map_or_else(Precision::default, |part| part.precision);
+        if parts.iter().any(|part| part.precision != precision || part.bias.is_some() != parts[0].bias.is_some()) {
+            bail!("linear: layers of different kinds cannot be joined");
+        }
+        let weight = Tensor::cat(&parts.iter().map(|part| &part.weight).collect::<Vec<_>>(), 0)?;
+        let biases = parts.iter().map(|part| part.bias.as_ref()).collect::<Option<Vec<_>>>();
+        let bias = match biases {
+            Some(biases) => {
+                let cat = |n: usize| Tensor::cat(&biases.iter().map(|bias| &bias[n]).collect::<Vec<_>>(), 0);
+                Some([cat(0)?, cat(1)?])
+            }
+            None => None,
+        };
+        let joined = Self { weight, bias, precision };
+        let mut first = 0;
+        let mut part = |outputs: usize| {
+            let own = |tensor: &Tensor| tensor.narrow(0, first, outputs);
+            let bias = joined
+                .bias
+                .as_ref()
+                .map(|[single, own_type]| Ok::<_, candle_core::Error>([own(single)?, own(own_type)?]));
+            let part = Self { weight: own(&joined.weight)?, bias: bias.transpose()?, precision };
+            first += outputs;
+            Ok(part)
+        };
+        let views = parts.iter().map(|each| part(each.weight.dim(0)?)).collect::<Result<_>>()?;
+        Ok((joined, views))
+    }
+
     /// What the weight is kept in.
     pub fn precision(&self) -> Precision {
         self.precision

@@ -1,9 +1,11 @@
 //! Keys and values that decoding keeps on a GPU.
 
-use super::attention::{Units, attention_forward, has_fast_kernels};
-use super::decoding::{full, memory_attention, past_attention};
+use super::attention::{PlacedPlan, Units, attend_by_plan, has_fast_kernels};
+use super::decoding::{full, memory_attention_by_plan, past_attention};
+use super::plan::Plan;
+use super::step::Step;
 use crate::Segments;
-use candle_core::{DType, Result, Tensor, bail};
+use candle_core::{DType, Result, Tensor};
 use std::ops::Range;
 
 /// Rows of queries whose probabilities over a document are in memory at a time.
@@ -33,13 +35,31 @@ impl Memory {
     /// # Errors
     /// When shapes do not fit or a launch fails.
     pub fn attend(&self, query: &Tensor, rows: &Segments, scale: f32) -> Result<Tensor> {
-        let (.., size) = query.dims3()?;
-        let query = query.to_dtype(self.keys.dtype())?;
-        if self.keys.dtype() == DType::BF16 && has_fast_kernels(size) {
-            return memory_attention([&query, &self.keys, &self.values], (rows, &self.sources), scale);
-        }
+        let few = self.has_kernels_for_few();
         let spec = full(rows, &self.sources, scale);
-        Ok(attention_forward(&query, &self.keys, &self.values, &spec, Units::Plain)?.output)
+        let plan = if few { Plan::memory(rows, &self.sources)? } else { Plan::new(&spec)? };
+        self.attend_by_plan(query, rows, scale, &PlacedPlan::new(plan, query.device())?)
+    }
+
+    /// The same of the rows of a decoding step.
+    ///
+    /// # Errors
+    /// As [`Memory::attend`].
+    pub fn attend_step(&self, query: &Tensor, rows: &Segments, scale: f32, step: &Step) -> Result<Tensor> {
+        self.attend_by_plan(query, rows, scale, step.plan(self.has_kernels_for_few())?)
+    }
+
+    fn has_kernels_for_few(&self) -> bool {
+        self.keys.dtype() == DType::BF16 && has_fast_kernels(self.keys.dims()[2])
+    }
+
+    fn attend_by_plan(&self, query: &Tensor, rows: &Segments, scale: f32, plan: &PlacedPlan) -> Result<Tensor> {
+        let query = query.to_dtype(self.keys.dtype())?;
+        let inputs = [&query, &self.keys, &self.values];
+        if self.has_kernels_for_few() {
+            return memory_attention_by_plan(inputs, (rows, &self.sources), scale, plan);
+        }
+        Ok(attend_by_plan(inputs, &full(rows, &self.sources, scale), plan, Units::Plain)?.output)
     }
 
     /// The same, and for each row the mean over the heads of the softmax's sums over its document's `spans` of keys.
@@ -84,34 +104,31 @@ impl Memory {
     }
 }
 
-/// Keys and values of generated tokens, `[N, H, D]`; nothing at first.
-#[derive(Clone, Debug, Default)]
+/// Keys and values of generated tokens, `[capacity, H, D]`; nothing at first.
+#[derive(Debug, Default)]
 pub struct Past(Option<[Tensor; 2]>);
 
 impl Past {
-    /// Appends rows of keys and values `[R, H, D]`.
+    /// Takes the keys and values of a step, and attends with its queries, `[R, H, D]` each, to the past of each row.
     ///
     /// # Errors
-    /// When the shapes do not fit.
-    pub fn append(&mut self, keys: &Tensor, values: &Tensor) -> Result<()> {
-        self.0 = Some(match &self.0 {
-            None => [keys.contiguous()?, values.contiguous()?],
-            Some([old_keys, old_values]) => {
-                [Tensor::cat(&[old_keys, keys], 0)?, Tensor::cat(&[old_values, values], 0)?]
+    /// When shapes do not fit or a launch fails.
+    pub fn attend(&mut self, [q, k, v]: [&Tensor; 3], step: &Step, scale: f32) -> Result<Tensor> {
+        let (_, heads, size) = q.dims3()?;
+        let [keys, values] = match self.0.take() {
+            Some(rows) if rows[0].dim(0)? >= step.capacity => rows,
+            old => {
+                // Not a room of a recording: it is there from step to step.
+                let rows = || Tensor::zeros((step.capacity, heads, size), k.dtype(), k.device());
+                let rows = [rows()?, rows()?];
+                for (new, old) in rows.iter().zip(old.iter().flatten()) {
+                    new.slice_set(old, 0, 0)?;
+                }
+                rows
             }
-        });
-        Ok(())
-    }
-
-    /// Attention of each row of `query` `[R, H, D]` to the rows that its ancestors name.
-    ///
-    /// # Errors
-    /// When shapes do not fit, an ancestor is not a row, or a launch fails.
-    pub fn attend(&self, query: &Tensor, ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
-        match &self.0 {
-            Some([keys, values]) => past_attention([query, keys, values], ancestors, scale),
-            None if ancestors.iter().all(Vec::is_empty) => query.zeros_like(),
-            None => bail!("past_attention: an ancestor in an empty cache"),
-        }
+        };
+        let context = past_attention([q, k, v], [&keys, &values], step, scale);
+        self.0 = Some([keys, values]);
+        context
     }
 }

@@ -11,6 +11,7 @@
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
 //! | `product` | products of matrices, by cuBLASLt |
+//! | `step`, `recording` | what the kernels of a decoding step read, and their launches as one graph |
 //! | `global_attention`, `head`, `linear`, `memory` | what is made of them and of candle's operations |
 
 mod adafactor;
@@ -29,13 +30,16 @@ mod optimizer;
 mod place;
 mod plan;
 mod product;
+mod recording;
 mod rows;
+mod step;
 
 pub(crate) use adafactor::adafactor_step;
 pub use attention::{Units, attention_backward, attention_forward};
 pub use cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
-pub use decoding::{memory_attention, past_attention, top_k};
+pub use decoding::{memory_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
+pub(crate) use embedding::embed_step;
 pub use embedding::{accumulate_rows, embed};
 pub use global_attention::global_attention;
 pub(crate) use head::Head;
@@ -49,7 +53,10 @@ pub use place::emulated;
 pub(crate) use place::open;
 pub use place::runs_on;
 pub use plan::Plan;
+pub(crate) use recording::Recording;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, column_sums, layer_norm, layer_norm_backward};
+
+pub(crate) use step::{Step, StepRows};
 
 use candle_core::{Result, bail};
 use std::ffi::c_int;

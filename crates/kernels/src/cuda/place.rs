@@ -1,6 +1,7 @@
 //! Where the numbers of tensors lie, for kernels: on a GPU, or for the emulation in this process.
 
 use super::ffi::Stream;
+use super::recording::recorded_room;
 use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use std::cell::Cell;
 use std::ffi::c_void;
@@ -42,7 +43,19 @@ pub(super) fn dense(op: &str, tensor: &Tensor, dtypes: &[DType]) -> Result<Tenso
     tensor.contiguous()
 }
 
-/// The address of a dense tensor's first number. It is that tensor's until what was launched on its stream has ended, even if
+/// The same of rows `[T, H, D]` that may lie apart, such as those of one of several projections that lie side by side.
+pub(super) fn rows(op: &str, tensor: &Tensor, dtypes: &[DType]) -> Result<Tensor> {
+    let (_, heads, size) = tensor.dims3()?;
+    match *tensor.stride() {
+        [apart, head, 1] if head == size && apart >= heads * size && dtypes.contains(&tensor.dtype()) => {
+            crate::ops::refuse_tracked(op, tensor)?;
+            Ok(tensor.clone())
+        }
+        _ => dense(op, tensor, dtypes),
+    }
+}
+
+/// The address of the first number of a tensor whose rows are dense. It is that tensor's until what was launched on its stream has ended, even if
 /// it is dropped before: memory is given back in the order of the stream.
 pub(super) fn address(tensor: &Tensor) -> Result<*const c_void> {
     let (storage, layout) = tensor.storage_and_layout();
@@ -64,10 +77,11 @@ pub(super) fn address_mut(tensor: &Tensor) -> Result<*mut c_void> {
 }
 
 fn offset(first: *const c_void, layout: &Layout, dtype: DType) -> Result<*const c_void> {
-    match layout.contiguous_offsets() {
-        Some((start, _)) => Ok(first.wrapping_byte_add(start * dtype.size_in_bytes())),
-        None => bail!("kernels need a dense tensor, not {:?} with strides {:?}", layout.shape(), layout.stride()),
+    let rows_are_dense = layout.is_contiguous() || matches!(*layout.stride(), [_, head, 1] if head == layout.dims()[2]);
+    if !rows_are_dense {
+        bail!("kernels need a dense tensor, not {:?} with strides {:?}", layout.shape(), layout.stride());
     }
+    Ok(first.wrapping_byte_add(layout.start_offset() * dtype.size_in_bytes()))
 }
 
 struct Writable(Cell<*mut c_void>);
@@ -101,6 +115,10 @@ impl InplaceOp1 for Writable {
 /// A tensor that a kernel must fill. Emulated it begins as NaN, so that what is not written shows.
 pub(super) fn room(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = shape.into();
+    recorded_room(&shape.clone(), dtype, || new_room(shape, dtype, device))
+}
+
+fn new_room(shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
     if shape.elem_count() == 0 {
         // A GPU allocates no empty tensors.
         return Tensor::zeros(1, dtype, device)?.narrow(0, 0, 0)?.reshape(shape);
@@ -110,6 +128,19 @@ pub(super) fn room(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Re
     }
     // SAFETY: any bits are numbers, and the caller's kernel writes all of them before they are read.
     unsafe { Tensor::empty(shape, dtype, device) }
+}
+
+/// Writes words to a dense tensor of them.
+pub(super) fn write_words(target: &Tensor, words: &[u32]) -> Result<()> {
+    if target.dtype() != DType::U32 || target.elem_count() != words.len() {
+        bail!("{} words for {:?} in {:?}", words.len(), target.dims(), target.dtype());
+    }
+    if target.device().is_cpu() {
+        return target.slice_set(&Tensor::from_slice(words, target.shape(), target.device())?, 0, 0);
+    }
+    #[cfg(feature = "cuda")]
+    gpu::write_words(address_mut(target)?, words, target.device())?;
+    Ok(())
 }
 
 /// The stream of a device, whose context becomes this thread's.
@@ -194,6 +225,14 @@ mod gpu {
             result::mem_pool::set_attribute(pool, release_threshold, (&raw mut most).cast()).w()?;
         }
         Ok(device)
+    }
+
+    /// The words are read before this returns.
+    pub(super) fn write_words(target: *mut c_void, words: &[u32], device: &Device) -> Result<()> {
+        let stream = device.as_cuda_device()?.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        // SAFETY: the target has room for the words, which the driver copies from pageable memory at once.
+        unsafe { result::memcpy_htod_async(target.expose_provenance() as u64, words, stream.cu_stream()) }.w()
     }
 
     pub(super) fn stream(device: &CudaDevice) -> Result<Stream> {

@@ -24,6 +24,7 @@ const FEW: usize = 16;
 
 /// Everything that attention over the documents of a batch has to know beside its tensors, as one array of words, so that
 /// one small copy brings it to the device for all layers.
+#[derive(Debug)]
 pub struct Plan {
     words: Vec<c_int>,
     parts: [Range<usize>; PARTS],

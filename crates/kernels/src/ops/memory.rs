@@ -139,6 +139,16 @@ impl AttentionMemory {
         tensor(context, query.shape())
     }
 
+    /// [`attend`](Self::attend) with the queries of a step on a GPU.
+    #[cfg(gpu)]
+    pub(super) fn attend_step(&self, query: &Tensor, rows: &Segments, scale: f32, step: &cuda::Step) -> Result<Tensor> {
+        self.check_query(query, rows)?;
+        match &self.gpu {
+            Some(memory) => memory.attend_step(query, rows, scale, step),
+            None => bail!("AttentionMemory: a step on a GPU, but keys and values on the CPU"),
+        }
+    }
+
     /// As [`attend`](Self::attend) up to rounding, for many rows at a time, and where their attention lies: for each row
     /// the mean over the heads of the sum of `softmax(scale q k^T)` over each of its document's `spans` of keys, which are
     /// ascending and do not overlap. What lies on keys outside them is what is missing to 1.

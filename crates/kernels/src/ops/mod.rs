@@ -15,6 +15,7 @@ pub(crate) mod memory;
 pub(crate) mod packed;
 pub(crate) mod past;
 pub(crate) mod rows;
+pub(crate) mod step;
 
 use crate::Dropout;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};

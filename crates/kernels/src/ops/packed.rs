@@ -68,6 +68,32 @@ impl PackedLinear {
         Ok(Self(Weight::Cpu(packed)))
     }
 
+    /// One layer with the outputs of all `parts`, one after the other, and the parts again, which share its memory: where one product
+    /// is faster than several, which is on a GPU.
+    ///
+    /// # Errors
+    /// When the parts have different inputs or precisions.
+    pub fn joined(parts: &[&Self]) -> Result<Option<(Self, Vec<Self>)>> {
+        #[cfg(gpu)]
+        {
+            let linears: Vec<&cuda::Linear> = parts
+                .iter()
+                .filter_map(|part| match &part.0 {
+                    Weight::Gpu(linear) => Some(linear),
+                    Weight::Cpu(_) => None,
+                })
+                .collect();
+            if linears.len() == parts.len() {
+                let (joined, parts) = cuda::Linear::joined(&linears)?;
+                let parts = parts.into_iter().map(|part| Self(Weight::Gpu(part))).collect();
+                return Ok(Some((Self(Weight::Gpu(joined)), parts)));
+            }
+        }
+        #[cfg(not(gpu))]
+        let _ = parts;
+        Ok(None)
+    }
+
     /// What the weight is kept in.
     pub fn precision(&self) -> Precision {
         match &self.0 {
@@ -128,6 +154,32 @@ impl PackedLinear {
                 refuse_tracked("PackedLinear::forward_into", x)?;
                 *target = linear.forward_f32(x)?.flatten_all()?.to_vec1()?;
                 Ok(())
+            }
+        }
+    }
+
+    /// Whether [`PackedLinear::best`] is a short way: on a GPU, from which the result would have to be copied.
+    pub fn finds_best(&self) -> bool {
+        match &self.0 {
+            Weight::Cpu(_) => false,
+            #[cfg(gpu)]
+            Weight::Gpu(_) => true,
+        }
+    }
+
+    /// Of each row of [`PackedLinear::forward`]'s result, as logits, the `count` most probable entries with their log-probabilities
+    /// (nats), the best first and of equal ones the first. x `[R, in]`. An entry that is no number is among them if there is one.
+    ///
+    /// # Errors
+    /// When the shapes do not fit, `count` is more than there are outputs, `x` is in a graph, or the weight is not on a GPU.
+    pub fn best(&self, x: &Tensor, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+        match &self.0 {
+            Weight::Cpu(_) => bail!("PackedLinear::best: the weight is not on a GPU ({count} of rows {:?})", x.dims()),
+            #[cfg(gpu)]
+            Weight::Gpu(linear) => {
+                refuse_tracked("PackedLinear::best", x)?;
+                let logits = linear.forward_f32(x)?;
+                cuda::top_k(&logits, logits.dim(1)?, None, count)
             }
         }
     }

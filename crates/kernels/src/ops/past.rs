@@ -8,14 +8,15 @@ use candle_core::{Result, Tensor, bail};
 use rayon::prelude::*;
 
 /// Keys and values of generated tokens, one row of `H * D` numbers per hypothesis and step, in the order of steps.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct KeyValueRows {
     keys: Vec<f32>,
     values: Vec<f32>,
     /// Numbers of a row.
     width: usize,
+    /// Instead of what is above.
     #[cfg(gpu)]
-    gpu: cuda::Past,
+    pub(super) gpu: cuda::Past,
 }
 
 impl KeyValueRows {
@@ -31,10 +32,6 @@ impl KeyValueRows {
         if !self.keys.is_empty() && width != self.width {
             bail!("KeyValueRows::append: rows of {width} numbers to rows of {}", self.width);
         }
-        #[cfg(gpu)]
-        if cuda::runs_on(keys.device()) {
-            return self.gpu.append(keys, values);
-        }
         compute("KeyValueRows::append", [keys, values], |[keys, values]| {
             self.width = width;
             self.keys.extend_from_slice(keys);
@@ -49,10 +46,6 @@ impl KeyValueRows {
 /// # Errors
 /// When shapes do not fit, `query` is in a graph, or a row number lies outside the cache.
 pub fn cached_attention(query: &Tensor, cache: &KeyValueRows, ancestors: &[Vec<u32>], scale: f32) -> Result<Tensor> {
-    #[cfg(gpu)]
-    if cuda::runs_on(query.device()) {
-        return cache.gpu.attend(query, ancestors, scale);
-    }
     let (rows, heads, size) = query.dims3()?;
     let width = heads * size;
     if !cache.keys.is_empty() && width != cache.width {

@@ -1,11 +1,11 @@
 //! A decoding step: attention to memory and past, and the most probable tokens.
 
-use super::{close, numbers_of, place, rounded};
+use super::{close, device, numbers_of, on_device, place, rounded};
 use crate::attention_reference::{Reference, plain};
 use crate::numbers::{Numbers, dot};
 use candle_core::{DType, Tensor};
-use epitome_kernels::cuda::{memory_attention, past_attention, top_k};
-use epitome_kernels::{Attention, Segments, Visibility};
+use epitome_kernels::cuda::{memory_attention, top_k};
+use epitome_kernels::{Attention, DecodingStep, KeyValueRows, Segments, Visibility};
 
 /// `[T, H, D]`.
 fn rows(values: &[f64], heads: usize, size: usize, dtype: DType) -> Tensor {
@@ -46,38 +46,117 @@ fn a_row_is_bit_identical_alone_and_beside_others() {
     }
 }
 
-fn check_past(dtype: DType, (heads, size): (usize, usize), far: f64) {
-    let (stored, scale) = (400, 0.6f32);
-    let mut numbers = Numbers::seeded((heads * 1000 + size) as u64);
-    let width = heads * size;
-    let lengths = [1, 2, 32, 33, 0, 130, 257];
-    let ancestors: Vec<Vec<u32>> =
-        lengths.iter().map(|seen| (0..*seen).map(|_| numbers.below(stored) as u32).collect()).collect();
-    let counts = [ancestors.len(), stored, stored];
-    let [q, keys, values] = counts.map(|count| rounded(&numbers.vector(count * width), dtype));
-    let mut wanted = vec![0.0; q.len()];
-    for (row, head) in (0..ancestors.len()).flat_map(|row| (0..heads).map(move |head| (row, head))) {
-        let head_of = |row: usize| row * width + head * size..row * width + (head + 1) * size;
-        let seen = || ancestors[row].iter().map(|at| head_of(*at as usize));
-        let weights: Vec<f64> = seen().map(|at| (f64::from(scale) * dot(&q[head_of(row)], &keys[at])).exp()).collect();
-        let total: f64 = weights.iter().sum();
-        for (at, weight) in seen().zip(&weights) {
-            for (wanted, value) in wanted[head_of(row)].iter_mut().zip(&values[at]) {
-                *wanted += weight / total * value;
+/// What the rows of a cache hold, and the rows that each hypothesis has come through.
+struct Simulated {
+    heads: usize,
+    size: usize,
+    keys: Vec<f64>,
+    values: Vec<f64>,
+    ancestors: Vec<Vec<usize>>,
+}
+
+impl Simulated {
+    /// The context of queries `[R, H, D]`.
+    fn context(&self, q: &[f64], scale: f32) -> Vec<f64> {
+        let (width, size) = (self.heads * self.size, self.size);
+        let mut context = vec![0.0; q.len()];
+        for (row, head) in (0..self.ancestors.len()).flat_map(|row| (0..self.heads).map(move |head| (row, head))) {
+            let head_of = |row: usize| row * width + head * size..row * width + (head + 1) * size;
+            let seen = || self.ancestors[row].iter().map(|at| head_of(*at));
+            let score = |at| (f64::from(scale) * dot(&q[head_of(row)], &self.keys[at])).exp();
+            let weights: Vec<f64> = seen().map(score).collect();
+            let total: f64 = weights.iter().sum();
+            for (at, weight) in seen().zip(&weights) {
+                for (sum, value) in context[head_of(row)].iter_mut().zip(&self.values[at]) {
+                    *sum += weight / total * value;
+                }
             }
         }
+        context
     }
-    let [q, keys, values] = [q, keys, values].map(|numbers| rows(&numbers, heads, size, dtype));
-    let found = past_attention([&q, &keys, &values], &ancestors, scale).unwrap();
-    close("context", &found, &wanted, far);
+}
+
+/// Steps of a search whose numbers of rows change, over a cache that grows.
+fn check_past(dtype: DType, (heads, size): (usize, usize), steps: usize, far: f64) {
+    let (width, scale) = (heads * size, 0.6f32);
+    let mut numbers = Numbers::seeded((heads * 1000 + size) as u64);
+    let mut simulated = Simulated { heads, size, keys: vec![], values: vec![], ancestors: vec![vec![]; 1] };
+    let (mut step, mut cache) = (DecodingStep::new(1), KeyValueRows::default());
+    for n in 0..steps {
+        let count = simulated.ancestors.len();
+        let [q, k, v] = [(); 3].map(|()| rounded(&numbers.vector(count * width), dtype));
+        let stored = simulated.keys.len() / width;
+        (0..count).for_each(|row| simulated.ancestors[row].push(stored + row));
+        simulated.keys.extend(&k);
+        simulated.values.extend(&v);
+        let documents = (&Segments::single(count), &Segments::single(5));
+        step.advance(&vec![0; count], documents, 100, &device()).unwrap();
+        let placed = [&q, &k, &v].map(|numbers| rows(numbers, heads, size, dtype));
+        let found = step.attend_past(&mut cache, placed.each_ref(), scale).unwrap();
+        if n < 3 || n + 3 > steps || n % 97 == 0 {
+            close(&format!("context of step {n}"), &found, &simulated.context(&q, scale), far);
+        }
+        // Five rows for a while, then three.
+        let parents: Vec<usize> = (0..if n < steps / 2 { 5 } else { 3 }).map(|_| numbers.below(count)).collect();
+        step.reorder(&parents);
+        simulated.ancestors = parents.iter().map(|parent| simulated.ancestors[*parent].clone()).collect();
+    }
 }
 
 #[test]
 fn rows_attend_to_their_past() {
-    for (heads, size) in [(1, 1), (3, 7), (2, 33), (2, 64), (1, 128)] {
-        check_past(DType::F32, (heads, size), 1e-5);
-        check_past(DType::BF16, (heads, size), 0.005);
-    }
+    on_device(|| {
+        for (heads, size) in [(1, 1), (3, 7), (2, 33), (2, 64), (1, 128)] {
+            check_past(DType::F32, (heads, size), 40, 1e-5);
+            check_past(DType::BF16, (heads, size), 40, 0.005);
+        }
+    });
+}
+
+/// Longer than the room that there is at first, for rows and for the past of one.
+#[test]
+fn a_past_outgrows_its_room() {
+    on_device(|| check_past(DType::BF16, (1, 8), 300, 0.005));
+}
+
+/// A step that is repeated, from another memory each time: what lies in the memory of the first counts, as the caller says that it
+/// is the same; tokens, positions and the past are those of each step.
+#[test]
+fn repeated_steps_read_what_is_new() {
+    on_device(|| {
+        let (words, positions) = (Numbers::seeded(1).vector(50 * 8), Numbers::seeded(2).vector(6 * 8));
+        let tables = [place(&words, &[50, 8], DType::F32), place(&positions, &[6, 8], DType::F32)];
+        let (mut step, mut cache) = (DecodingStep::new(2), KeyValueRows::default());
+        let mut results = Vec::new();
+        for n in 0..7u32 {
+            let tokens = [n * 7, 49 - n];
+            step.advance(&tokens, (&Segments::single(2), &Segments::single(5)), 6, &device()).unwrap();
+            let result = step.run(true, |step| {
+                let x = step.embed(&tables[0], &tables[1])?.reshape((2, 1, 8))?;
+                step.attend_past(&mut cache, [&x, &x, &x], 1.0)
+            });
+            let result: candle_core::Result<Tensor> = result;
+            results.push((tokens, result.unwrap()));
+            step.reorder(&[1, 1]);
+        }
+        // Row 1 is continued twice each time: both rows have come through the tokens 49 - n.
+        let x = |n: usize, token: u32| -> Vec<f64> {
+            let place = n % 6 * 8;
+            let word = &words[token as usize * 8..][..8];
+            word.iter().zip(&positions[place..place + 8]).map(|(word, position)| word + position).collect()
+        };
+        for (n, (tokens, result)) in results.iter().enumerate() {
+            let mut wanted = Vec::new();
+            for token in tokens {
+                let query = x(n, *token);
+                let past: Vec<Vec<f64>> = (0..n).map(|step| x(step, 49 - step as u32)).chain([query.clone()]).collect();
+                let weights: Vec<f64> = past.iter().map(|key| dot(&query, key).exp()).collect();
+                let total: f64 = weights.iter().sum();
+                wanted.extend((0..8).map(|d| past.iter().zip(&weights).map(|(v, w)| w / total * v[d]).sum::<f64>()));
+            }
+            close(&format!("step {n}"), result, &wanted, 1e-5);
+        }
+    });
 }
 
 fn check_top_k(dtype: DType, (vocabulary, stride): (usize, usize), k: usize, with_bias: bool) {
@@ -88,16 +167,15 @@ fn check_top_k(dtype: DType, (vocabulary, stride): (usize, usize), k: usize, wit
     let bias: Vec<f64> = (0..vocabulary).map(|v| if v % 7 == 2 { f64::NEG_INFINITY } else { (v % 3) as f64 }).collect();
     let single = place(&bias, &[vocabulary], DType::F32);
     let placed = place(&logits, &[rows, stride], dtype);
-    let [values, indices] = top_k(&placed, vocabulary, with_bias.then_some(&single), k).unwrap();
-    let (values, indices) = (numbers_of(&values), indices.flatten_all().unwrap().to_vec1::<i32>().unwrap());
+    let found = top_k(&placed, vocabulary, with_bias.then_some(&single), k).unwrap();
     for (row, logits) in logits.chunks(stride).enumerate() {
         let biased: Vec<f64> = (0..vocabulary).map(|v| logits[v] + if with_bias { bias[v] } else { 0.0 }).collect();
         let total = biased.iter().map(|logit| logit.exp()).sum::<f64>().ln();
         let mut order: Vec<usize> = (0..vocabulary).collect();
         order.sort_by(|a, b| biased[*b].total_cmp(&biased[*a]));
         for (n, wanted) in order[..k].iter().enumerate() {
-            let (value, index) = (values[row * k + n], indices[row * k + n] as usize);
-            assert_eq!(index, *wanted, "row {row}, place {n}");
+            let (index, value) = (found[row][n].0, f64::from(found[row][n].1));
+            assert_eq!(index as usize, *wanted, "row {row}, place {n}");
             let log_p = biased[*wanted] - total;
             assert!(value == log_p || (value - log_p).abs() < 1e-5, "{value}, not {log_p}");
         }

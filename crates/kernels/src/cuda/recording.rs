@@ -1,0 +1,200 @@
+//! Launches that are recorded once and repeated.
+
+use crate::Device;
+use candle_core::{DType, Error, Result, Shape, Tensor, bail};
+use std::cell::RefCell;
+use std::fmt;
+
+/// What a body launches, the same from call to call but for what lies in the memory it reads. From the second call on its
+/// launches are one graph, so that a GPU does not wait for the next small kernel to be asked for.
+///
+/// The first call runs the body as it is and keeps all memory that its kernels are given; the second gives them the same memory
+/// again and records the launches; all others repeat those. So a body must launch kernels of this module only, on memory that
+/// they are given or that outlives the recording, and copy nothing.
+#[derive(Default)]
+pub(crate) struct Recording {
+    /// What the body depends on, as its caller numbers it.
+    epoch: Option<u64>,
+    /// In the order in which they were asked for.
+    rooms: Vec<Tensor>,
+    result: Option<Tensor>,
+    #[cfg(feature = "cuda")]
+    graph: Option<graph::Graph>,
+}
+
+impl fmt::Debug for Recording {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Recording({:?}, {} rooms)", self.epoch, self.rooms.len())
+    }
+}
+
+/// A copy of what uses a recording makes its own.
+impl Clone for Recording {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Recording {
+    /// What `body` returns, which is the same memory at every call of one `epoch`.
+    ///
+    /// # Errors
+    /// When the body fails, or launches something else than before or what cannot be recorded.
+    pub(crate) fn run<E: From<Error>>(
+        &mut self,
+        device: &Device,
+        epoch: u64,
+        mut body: impl FnMut() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Tensor, E> {
+        if let (Some(result), true) = (&self.result, self.epoch == Some(epoch)) {
+            let result = result.clone();
+            self.again(device, body)?;
+            return Ok(result);
+        }
+        *self = Self::default();
+        let (result, rooms) = with_rooms(Rooms::New(Vec::new()), &mut body);
+        (self.epoch, self.rooms, self.result) = (Some(epoch), rooms, Some(result?));
+        Ok(self.result.clone().ok_or_else(|| Error::Msg("a recording without a result".into()))?)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn again<E: From<Error>>(
+        &mut self,
+        device: &Device,
+        mut body: impl FnMut() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<(), E> {
+        if self.graph.is_none() {
+            let rooms = std::mem::take(&mut self.rooms);
+            let recorded = graph::record(device, || {
+                let (result, rooms) = with_rooms(Rooms::Again(rooms, 0), &mut body);
+                self.rooms = rooms;
+                result
+            });
+            self.graph = Some(recorded?);
+        }
+        if let Some(graph) = &self.graph {
+            graph.launch()?;
+        }
+        Ok(())
+    }
+
+    /// An emulated GPU repeats the body.
+    #[cfg(not(feature = "cuda"))]
+    fn again<E: From<Error>>(
+        &mut self,
+        _: &Device,
+        mut body: impl FnMut() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<(), E> {
+        let (result, rooms) = with_rooms(Rooms::Again(std::mem::take(&mut self.rooms), 0), &mut body);
+        self.rooms = rooms;
+        result.map(|_| ())
+    }
+}
+
+/// Where the memory of this thread's kernels comes from.
+enum Rooms {
+    Anywhere,
+    /// It is kept.
+    New(Vec<Tensor>),
+    /// It is what was kept, from this place on.
+    Again(Vec<Tensor>, usize),
+}
+
+thread_local! {
+    static ROOMS: RefCell<Rooms> = const { RefCell::new(Rooms::Anywhere) };
+}
+
+/// Runs the body with these rooms; gives them back.
+fn with_rooms<R>(rooms: Rooms, body: impl FnOnce() -> R) -> (R, Vec<Tensor>) {
+    struct Restore;
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ROOMS.set(Rooms::Anywhere);
+        }
+    }
+    let _restore = Restore;
+    ROOMS.set(rooms);
+    let result = body();
+    let rooms = match ROOMS.replace(Rooms::Anywhere) {
+        Rooms::New(rooms) | Rooms::Again(rooms, _) => rooms,
+        Rooms::Anywhere => Vec::new(),
+    };
+    (result, rooms)
+}
+
+/// Memory for a kernel: that of the recording that this thread repeats, or what `make` makes.
+pub(super) fn recorded_room(shape: &Shape, dtype: DType, make: impl FnOnce() -> Result<Tensor>) -> Result<Tensor> {
+    ROOMS.with_borrow_mut(|rooms| match rooms {
+        Rooms::Anywhere => make(),
+        Rooms::New(kept) => {
+            let room = make()?;
+            kept.push(room.clone());
+            Ok(room)
+        }
+        Rooms::Again(kept, next) => match kept.get(*next) {
+            Some(room) if room.shape() == shape && room.dtype() == dtype => {
+                *next += 1;
+                Ok(room.clone())
+            }
+            other => {
+                let other = other.map(Tensor::dims);
+                bail!("a recording asks for {:?} where it asked for {other:?}", shape.dims())
+            }
+        },
+    })
+}
+
+#[cfg(feature = "cuda")]
+mod graph {
+    use candle_core::cuda_backend::WrapErr;
+    use candle_core::cuda_backend::cudarc::driver::{CudaGraph, sys};
+    use candle_core::{Device, Error, Result, Tensor, bail};
+    use std::ptr::null_mut;
+
+    /// Kernels in their order.
+    pub(super) struct Graph(CudaGraph);
+
+    impl Graph {
+        pub(super) fn launch(&self) -> Result<()> {
+            self.0.launch().w()
+        }
+
+        /// A copy from the CPU's memory would read that memory again, whatever lies there then; and memory that was asked for while
+        /// recording exists while the graph runs only.
+        fn check(&self) -> Result<()> {
+            let graph = self.0.cu_graph();
+            let mut count = 0;
+            // SAFETY: the graph exists; a null pointer asks for the number of its nodes.
+            unsafe { sys::cuGraphGetNodes(graph, null_mut(), &raw mut count) }.result().w()?;
+            let mut nodes = vec![null_mut(); count];
+            // SAFETY: there is room for all nodes.
+            unsafe { sys::cuGraphGetNodes(graph, nodes.as_mut_ptr(), &raw mut count) }.result().w()?;
+            for node in nodes {
+                let mut kind = sys::CUgraphNodeType::CU_GRAPH_NODE_TYPE_EMPTY;
+                // SAFETY: the node is the graph's.
+                unsafe { sys::cuGraphNodeGetType(node, &raw mut kind) }.result().w()?;
+                use sys::CUgraphNodeType as Kind;
+                if !matches!(kind, Kind::CU_GRAPH_NODE_TYPE_KERNEL | Kind::CU_GRAPH_NODE_TYPE_MEMSET) {
+                    bail!("a recording of kernels has a node of {kind:?}");
+                }
+            }
+            Ok(())
+        }
+    }
+
+    /// What `body` launches on the device's stream, which runs nothing meanwhile.
+    pub(super) fn record<E: From<Error>>(
+        device: &Device,
+        body: impl FnOnce() -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Graph, E> {
+        let stream = device.as_cuda_device()?.cuda_stream();
+        stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
+        let result = body();
+        let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
+        result?;
+        let Some(graph) = graph.w()? else { return Err(Error::Msg("a recording without launches".into()).into()) };
+        let graph = Graph(graph);
+        graph.check()?;
+        Ok(graph)
+    }
+}

@@ -1,0 +1,169 @@
+//! [`DecodingStep`].
+
+use crate::AttentionMemory;
+#[cfg(gpu)]
+use crate::cuda;
+use crate::{KeyValueRows, Segments, cached_attention, embed};
+use candle_core::{Device, Error, Result, Tensor, bail};
+
+/// The rows of a decoding step: hypotheses, each of which continues one of the step before. Which rows of a cache a hypothesis has
+/// come through is a list of row numbers, so that reordering hypotheses moves no keys and values.
+#[derive(Debug)]
+pub struct DecodingStep {
+    tokens: Vec<u32>,
+    position: u32,
+    /// Of each document.
+    rows: Segments,
+    ancestors: Vec<Vec<u32>>,
+    /// Rows of the cache.
+    stored: usize,
+    /// Steps so far.
+    length: usize,
+    #[cfg(gpu)]
+    gpu: Gpu,
+}
+
+/// What a GPU reads of a step, and what it does in one.
+#[cfg(gpu)]
+#[derive(Debug, Default)]
+struct Gpu {
+    step: Option<cuda::Step>,
+    recording: cuda::Recording,
+}
+
+impl DecodingStep {
+    /// Of `rows` hypotheses without tokens.
+    pub fn new(rows: usize) -> Self {
+        Self {
+            tokens: Vec::new(),
+            position: 0,
+            rows: Segments::from_lengths(&[]),
+            ancestors: vec![Vec::new(); rows],
+            stored: 0,
+            length: 0,
+            #[cfg(gpu)]
+            gpu: Gpu::default(),
+        }
+    }
+
+    /// How many tokens each hypothesis has.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Row r of the next step continues row `parents[r]` of the last one. Hypotheses that nobody continues leave.
+    pub fn reorder(&mut self, parents: &[usize]) {
+        self.ancestors = parents.iter().map(|&parent| self.ancestors[parent].clone()).collect();
+    }
+
+    /// Begins the next step: the last token of each row; `rows` says how many rows each document has, `sources` how many keys in
+    /// memory. Its position is tiled over a table of `table` rows.
+    ///
+    /// # Errors
+    /// When the numbers of rows differ, or a GPU fails.
+    pub fn advance(
+        &mut self,
+        tokens: &[u32],
+        (rows, sources): (&Segments, &Segments),
+        table: usize,
+        device: &Device,
+    ) -> Result<()> {
+        if tokens.len() != self.ancestors.len() || rows.total() != tokens.len() || table == 0 {
+            let (count, held) = (tokens.len(), self.ancestors.len());
+            bail!("a decoder step of {count} rows, {} by documents, but the cache holds {held}", rows.total());
+        }
+        for (row, ancestors) in self.ancestors.iter_mut().enumerate() {
+            ancestors.push((self.stored + row) as u32);
+        }
+        self.stored += tokens.len();
+        self.position = (self.length % table) as u32;
+        self.length += 1;
+        self.tokens = tokens.to_vec();
+        self.rows = rows.clone();
+        #[cfg(gpu)]
+        if cuda::runs_on(device) {
+            let numbers = cuda::StepRows {
+                tokens,
+                position: self.position,
+                ancestors: &self.ancestors,
+                rows,
+                sources,
+                stored: self.stored,
+            };
+            self.gpu.step = Some(cuda::Step::next(self.gpu.step.take(), &numbers, device)?);
+        }
+        #[cfg(not(gpu))]
+        let _ = (device, sources);
+        Ok(())
+    }
+
+    /// Runs a step's `body`, whose operations are those on a [`DecodingStep`], on [`PackedLinear`](crate::PackedLinear)s, layer norms
+    /// and no other if it is `repeatable`: a GPU then gets the launches of steps of the same shape as one.
+    ///
+    /// # Errors
+    /// Those of the body, and when a GPU fails.
+    pub fn run<E: From<Error>>(
+        &mut self,
+        repeatable: bool,
+        mut body: impl FnMut(&Self) -> std::result::Result<Tensor, E>,
+    ) -> std::result::Result<Tensor, E> {
+        #[cfg(gpu)]
+        if let (Some(step), true) = (&self.gpu.step, repeatable) {
+            let (epoch, device) = (step.epoch(), step.device().clone());
+            let mut recording = std::mem::take(&mut self.gpu.recording);
+            let result = recording.run(&device, epoch, || body(self));
+            self.gpu.recording = recording;
+            // Its memory is that of every step's result.
+            return Ok(result?.copy()?);
+        }
+        #[cfg(not(gpu))]
+        let _ = repeatable;
+        body(self)
+    }
+
+    /// Rows of the tables of words and positions for the step's tokens, summed: `[R, d]`.
+    ///
+    /// # Errors
+    /// When widths differ or a token is not in its table.
+    pub fn embed(&self, words: &Tensor, positions: &Tensor) -> Result<Tensor> {
+        #[cfg(gpu)]
+        if let Some(step) = &self.gpu.step {
+            let rows = words.dim(0)?;
+            if let Some(token) = self.tokens.iter().find(|token| **token as usize >= rows) {
+                bail!("embed: id {token} is not in a table of {rows} rows");
+            }
+            return cuda::embed_step(words, positions, step);
+        }
+        embed(&[(words, &self.tokens), (positions, &vec![self.position; self.tokens.len()])])
+    }
+
+    /// Appends the step's keys and values to a cache and attends with its queries, `[R, H, D]` each, to all of each row's past.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn attend_past(&self, cache: &mut KeyValueRows, [q, k, v]: [&Tensor; 3], scale: f32) -> Result<Tensor> {
+        #[cfg(gpu)]
+        if let Some(step) = &self.gpu.step {
+            return cache.gpu.attend([q, k, v], step, scale);
+        }
+        cache.append(k, v)?;
+        cached_attention(q, cache, &self.ancestors, scale)
+    }
+
+    /// [`AttentionMemory::attend`] with the step's queries `[R, H, D]`.
+    ///
+    /// # Errors
+    /// When shapes do not fit.
+    pub fn attend_memory(&self, memory: &AttentionMemory, query: &Tensor, scale: f32) -> Result<Tensor> {
+        #[cfg(gpu)]
+        if let Some(step) = &self.gpu.step {
+            return memory.attend_step(query, &self.rows, scale, step);
+        }
+        memory.attend(query, &self.rows, scale)
+    }
+
+    /// Rows of each document.
+    pub fn rows(&self) -> &Segments {
+        &self.rows
+    }
+}
