@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// Tokens of the document
     #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(2..))]
     tokens: u32,
+    /// Documents side by side, all of so many tokens
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    batch_size: u32,
     /// Tokens of the target, for train
     #[arg(long, value_name = "M", default_value_t = 256, value_parser = clap::value_parser!(u32).range(2..))]
     target_tokens: u32,
@@ -52,11 +55,11 @@ pub(crate) struct Arguments {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
 #[serde(rename_all = "lowercase")]
 enum What {
-    /// The encoder on one document.
+    /// The encoder.
     Encode,
     /// Encoder and beam search, a fixed number of tokens.
     Generate,
-    /// Forward, backward and AdamW update on one document and target.
+    /// Forward, backward and AdamW update.
     Train,
 }
 
@@ -64,6 +67,9 @@ enum What {
 struct Measurement {
     what: What,
     tokens: u32,
+    /// Where there are several documents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    batch_size: Option<u32>,
     dtype: &'static str,
     device: &'static str,
     threads: usize,
@@ -82,11 +88,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let measurement = Measurement {
         what: arguments.what,
         tokens: arguments.tokens,
+        batch_size: (arguments.batch_size > 1).then_some(arguments.batch_size),
         dtype: arguments.device.name(),
         device: arguments.device.device_name(),
         threads: rayon::current_num_threads(),
         seconds: rounded(seconds, 4),
-        tokens_per_second: rounded(f64::from(tokens) / seconds, 1),
+        tokens_per_second: rounded(f64::from(arguments.batch_size) * f64::from(tokens) / seconds, 1),
         peak_gib: epitome_kernels::peak_memory_gib().map(|peak| rounded(peak, 2)),
     };
     print(&serde_json::to_string(&measurement)?)
@@ -96,7 +103,7 @@ fn encode(arguments: &Arguments) -> Result<f64> {
     let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device)?;
     let led = summarizer.led();
     let ids = ids(arguments.tokens, led.config().vocab_size)?;
-    let documents = Documents::new([(ids.as_slice(), [0].as_slice())])?;
+    let documents = Documents::new((0..arguments.batch_size).map(|_| (ids.as_slice(), [0].as_slice())))?;
     best(arguments.repeat, || {
         // A GPU has only been told what to do.
         Ok(led.encode(&documents)?.device().synchronize()?)
@@ -116,11 +123,11 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         ..GenerationOptions::default()
     };
     let summarizer = arguments.model.load(&options, &arguments.device)?;
-    let source = source(arguments.tokens, &summarizer)?;
+    let sources = vec![source(arguments.tokens, &summarizer)?; arguments.batch_size as usize];
     best(arguments.repeat, || {
-        let summaries = summarizer.summarize(std::slice::from_ref(&source), &mut |_| {})?;
-        if summaries[0].best.tokens.len() != new_tokens {
-            bail!("{} tokens were written instead of {new_tokens}", summaries[0].best.tokens.len());
+        let summaries = summarizer.summarize(&sources, &mut |_| {})?;
+        if let Some(other) = summaries.iter().map(|summary| summary.best.tokens.len()).find(|len| *len != new_tokens) {
+            bail!("{other} tokens were written instead of {new_tokens}");
         }
         Ok(())
     })
@@ -154,11 +161,11 @@ fn train(arguments: &Arguments) -> Result<f64> {
         choices: Vec::new(),
         weights: Vec::new(),
     };
-    let batch = Batch::new([&example], &config)?;
+    let batch = Batch::new(vec![&example; arguments.batch_size as usize], &config)?;
     let pass = Pass {
         dropouts: None,
         label_smoothing: 0.0,
-        scale: 1.0 / f64::from(arguments.target_tokens),
+        scale: 1.0 / f64::from(arguments.batch_size * arguments.target_tokens),
         gradient_checkpointing: !arguments.no_checkpointing,
         kept_bytes: KEPT_BYTES,
         interrupted: None,

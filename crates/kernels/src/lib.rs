@@ -16,11 +16,12 @@
 //!
 //! | differentiable in candle's graph |
 //! |---|
-//! | [`linear`], [`head_linear`], [`global_attention`], [`gather_rows`], [`pull_back`] |
+//! | [`linear`], [`head_linear`], [`gather_rows`], [`pull_back`] |
 //!
 //! | records no graph | its backward |
 //! |---|---|
 //! | [`attention_forward`] | [`attention_backward`] |
+//! | [`global_attention`] | [`global_attention_backward`] |
 //! | [`layer_norm`], [`add_layer_norm`] | [`layer_norm_backward`] |
 //! | [`gelu`] | [`gelu_backward`] |
 //! | [`dropout`], [`dropout_part`] | the same again |
@@ -32,7 +33,7 @@
 //! [`add_linear_input_gradient`] for its input.
 //!
 //! What records no graph, backwards included, refuses a tensor that is in one: its gradient would silently end there.
-//! Updates in place and sums take any tensor: [`write_rows`], [`accumulate_rows`], [`add_assign`], [`scale_assign`],
+//! Updates in place and sums take any tensor: [`write_rows`], [`add_rows`], [`accumulate_rows`], [`add_assign`], [`scale_assign`],
 //! [`lerp_assign`], [`sum_of_squares`], [`adamw_step`], [`adafactor_step`], and the running sums that backwards add to.
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
@@ -62,14 +63,14 @@ pub use ops::cross_entropy::{
 pub use ops::elementwise::{
     add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, pull_back, scale_assign, sum_of_squares,
 };
-pub use ops::global_attention::global_attention;
+pub use ops::global_attention::{GlobalRows, Pooled, global_attention, global_attention_backward};
 pub use ops::head_linear::head_linear;
 pub use ops::layer_norm::{add_layer_norm, layer_norm, layer_norm_backward};
 pub use ops::linear::{AffineSums, add_linear_input_gradient, linear, linear_backward, linear_input_gradient};
 pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
 pub use ops::past::{KeyValueRows, cached_attention};
-pub use ops::rows::{accumulate_rows, embed, gather_rows, write_rows};
+pub use ops::rows::{accumulate_rows, add_rows, embed, gather_rows, write_rows};
 pub use ops::step::DecodingStep;
 pub use ops::update;
 pub use precision::Precision;

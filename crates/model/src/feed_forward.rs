@@ -12,6 +12,9 @@ use crate::{Dropouts, GradientSums, Keep, Result};
 /// Rows that pass the sublayer at a time in training, which bounds what is between its products.
 const ROWS: usize = 4096;
 
+/// The same on a GPU, which few rows do not fill.
+const GPU_ROWS: usize = 1 << 14;
+
 #[derive(Clone, Debug)]
 pub(crate) struct FeedForward {
     fc1: Linear,
@@ -121,8 +124,8 @@ fn joined(parts: Vec<Tensor>) -> Result<Tensor> {
 
 /// Ranges of the rows of x.
 fn parts(x: &Tensor) -> Result<impl Iterator<Item = Range<usize>>> {
-    let total = x.dim(0)?;
-    Ok((0..total.max(1)).step_by(ROWS).map(move |first| first..total.min(first + ROWS)))
+    let (total, most) = (x.dim(0)?, if x.device().is_cpu() { ROWS } else { GPU_ROWS });
+    Ok((0..total.max(1)).step_by(most).map(move |first| first..total.min(first + most)))
 }
 
 /// `dropout(gelu(inner))` of rows from `first` on.

@@ -1,7 +1,8 @@
 //! The rows of global tokens (semantics A7, A13).
 
+use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor, Var};
-use epitome_kernels as kernels;
+use epitome_kernels::{self as kernels, GlobalRows, Pooled, Segments};
 
 use crate::layers::{Linear, Projection, Site, at};
 use crate::pooling::{Pooling, PoolingSegments};
@@ -15,13 +16,29 @@ pub(crate) struct GlobalPath {
     pooling: Pooling,
 }
 
-/// A forward pass with a graph of its own.
+/// A forward pass that can be walked back: what is small has graphs of its own, before and after attention to all tokens.
 pub(crate) struct GlobalPass {
     /// The context of the global tokens, `[G, d]`.
     pub(crate) output: Tensor,
-    hidden: Var,
+    /// Their rows of the hidden states, `[G, d]`.
+    own: Var,
+    /// What [`Pooling::fold`] made of them.
+    folded: [Tensor; 2],
+    pooled: Pooled,
+    /// The output of attention, where the second graph begins.
+    attended: Var,
     /// Names and copies of the parameters.
     parameters: Vec<(String, Var)>,
+}
+
+/// The hidden states `[T, d]` that global tokens attend to, and where the tokens are.
+#[derive(Clone, Copy)]
+pub(crate) struct GlobalInputs<'a> {
+    pub(crate) hidden: &'a Tensor,
+    /// Rows of the global tokens.
+    pub(crate) rows: &'a [usize],
+    pub(crate) documents: &'a Documents,
+    pub(crate) dropouts: Option<Dropouts>,
 }
 
 impl GlobalPath {
@@ -37,30 +54,23 @@ impl GlobalPath {
         })
     }
 
-    /// The context of the `G` global tokens `rows` of `hidden` `[T, d]`, `[G, d]`.
-    pub(crate) fn context(
-        &self,
-        hidden: &Tensor,
-        rows: &[usize],
-        documents: &Documents,
-        dropouts: Option<Dropouts>,
-    ) -> Result<Tensor> {
-        let heads = self.pooling.heads;
-        let scale = ((hidden.dim(1)? / heads) as f64).powf(-0.5);
-        let query = self.query.heads(&kernels::gather_rows(hidden, rows)?, heads)?.to_dtype(DType::F32)?;
-        let query = (query * scale)?;
-        let segments = PoolingSegments { queries: &documents.global_segments(), rows: documents.segments() };
-        self.pooling.attend(&query, hidden, segments, at(dropouts, Site::GlobalAttention))
+    /// The context of the `G` global tokens, `[G, d]`.
+    pub(crate) fn context(&self, inputs: GlobalInputs<'_>) -> Result<Tensor> {
+        let [a, c] = self.fold(&kernels::gather_rows(inputs.hidden, inputs.rows)?)?;
+        let segments = inputs.documents.global_segments();
+        self.pooling.context(&kernels::global_attention(inputs.hidden, &a, &c, inputs.global_rows(&segments))?.output)
     }
 
-    /// [`GlobalPath::context`] with a graph: it is small but for `hidden`, so that candle's backward serves it well.
-    pub(crate) fn pass(
-        &self,
-        hidden: &Tensor,
-        rows: &[usize],
-        documents: &Documents,
-        dropouts: Option<Dropouts>,
-    ) -> Result<GlobalPass> {
+    /// The scaled queries of rows `[G, d]` with the key projection folded in.
+    fn fold(&self, rows: &Tensor) -> Result<[Tensor; 2]> {
+        let heads = self.pooling.heads;
+        let scale = ((rows.dim(1)? / heads) as f64).powf(-0.5);
+        let query = self.query.heads(rows, heads)?.to_dtype(DType::F32)?;
+        self.pooling.fold(&(query * scale)?)
+    }
+
+    /// [`GlobalPath::context`] with graphs.
+    pub(crate) fn pass(&self, inputs: GlobalInputs<'_>) -> Result<GlobalPass> {
         let mut parameters = Vec::new();
         let mut variable = |projection: &Projection| -> Result<Projection> {
             let mut copy = |part: &str, tensor: &Tensor| -> Result<Tensor> {
@@ -82,28 +92,56 @@ impl GlobalPath {
                 heads: self.pooling.heads,
             },
         };
-        let hidden = Var::from_tensor(&hidden.detach())?;
-        Ok(GlobalPass { output: tracked.context(&hidden, rows, documents, dropouts)?, hidden, parameters })
+        let own = Var::from_tensor(&kernels::gather_rows(&inputs.hidden.detach(), inputs.rows)?)?;
+        let folded = tracked.fold(&own)?;
+        let [a, c] = folded.each_ref().map(Tensor::detach);
+        let segments = inputs.documents.global_segments();
+        let pooled = kernels::global_attention(inputs.hidden, &a, &c, inputs.global_rows(&segments))?;
+        let attended = Var::from_tensor(&pooled.output)?;
+        let output = tracked.pooling.context(&attended)?;
+        Ok(GlobalPass { output, own, folded, pooled, attended, parameters })
     }
 
-    /// Adds the gradients of the parameters, and that of `hidden` to `hidden_gradient`, given the context's `[G, d]`.
+    /// Adds the gradients of the parameters, and that of the hidden states to `hidden_gradient`, given the context's `[G, d]`.
     pub(crate) fn backward(
-        &self,
         pass: GlobalPass,
         gradient: &Tensor,
+        inputs: GlobalInputs<'_>,
         hidden_gradient: &Tensor,
         sums: &mut dyn GradientSums,
     ) -> Result<()> {
-        let GlobalPass { output, hidden, parameters } = pass;
-        let mut store = kernels::pull_back(&output, gradient)?.backward()?;
-        for (name, variable) in &parameters {
-            if let (Some(gradient), Some(sum)) = (store.remove(variable), sums.sum(name, variable)?) {
-                kernels::add_assign(&sum, &gradient)?;
+        let GlobalPass { output, own, folded, pooled, attended, parameters } = pass;
+        let mut add = |store: &mut GradStore| -> Result<()> {
+            for (name, variable) in &parameters {
+                if let Some(gradient) = store.remove(variable)
+                    && let Some(sum) = sums.sum(name, variable)?
+                {
+                    kernels::add_assign(&sum, &gradient)?;
+                }
             }
-        }
-        if let Some(gradient) = store.remove(&hidden) {
-            kernels::add_assign(hidden_gradient, &gradient)?;
+            Ok(())
+        };
+        let mut after = kernels::pull_back(&output, gradient)?.backward()?;
+        add(&mut after)?;
+        let Some(gradient) = after.remove(&attended) else { return Ok(()) };
+        let [a, c] = folded.each_ref().map(Tensor::detach);
+        let segments = inputs.documents.global_segments();
+        let of = inputs.global_rows(&segments);
+        let [da, dc] =
+            kernels::global_attention_backward([inputs.hidden, &a, &c], of, &pooled, &gradient, Some(hidden_gradient))?;
+        let [a, c] = &folded;
+        let mut before = kernels::pull_back(a, &da)?.add(&kernels::pull_back(c, &dc)?)?.backward()?;
+        add(&mut before)?;
+        if let Some(gradient) = before.remove(&own) {
+            kernels::add_rows(hidden_gradient, inputs.rows, &gradient)?;
         }
         Ok(())
+    }
+}
+
+impl<'a> GlobalInputs<'a> {
+    fn global_rows(&self, rows: &'a Segments) -> GlobalRows<'a> {
+        let dropout = at(self.dropouts, Site::GlobalAttention);
+        PoolingSegments { queries: rows, rows: self.documents.segments() }.with(dropout)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Attended, Attention, Visibility};
 
-use crate::global_path::GlobalPath;
+use crate::global_path::{GlobalInputs, GlobalPath};
 use crate::layers::{Linear, SelfProjections, Site, at};
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
@@ -57,7 +57,8 @@ impl LongformerSelfAttention {
         let attended = (keep >= Keep::Outputs).then_some(attended);
         let rows = documents.global_rows();
         if !rows.is_empty() {
-            kernels::write_rows(&context, &rows, &self.global.context(hidden, &rows, documents, dropouts)?)?;
+            let inputs = GlobalInputs { hidden, rows: &rows, documents, dropouts };
+            kernels::write_rows(&context, &rows, &self.global.context(inputs)?)?;
         }
         Ok((self.output.forward(&context)?, SelfAttentionKept { projected, attended }))
     }
@@ -78,16 +79,17 @@ impl LongformerSelfAttention {
         let context_gradient = self.output.input_gradient(gradient)?;
         let rows = documents.global_rows();
         let context = attended.output.reshape(hidden.shape())?;
+        let inputs = GlobalInputs { hidden, rows: &rows, documents, dropouts };
         let mut global = None;
         if !rows.is_empty() {
-            let pass = self.global.pass(hidden, &rows, documents, dropouts)?;
+            let pass = self.global.pass(inputs)?;
             kernels::write_rows(&context, &rows, &pass.output)?;
             global = Some(pass);
         }
         self.output.backward(&context, gradient, sums)?;
         if let Some(pass) = global {
             let gradient = kernels::gather_rows(&context_gradient, &rows)?;
-            self.global.backward(pass, &gradient, hidden_gradient, sums)?;
+            GlobalPath::backward(pass, &gradient, inputs, hidden_gradient, sums)?;
         }
         // Rows of global tokens have no part in the band: whatever their gradient, they add nothing here.
         let [q, k, v] = &projected;

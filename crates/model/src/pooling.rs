@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{self as kernels, AttentionMemory, Dropout, Precision, Segments};
+use epitome_kernels::{self as kernels, AttentionMemory, Dropout, GlobalRows, Precision, Segments};
 
 use crate::Result;
 use crate::layers::Projection;
@@ -25,6 +25,12 @@ pub(crate) struct PoolingSegments<'a> {
     pub(crate) rows: &'a Segments,
 }
 
+impl<'a> PoolingSegments<'a> {
+    pub(crate) fn with(self, dropout: Option<Dropout>) -> GlobalRows<'a> {
+        GlobalRows { rows: self.queries, documents: self.rows, dropout }
+    }
+}
+
 impl Pooling {
     /// The context `[G, d]`, in f32, of queries `[G, H, D]`, already scaled, over the rows `x` `[T, d]` of their documents.
     pub(crate) fn attend(
@@ -34,23 +40,31 @@ impl Pooling {
         segments: PoolingSegments<'_>,
         dropout: Option<Dropout>,
     ) -> Result<Tensor> {
-        let (count, heads, size) = query.dims3()?;
-        let d = heads * size;
+        let [a, c] = self.fold(query)?;
+        let pooled = kernels::global_attention(x, &a, &c, segments.with(dropout))?;
+        self.context(&pooled.output)
+    }
+
+    /// The key projection folded into queries `[G, H, D]`: what rows are multiplied by, `[G, H, d]`, and what is added, `[G, H]`.
+    pub(crate) fn fold(&self, query: &Tensor) -> Result<[Tensor; 2]> {
+        let (_, heads, size) = query.dims3()?;
         // Few rows, whose scores are over all of a document: in f32 whatever the rest is.
         let query = &query.to_dtype(DType::F32)?;
-        let weight = self.key.weight.reshape((heads, size, d))?;
-        let a = kernels::head_linear(query, &weight, false)?; // [G, H, d]
+        let weight = self.key.weight.reshape((heads, size, heads * size))?;
         let bias = self.key.bias.reshape((1, heads, size))?;
-        let c = query.broadcast_mul(&bias)?.sum(2)?; // [G, H]
-        let PoolingSegments { queries, rows } = segments;
-        let pooled = kernels::global_attention(x, &a, &c, queries.clone(), rows.clone(), dropout)?; // [G, H, d + 1]
+        Ok([kernels::head_linear(query, &weight, false)?, query.broadcast_mul(&bias)?.sum(2)?])
+    }
+
+    /// The value projection of what was pooled, `[G, H, d + 1]`: the context `[G, d]`.
+    pub(crate) fn context(&self, pooled: &Tensor) -> Result<Tensor> {
+        let (count, heads, width) = pooled.dims3()?;
+        let d = width - 1;
         let sums = pooled.narrow(2, 0, d)?; // [G, H, d]
         let mass = pooled.narrow(2, d, 1)?; // [G, H, 1]
-        let weight = self.value.weight.reshape((heads, size, d))?;
+        let weight = self.value.weight.reshape((heads, d / heads, d))?;
         let projected = kernels::head_linear(&sums, &weight, true)?; // [G, H, D]
-        let bias = self.value.bias.reshape((1, heads, size))?;
-        let context = (projected + mass.broadcast_mul(&bias)?)?;
-        Ok(context.reshape((count, d))?)
+        let bias = self.value.bias.reshape((1, heads, d / heads))?;
+        Ok((projected + mass.broadcast_mul(&bias)?)?.reshape((count, d))?)
     }
 
     /// The context `[R, d]` of many queries `[R, H, D]`, already scaled, and the mean over the heads of their softmax's sums

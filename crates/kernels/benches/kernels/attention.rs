@@ -2,11 +2,11 @@
 
 use crate::ceilings::Limit;
 use crate::measure::{Bench, InTurn, Work};
-use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers, through_graph};
+use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers};
 use candle_core::{Result, Tensor};
 use epitome_kernels::{
-    Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows, Precision, Segments, Visibility, attention_backward,
-    attention_forward, cached_attention, global_attention,
+    Attention, AttentionMemory, Dropout, DropoutKey, GlobalRows, KeyValueRows, Precision, Segments, Visibility,
+    attention_backward, attention_forward, cached_attention, global_attention, global_attention_backward,
 };
 
 /// Keys on each side of a query.
@@ -98,7 +98,7 @@ fn memory(bench: &mut Bench, precision: Precision, bytes: usize) {
     let setup = || {
         let keys = numbers(&[KEYS, HEADS, HEAD_SIZE])?;
         let memory = AttentionMemory::new(&keys, &keys, &Segments::single(KEYS), precision)?;
-        Ok((InTurn::new(memory, bytes), numbers(&[4, HEADS, HEAD_SIZE])?))
+        Ok((InTurn::new(|| Ok(memory.clone()), bytes)?, numbers(&[4, HEADS, HEAD_SIZE])?))
     };
     let name = format!("memory/{precision:?} 4 queries, {KEYS} keys");
     bench.run(&name, Work::read(bytes), setup, |(memory, query)| {
@@ -113,11 +113,14 @@ fn cached(bench: &mut Bench) {
     let bytes = 2 * 4 * BEAMS * PAST * WIDTH;
     let setup = || {
         let rows = numbers(&[BEAMS * PAST, HEADS, HEAD_SIZE])?;
-        let mut cache = KeyValueRows::default();
-        cache.append(&rows, &rows)?;
+        let cache = || {
+            let mut cache = KeyValueRows::default();
+            cache.append(&rows, &rows)?;
+            Ok(cache)
+        };
         let ancestors: Vec<Vec<u32>> =
             (0..BEAMS).map(|beam| (0..PAST).map(|step| (step * BEAMS + beam) as u32).collect()).collect();
-        Ok((InTurn::new(cache, bytes), numbers(&[BEAMS, HEADS, HEAD_SIZE])?, ancestors))
+        Ok((InTurn::new(cache, bytes)?, numbers(&[BEAMS, HEADS, HEAD_SIZE])?, ancestors))
     };
     bench.run(
         &format!("cached/{BEAMS} beams of {PAST} tokens"),
@@ -129,12 +132,19 @@ fn cached(bench: &mut Bench) {
 
 fn global(bench: &mut Bench) {
     for rows in [1, 16] {
-        let setup =
-            || [vec![TOKENS, WIDTH], vec![rows, HEADS, WIDTH], vec![rows, HEADS]].iter().map(|s| numbers(s)).collect();
         let pairs = TOKENS * rows * HEADS * WIDTH;
         let work = [4, 10].map(|flop| Work::operations(Limit::F32, flop * pairs));
-        through_graph(bench, &format!("global/{rows} rows, {TOKENS} tokens"), work, setup, |t| {
-            global_attention(&t[0], &t[1], &t[2], Segments::single(rows), Segments::single(TOKENS), None)
-        });
+        let (segments, documents) = (Segments::single(rows), Segments::single(TOKENS));
+        let of = GlobalRows { rows: &segments, documents: &documents, dropout: None };
+        let shapes = [vec![TOKENS, WIDTH], vec![rows, HEADS, WIDTH], vec![rows, HEADS], vec![rows, HEADS, WIDTH + 1]];
+        let inputs = || shapes.iter().map(|shape| numbers(shape)).collect::<Result<Vec<Tensor>>>();
+        both_ways(
+            bench,
+            &format!("global/{rows} rows, {TOKENS} tokens"),
+            work,
+            inputs,
+            |t| global_attention(&t[0], &t[1], &t[2], of),
+            |t, pooled| global_attention_backward([&t[0], &t[1], &t[2]], of, pooled, &t[3], Some(&t[0].zeros_like()?)),
+        );
     }
 }

@@ -150,11 +150,12 @@ pub(crate) struct InTurn<T> {
     next: Cell<usize>,
 }
 
-impl<T: Clone> InTurn<T> {
-    /// Copies of an item of some bytes.
-    pub(crate) fn new(item: T, bytes: usize) -> Self {
+impl<T> InTurn<T> {
+    /// Copies of an item of some bytes, as `make` makes them.
+    pub(crate) fn new(make: impl Fn() -> Result<T>, bytes: usize) -> Result<Self> {
         const BEYOND_CACHES: usize = 160 << 20;
-        Self { items: vec![item; BEYOND_CACHES.div_ceil(bytes) + 1], next: Cell::new(0) }
+        let items = (0..=BEYOND_CACHES.div_ceil(bytes)).map(|_| make());
+        Ok(Self { items: items.collect::<Result<_>>()?, next: Cell::new(0) })
     }
 
     pub(crate) fn next(&self) -> &T {

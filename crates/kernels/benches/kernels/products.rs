@@ -42,7 +42,7 @@ fn many_rows(bench: &mut Bench, precision: Precision, limit: Limit, (inputs, out
 fn few_rows(bench: &mut Bench, precision: Precision, bytes: usize) {
     let (inputs, outputs) = (WIDTH, 4 * WIDTH);
     let bytes = inputs * outputs * bytes;
-    let setup = || Ok((InTurn::new(packed(precision, outputs, inputs)?, bytes), numbers(&[4, inputs])?));
+    let setup = || Ok((InTurn::new(|| packed(precision, outputs, inputs), bytes)?, numbers(&[4, inputs])?));
     let name = format!("packed/{precision:?} 4 x {inputs} x {outputs}");
     bench.run(&name, Work::read(bytes), setup, |(linear, x)| linear.next().forward(x));
 }

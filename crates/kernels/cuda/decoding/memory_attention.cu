@@ -6,7 +6,8 @@
 //
 // Schedule: the keys of a document are split, so that few documents fill the processor. A block of threads owns a split and up
 // to 16 queries; each warp takes every fourth tile of 32 keys through a ring of its own in shared memory, without barriers, and
-// the four are merged by their log-sum-exp at the end; a second kernel merges the splits, in order.
+// the four are merged by their log-sum-exp at the end; a second kernel merges the splits, in order. There are as many splits as
+// blocks run at the same time.
 
 #include "../attention/fragments.cuh"
 #include "../attention/softmax.cuh"
@@ -137,10 +138,11 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     merge_warps<D>(memory + S::QUERY_BYTES, rows, row, problem.heads, head, partials);
 }
 
-/// A warp owns a query and head, its lanes the columns.
+/// A warp owns a query and head, its lanes the splits, whose weights they find together, and then the columns.
+template <int D>
 __global__ void __launch_bounds__(THREADS) merge_splits(Problem problem, Partials partials, bf16 *output) {
     const Plan &plan = problem.plan;
-    int query = blockIdx.x, head = blockIdx.y * WARPS + warp_index(), size = problem.head_size, b = 0;
+    int query = blockIdx.x, head = blockIdx.y * WARPS + warp_index(), b = 0;
     if (head >= problem.heads) return;
     while (plan.query_offsets[b + 1] <= query) b++;
     Document document(plan, b);
@@ -148,23 +150,36 @@ __global__ void __launch_bounds__(THREADS) merge_splits(Problem problem, Partial
     auto at = [&](int split) {
         return partial_row(plan, b, split, query - document.first_query) * problem.heads + head;
     };
-    float most = -INFINITY;
-    for (int split = 0; split < splits; split++) most = fmaxf(most, partials.log_sum_exp[at(split)]);
-    bf16 *target = head_row(output, int64_t(problem.heads) * size, query, head, size);
-    for (int d = lane_index(); d < size; d += WARP) {
-        float total = 0.0f, sum = 0.0f;
-        for (int split = 0; split < splits; split++) {
-            float weight = ptx::exp2_approximate(partials.log_sum_exp[at(split)] - most);
-            total += weight;
-            sum += weight * partials.context[at(split) * size + d];
+    auto log_sum_exp = [&](int split) { return split < splits ? partials.log_sum_exp[at(split)] : -INFINITY; };
+    float most = -INFINITY, total = 0.0f, sums[D / WARP] = {};
+    for (int split = lane_index(); split < splits; split += WARP) most = fmaxf(most, log_sum_exp(split));
+    most = lanes_max(most);
+    for (int first = 0; first < splits; first += WARP) {
+        float own = ptx::exp2_approximate(log_sum_exp(first + lane_index()) - most);
+        total += own;
+        int count = min(WARP, splits - first);
+#pragma unroll 4
+        for (int n = 0; n < count; n++) {
+            float weight = __shfl_sync(ALL_LANES, own, n);
+            const float *context = partials.context + at(first + n) * D;
+#pragma unroll
+            for (int i = 0; i < D / WARP; i++) sums[i] += weight * context[i * WARP + lane_index()];
         }
-        target[d] = from_float<bf16>(splits == 0 ? 0.0f : sum / total);
+    }
+    total = lanes_sum(total);
+    bf16 *target = head_row(output, int64_t(problem.heads) * D, query, head, D);
+#pragma unroll
+    for (int i = 0; i < D / WARP; i++) {
+        target[i * WARP + lane_index()] = from_float<bf16>(splits == 0 ? 0.0f : sums[i] / total);
     }
 }
 
-template <int D> int start(const Problem &problem, Partials partials, cudaStream_t stream) {
+template <int D> int start(const Problem &problem, Partials partials, bf16 *output, cudaStream_t stream) {
     dim3 grid(problem.plan.query_block_count, problem.heads);
-    return launch(memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials);
+    int error = launch(memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials);
+    if (error != 0) return error;
+    dim3 rows(problem.plan.queries, ceil_div(problem.heads, WARPS));
+    return launch(merge_splits<D>, rows, THREADS, 0, stream, problem, partials, output);
 }
 
 } // namespace
@@ -174,10 +189,8 @@ extern "C" int epitome_memory_attention_bf16(
     const Problem *problem, float *partial_context, float *partial_log_sum_exp, void *output, cudaStream_t stream
 ) {
     Partials partials{partial_context, partial_log_sum_exp};
-    int error = INVALID;
-    if (problem->head_size == 64) error = start<64>(*problem, partials, stream);
-    if (problem->head_size == 128) error = start<128>(*problem, partials, stream);
-    if (error != 0) return error;
-    dim3 grid(problem->plan.queries, ceil_div(problem->heads, WARPS));
-    return launch(merge_splits, grid, THREADS, 0, stream, *problem, partials, static_cast<bf16 *>(output));
+    auto target = static_cast<bf16 *>(output);
+    if (problem->head_size == 64) return start<64>(*problem, partials, target, stream);
+    if (problem->head_size == 128) return start<128>(*problem, partials, target, stream);
+    return INVALID;
 }

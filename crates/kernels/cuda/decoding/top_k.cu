@@ -1,13 +1,18 @@
 // The K most probable entries of each row of logits, with their log-probabilities: what a step of beam search brings to the host.
 //
-// Bytes: the logits once, and once more from the second-level cache for the first candidates; 4 beams of 50,265 in bf16: 0.4 MB.
+// Bytes: the logits once; 4 beams of 50,265 in f32: 0.8 MB, far less time than the launches.
 //
-// Schedule: a block owns a row. Every thread knows the best of its own entries; K times the block picks the best of those, and
-// the thread that had it looks for its next one.
+// Schedule: a row is shared by PARTS blocks, so that few rows keep the processor busy. A block holds its part in shared memory: every
+// thread knows the best of its own entries; K times the block picks the best of those, and the thread that had it looks for its
+// next one. Then a warp merges a row's lists, a part a lane.
 
 #include "../rows/logits.cuh"
 
 namespace {
+
+constexpr int THREADS = 128;
+constexpr int PARTS = WARP;
+constexpr int NO_INDEX = 0x7fffffff;
 
 /// An entry; of equal values the first is better.
 struct Candidate {
@@ -19,10 +24,8 @@ struct Candidate {
     }
 };
 
-constexpr int NO_INDEX = 0x7fffffff;
-
-/// The best of all threads; every thread gets it.
-__device__ __forceinline__ Candidate best_of_block(Candidate own, Candidate *scratch) {
+/// The best of the lanes; every lane gets it.
+__device__ __forceinline__ Candidate best_of_lanes(Candidate own) {
 #pragma unroll
     for (int mask = WARP / 2; mask > 0; mask /= 2) {
         float value = __shfl_xor_sync(ALL_LANES, own.value, mask);
@@ -30,69 +33,128 @@ __device__ __forceinline__ Candidate best_of_block(Candidate own, Candidate *scr
         Candidate other{value, index};
         if (other.better_than(own)) own = other;
     }
+    return own;
+}
+
+/// The best of all threads; every thread gets it. May be called again at once.
+__device__ __forceinline__ Candidate best_of_block(Candidate own, Candidate *scratch) {
+    own = best_of_lanes(own);
     if (lane_index() == 0) scratch[warp_index()] = own;
     __syncthreads();
     Candidate best = scratch[0];
-    for (int warp = 1; warp < LOGIT_THREADS / WARP; warp++) {
+    for (int warp = 1; warp < THREADS / WARP; warp++) {
         if (scratch[warp].better_than(best)) best = scratch[warp];
     }
     __syncthreads();
     return best;
 }
 
-template <typename T, bool PACKS>
-__global__ void __launch_bounds__(LOGIT_THREADS)
-    top_k(T *logits, const float *bias, int64_t stride, int vocabulary, int k, float *values, int *indices) {
-    __shared__ float scratch[LOGIT_THREADS / WARP];
-    __shared__ Candidate candidates[LOGIT_THREADS / WARP];
-    Row<T, PACKS> row{logits + blockIdx.x * stride, bias, vocabulary};
-    Candidate own{-INFINITY, NO_INDEX};
-    Exponentials exponentials = exponentials_of(row, scratch, [&](int column, float value) {
-        Candidate candidate{value, column};
-        if (candidate.better_than(own)) own = candidate;
-    });
-    float log_total = exponentials.maximum + logf(exponentials.sum);
-    for (int n = 0; n < k; n++) {
-        Candidate best = best_of_block(own, candidates);
-        if (threadIdx.x == 0) {
-            values[int64_t(blockIdx.x) * k + n] = best.value - log_total;
-            indices[int64_t(blockIdx.x) * k + n] = best.index;
+struct Larger {
+    __device__ float operator()(float a, float b) const { return fmaxf(a, b); }
+};
+
+/// What the parts of all rows found: [rows, PARTS] each, and [rows, PARTS, k] candidates, the best first.
+struct Found {
+    Exponentials *exponentials;
+    Candidate *candidates;
+};
+
+/// Rows of `vocabulary` logits, `stride` apart, and a bias or none. A part has `size` entries.
+template <typename T> struct Logits {
+    const T *values;
+    const float *bias;
+    int64_t stride;
+    int vocabulary, size;
+};
+
+template <typename T, int V>
+__global__ void __launch_bounds__(THREADS) find_in_parts(Logits<T> logits, int k, Found found) {
+    __shared__ float scratch[THREADS / WARP];
+    __shared__ Candidate best_of_warps[THREADS / WARP];
+    float *values = reinterpret_cast<float *>(dynamic_shared_memory());
+    int part = blockIdx.x, first = part * logits.size, count = max(0, min(logits.size, logits.vocabulary - first));
+    const T *row = logits.values + blockIdx.y * logits.stride + first;
+    float maximum = -INFINITY, sum = 0.0f;
+    for (int start = threadIdx.x * V; start < count; start += THREADS * V) {
+        float own[V];
+        // What lies behind the last entry is within the row's stride.
+        load_values(own, row + start);
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            if (start + i >= count) break;
+            if (logits.bias != nullptr) own[i] += logits.bias[first + start + i];
+            values[start + i] = own[i];
+            maximum = fmaxf(maximum, own[i]);
         }
-        if (own.index != best.index) continue;
+    }
+    maximum = block_reduce(maximum, scratch, Larger());
+    Candidate own{-INFINITY, NO_INDEX};
+    for (int i = threadIdx.x; i < count; i += THREADS) {
+        sum += exp_from(values[i], maximum);
+        Candidate candidate{values[i], first + i};
+        if (candidate.better_than(own)) own = candidate;
+    }
+    sum = block_reduce(sum, scratch, Plus());
+    int64_t list = int64_t(blockIdx.y) * PARTS + part;
+    if (threadIdx.x == 0) found.exponentials[list] = {maximum, sum};
+    for (int n = 0; n < k; n++) {
+        Candidate best = best_of_block(own, best_of_warps);
+        if (threadIdx.x == 0) found.candidates[list * k + n] = best;
+        if (own.index != best.index || own.index == NO_INDEX) continue;
         own = {-INFINITY, NO_INDEX};
-        row.template each<false>([&](int column, float value) {
-            Candidate candidate{value, column};
+        for (int i = threadIdx.x; i < count; i += THREADS) {
+            Candidate candidate{values[i], first + i};
             if (best.better_than(candidate) && candidate.better_than(own)) own = candidate;
-            return value;
-        });
+        }
+    }
+}
+
+/// A warp owns a row.
+__global__ void __launch_bounds__(WARP) merge_parts(Found found, int k, float *values, int *indices) {
+    int64_t row = blockIdx.x, list = row * PARTS + lane_index();
+    Exponentials own = found.exponentials[list];
+    float maximum = lanes_max(own.maximum);
+    float log_total = maximum + logf(lanes_sum(own.sum * exp_from(own.maximum, maximum)));
+    const Candidate *candidates = found.candidates + list * k;
+    Candidate head = candidates[0];
+    for (int n = 0, taken = 0; n < k; n++) {
+        Candidate best = best_of_lanes(head);
+        if (lane_index() == 0) {
+            values[row * k + n] = best.value - log_total;
+            indices[row * k + n] = best.index;
+        }
+        if (head.index != best.index || head.index == NO_INDEX) continue;
+        taken++;
+        head = taken < k ? candidates[taken] : Candidate{-INFINITY, NO_INDEX};
     }
 }
 
 template <typename T>
 int start(
-    const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, float *values, int *indices,
-    cudaStream_t stream
+    const void *values, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, void *room, float *found_values,
+    int *found_indices, cudaStream_t stream
 ) {
-    // Rows are read only: what is not stored is not changed.
-    auto numbers = static_cast<T *>(const_cast<void *>(logits));
-    auto kernel = takes_packs(stride, logits, bias) ? top_k<T, true> : top_k<T, false>;
-    return launch(kernel, dim3(rows), LOGIT_THREADS, 0, stream, numbers, bias, stride, vocabulary, k, values, indices);
+    int size = ceil_div(vocabulary, PARTS * PACK) * PACK;
+    Logits<T> logits{static_cast<const T *>(values), bias, stride, vocabulary, size};
+    auto exponentials = static_cast<Exponentials *>(room);
+    Found found{exponentials, reinterpret_cast<Candidate *>(exponentials + rows * PARTS)};
+    auto kernel = takes_packs(stride, logits.values) ? find_in_parts<T, PACK> : find_in_parts<T, 1>;
+    int error = launch(kernel, dim3(PARTS, rows), THREADS, size * sizeof(float), stream, logits, k, found);
+    if (error != 0 || k == 0) return error;
+    return launch(merge_parts, dim3(rows), WARP, 0, stream, found, k, found_values, found_indices);
 }
 
 } // namespace
 
 /// logits: `rows` rows of `vocabulary` numbers, `stride` apart; bias [vocabulary] or null. values and indices [rows, k], the best
-/// first, of equal ones the first; k at most `vocabulary`.
-extern "C" int epitome_top_k_f32(
-    const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, float *values, int *indices,
-    cudaStream_t stream
-) {
-    return start<float>(logits, bias, rows, stride, vocabulary, k, values, indices, stream);
-}
+/// first, of equal ones the first; k at most `vocabulary`. `room`: [rows, 32, 1 + k] pairs of words.
+#define TOP_K(NAME, T)                                                                                                 \
+    extern "C" int epitome_top_k_##NAME(                                                                               \
+        const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, void *room,        \
+        float *values, int *indices, cudaStream_t stream                                                               \
+    ) {                                                                                                                \
+        return start<T>(logits, bias, rows, stride, vocabulary, k, room, values, indices, stream);                     \
+    }
 
-extern "C" int epitome_top_k_bf16(
-    const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, float *values, int *indices,
-    cudaStream_t stream
-) {
-    return start<bf16>(logits, bias, rows, stride, vocabulary, k, values, indices, stream);
-}
+TOP_K(f32, float)
+TOP_K(bf16, bf16)

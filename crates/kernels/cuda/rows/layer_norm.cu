@@ -13,8 +13,14 @@
 
 namespace {
 
+/// Of a block of the forward, and of the backward.
 constexpr int WARPS = 4;
+constexpr int BACKWARD_WARPS = 8;
 constexpr int THREADS = WARPS * WARP;
+constexpr int BACKWARD_THREADS = BACKWARD_WARPS * WARP;
+
+/// Rows of a block of the backward: few, so that there are enough blocks. `NORM_CHUNK_ROWS` in src/cuda/rows.rs is the same.
+constexpr int NORM_CHUNK_ROWS = 32;
 
 template <typename T> struct Inputs {
     const T *x;
@@ -99,7 +105,7 @@ __global__ void __launch_bounds__(THREADS) layer_norm(Inputs<T> inputs, const fl
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS)
+__global__ void __launch_bounds__(BACKWARD_THREADS)
     layer_norm_backward(Inputs<T> inputs, const T *dy, T *dsum, T *dx, float *partial_weight, float *partial_bias) {
     int width = inputs.width;
     float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
@@ -108,8 +114,8 @@ __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int i = 0; i < V; i++) weight_sums[place<V>(width, column, i)] = bias_sums[place<V>(width, column, i)] = 0.0f;
     });
-    int64_t first = int64_t(blockIdx.x) * CHUNK_ROWS;
-    for (int64_t index = first + warp_index(); index < min(first + CHUNK_ROWS, inputs.rows); index += WARPS) {
+    int64_t first = int64_t(blockIdx.x) * NORM_CHUNK_ROWS;
+    for (int64_t index = first + warp_index(); index < min(first + NORM_CHUNK_ROWS, inputs.rows); index += BACKWARD_WARPS) {
         float rstd = normalize<V>(row, inputs, index);
         float sum = 0.0f, products = 0.0f;
         each_column<V>(width, [&](int column) {
@@ -145,10 +151,10 @@ __global__ void __launch_bounds__(THREADS)
         });
     }
     __syncthreads();
-    for (int column = threadIdx.x; column < width; column += THREADS) {
+    for (int column = threadIdx.x; column < width; column += BACKWARD_THREADS) {
         int at = place<V>(width, column / V * V, column % V);
         float weight_sum = 0.0f, bias_sum = 0.0f;
-        for (int warp = 0; warp < WARPS; warp++) {
+        for (int warp = 0; warp < BACKWARD_WARPS; warp++) {
             weight_sum += memory[(3 * warp + 1) * width + at];
             bias_sum += memory[(3 * warp + 2) * width + at];
         }
@@ -169,12 +175,12 @@ template <typename T>
 int backward(
     const Inputs<T> &inputs, const T *dy, T *dsum, T *dx, float *dweight, float *dbias, float *partials, cudaStream_t stream
 ) {
-    int width = inputs.width, chunks = (inputs.rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    int width = inputs.width, chunks = (inputs.rows + NORM_CHUNK_ROWS - 1) / NORM_CHUNK_ROWS;
     bool packs = takes_packs(width, inputs.x, inputs.residual, inputs.weight, dy, dsum, dx);
     auto kernel = packs ? layer_norm_backward<T, PACK> : layer_norm_backward<T, 1>;
     float *partial_bias = partials + int64_t(chunks) * width;
-    size_t bytes = 3 * WARPS * width * sizeof(float);
-    int error = launch(kernel, dim3(chunks), THREADS, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
+    size_t bytes = 3 * BACKWARD_WARPS * width * sizeof(float);
+    int error = launch(kernel, dim3(chunks), BACKWARD_THREADS, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
     if (error == 0 && dweight != nullptr) error = add_partials(dweight, partials, chunks, width, stream);
     if (error == 0 && dbias != nullptr) error = add_partials(dbias, partial_bias, chunks, width, stream);
     return error;
@@ -204,6 +210,6 @@ int backward(
     }
 
 /// The backward writes dsum, the gradient of the residual, and with dropout dx, that of x (null without: it is dsum). It adds to
-/// the running sums dweight and dbias [width], where they are not null. `partials`: [2, chunks of 64 rows, width].
+/// the running sums dweight and dbias [width], where they are not null. `partials`: [2, chunks of 32 rows, width].
 LAYER_NORM(f32, float)
 LAYER_NORM(bf16, bf16)

@@ -11,13 +11,16 @@ use candle_core::{DType, Result, Tensor, bail};
 use std::ffi::c_int;
 use std::ptr::null;
 
+/// Blocks that share a row: `PARTS` of `cuda/decoding/top_k.cu`.
+const TOP_K_PARTS: usize = 32;
+
 /// [`AttentionMemory::attend`](crate::AttentionMemory::attend): softmax(scale q k^T) v of each query `[R, H, D]` over all keys
 /// `[S, H, D]` of its document, in bf16; D is 64 or 128.
 ///
 /// # Errors
 /// When shapes or types do not fit, there is no kernel for the head size, or a launch fails.
 pub fn memory_attention(inputs: [&Tensor; 3], (queries, keys): (&Segments, &Segments), scale: f32) -> Result<Tensor> {
-    let plan = PlacedPlan::new(Plan::memory(queries, keys)?, inputs[0].device())?;
+    let plan = PlacedPlan::new(Plan::memory(queries, keys, inputs[0].dim(1)?)?, inputs[0].device())?;
     memory_attention_by_plan(inputs, (queries, keys), scale, &plan)
 }
 
@@ -122,6 +125,7 @@ pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize
     let bias = bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
     // Values and indices lie together, so that one copy brings both.
     let found = room(2 * rows * k, DType::U32, device)?;
+    let lists = room((rows, TOP_K_PARTS, 2 * (1 + k)), DType::U32, device)?;
     let values: *mut f32 = address_mut(&found)?.cast();
     let [f32, bf16]: [ffi::TopK; 2] = [ffi::epitome_top_k_f32, ffi::epitome_top_k_bf16];
     let launch = of_type(op, logits.dtype(), f32, bf16)?;
@@ -134,6 +138,7 @@ pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize
             stride as i64,
             vocabulary as c_int,
             k as c_int,
+            address_mut(&lists)?,
             values,
             values.wrapping_add(rows * k).cast(),
             stream(device)?,

@@ -195,6 +195,15 @@ launchers! {
         rows: i64, stride: i64, vocabulary: c_int, gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32,
         uniform: *mut f32,
     );
+    GlobalSoftmax = epitome_global_softmax_f32 | epitome_global_softmax_bf16 => (
+        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, scores: *const f32, bias: *const f32,
+        probabilities: *mut c_void, mass: *mut f32, log_sum_exp: *mut f32,
+    );
+    GlobalSoftmaxBackward = epitome_global_softmax_backward_f32 | epitome_global_softmax_backward_bf16 => (
+        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, scores: *const f32, products: *const f32,
+        bias: *const f32, mass_gradient: *const f32, log_sum_exp: *const f32, score_gradients: *mut c_void,
+        probabilities: *mut c_void, bias_gradient: *mut f32,
+    );
     PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
         q: *const c_void, new_keys: *const c_void, new_values: *const c_void, stride: i64, keys: *mut c_void,
         values: *mut c_void, places: *const u32, lengths: *const u32, ancestors: *const u32, reach: c_int, rows: c_int,
@@ -202,7 +211,7 @@ launchers! {
     );
     TopK = epitome_top_k_f32 | epitome_top_k_bf16 => (
         logits: *const c_void, bias: *const f32, rows: i64, stride: i64, vocabulary: c_int, k: c_int,
-        values: *mut f32, indices: *mut c_int,
+        room: *mut c_void, values: *mut f32, indices: *mut c_int,
     );
 }
 

@@ -1,67 +1,185 @@
-//! Attention of few rows to whole documents, of candle's operations, through whose graph its gradients go.
+//! Attention of few rows to whole documents: products by the library, softmax by the kernels of `cuda/rows/global_softmax.cu`.
 
-use super::elementwise::dropout_part;
-use crate::random::active;
-use crate::{Dropout, Segments};
-use candle_core::{DType, Device, Result, Tensor};
+use super::check;
+use super::element::of_type;
+use super::ffi;
+use super::place::{address, address_mut, dense, room, stream};
+use super::product::Product;
+use crate::{GlobalRows, Pooled};
+use candle_core::{DType, Result, Tensor};
+use std::ffi::c_int;
 use std::ops::Range;
 
-/// Rows of a document that are in f32 at a time.
-const ROWS: usize = 1 << 16;
+/// A document's lanes, which are heads of global rows, and tokens.
+struct Document<'a> {
+    /// Tokens `[n, d]`, f32 or bf16.
+    x: Tensor,
+    /// `[L, d]` and `[L]`, in f32.
+    a: Tensor,
+    c: Tensor,
+    lanes: Range<usize>,
+    of: GlobalRows<'a>,
+}
 
-/// [`global_attention`](crate::global_attention): x `[T, d]` may be bf16, a and c are f32, and so is the result.
+/// [`global_attention`](crate::global_attention): x may be bf16, a and c are f32, and so is the result.
 ///
 /// # Errors
 /// When shapes do not fit or an operation fails.
-pub fn global_attention(
-    x: &Tensor,
-    a: &Tensor,
-    c: &Tensor,
-    (rows, documents): (&Segments, &Segments),
-    dropout: Option<Dropout>,
-) -> Result<Tensor> {
+pub fn global_attention([x, a, c]: [&Tensor; 3], of: GlobalRows<'_>) -> Result<Pooled> {
     let (count, heads, width) = a.dims3()?;
-    let parts = rows.ranges().zip(documents.ranges()).filter(|(rows, _)| !rows.is_empty()).map(|(rows, tokens)| {
-        let lanes = rows.len() * heads;
-        let a = a.narrow(0, rows.start, rows.len())?.reshape((lanes, width))?;
-        let c = c.narrow(0, rows.start, rows.len())?.reshape((lanes, 1))?;
-        let factors =
-            active(dropout).map(|dropout| factors(dropout, rows.start * heads, (lanes, tokens.len()), x.device()));
-        document(&x.narrow(0, tokens.start, tokens.len())?, &a, &c, factors.transpose()?)
-    });
-    let parts = parts.collect::<Result<Vec<Tensor>>>()?;
-    match parts.is_empty() {
-        true => Tensor::zeros((count, heads, width + 1), DType::F32, x.device()),
-        false => Tensor::cat(&parts, 0)?.reshape((count, heads, width + 1)),
+    let parts = documents([x, a, c], of)?.iter().map(|(document, _)| document.pool()).collect::<Result<Vec<_>>>()?;
+    let cat = |index: usize, width: usize| match parts.is_empty() {
+        true => Tensor::zeros((0, width), DType::F32, x.device()),
+        false => Tensor::cat(&parts.iter().map(|part| &part[index]).collect::<Vec<_>>(), 0),
+    };
+    let output = cat(0, width + 1)?.reshape((count, heads, width + 1))?;
+    Ok(Pooled { output, log_sum_exp: cat(1, 1)?.reshape((count, heads))? })
+}
+
+/// [`global_attention_backward`](crate::global_attention_backward).
+///
+/// # Errors
+/// As [`global_attention`].
+pub fn global_attention_backward(
+    inputs: [&Tensor; 3],
+    of: GlobalRows<'_>,
+    pooled: &Pooled,
+    gradient: &Tensor,
+    dx: Option<&Tensor>,
+) -> Result<[Tensor; 2]> {
+    let [_, a, c] = inputs;
+    let (count, heads, width) = a.dims3()?;
+    let gradient = gradient.detach().reshape((count * heads, width + 1))?;
+    let log_sum_exp = pooled.log_sum_exp.flatten_all()?;
+    let mut parts: [Vec<Tensor>; 2] = Default::default();
+    for (document, tokens) in documents(inputs, of)? {
+        let of_lanes = |tensor: &Tensor| tensor.narrow(0, document.lanes.start, document.lanes.len());
+        let dx = dx.map(|dx| dx.narrow(0, tokens.start, tokens.len())).transpose()?;
+        let [da, dc] = document.backward(&of_lanes(&gradient)?, &of_lanes(&log_sum_exp)?, dx.as_ref())?;
+        parts[0].push(da);
+        parts[1].push(dc);
+    }
+    match parts[0].is_empty() {
+        true => Ok([a.zeros_like()?, c.zeros_like()?]),
+        false => Ok([Tensor::cat(&parts[0], 0)?.reshape(a.shape())?, Tensor::cat(&parts[1], 0)?.reshape(c.shape())?]),
     }
 }
 
-/// The rows of one document: x `[n, d]`, a `[lanes, d]`, c `[lanes, 1]`, `[lanes, d + 1]`.
-fn document(x: &Tensor, a: &Tensor, c: &Tensor, factors: Option<Tensor>) -> Result<Tensor> {
-    let (tokens, width) = x.dims2()?;
-    if tokens == 0 {
-        return Tensor::zeros((a.dim(0)?, width + 1), DType::F32, x.device());
-    }
-    let part = |rows: &Range<usize>| x.narrow(0, rows.start, rows.len())?.to_dtype(DType::F32);
-    let parts: Vec<Range<usize>> = (0..tokens).step_by(ROWS).map(|first| first..tokens.min(first + ROWS)).collect();
-    let scores = parts.iter().map(|rows| a.matmul(&part(rows)?.t()?)).collect::<Result<Vec<Tensor>>>()?;
-    let scores = Tensor::cat(&scores, 1)?.broadcast_add(c)?;
-    let exponentials = scores.broadcast_sub(&scores.max_keepdim(1)?.detach())?.exp()?;
-    let mut p = exponentials.broadcast_div(&exponentials.sum_keepdim(1)?)?;
-    if let Some(factors) = factors {
-        p = p.mul(&factors)?;
-    }
-    let sum_of = |rows: &Range<usize>| p.narrow(1, rows.start, rows.len())?.contiguous()?.matmul(&part(rows)?);
-    let mut sums = sum_of(&parts[0])?;
-    for rows in &parts[1..] {
-        sums = sums.add(&sum_of(rows)?)?;
-    }
-    Tensor::cat(&[sums, p.sum_keepdim(1)?], 1)
+/// Documents that have global rows, with their tokens.
+fn documents<'a>([x, a, c]: [&Tensor; 3], of: GlobalRows<'a>) -> Result<Vec<(Document<'a>, Range<usize>)>> {
+    let op = "global_attention";
+    let (count, heads, width) = a.dims3()?;
+    let x = dense(op, x, &super::element::FLOATS)?;
+    let a = dense(op, a, &[DType::F32])?.reshape((count * heads, width))?;
+    let c = dense(op, c, &[DType::F32])?.flatten_all()?;
+    let both = of.rows.ranges().zip(of.documents.ranges()).filter(|(rows, _)| !rows.is_empty());
+    let document = |(rows, tokens): (Range<usize>, Range<usize>)| {
+        let lanes = rows.start * heads..rows.end * heads;
+        let of_lanes = |tensor: &Tensor| tensor.narrow(0, lanes.start, lanes.len());
+        let (a, c, x) = (of_lanes(&a)?, of_lanes(&c)?, x.narrow(0, tokens.start, tokens.len())?);
+        Ok((Document { x, a, c, lanes, of }, tokens))
+    };
+    both.map(document).collect()
 }
 
-/// What dropout multiplies the probabilities by, `[lanes, tokens]`, of lanes from `first` on.
-fn factors(dropout: Dropout, first: usize, (lanes, tokens): (usize, usize), device: &Device) -> Result<Tensor> {
-    let ones = Tensor::ones(tokens, DType::F32, device)?;
-    let lane = |lane: usize| dropout_part(&ones, Some(dropout), ((first + lane) as u64) << 32);
-    Tensor::stack(&(0..lanes).map(lane).collect::<Result<Vec<Tensor>>>()?, 0)
+impl Document<'_> {
+    /// The output `[L, d + 1]` and log-sum-exp `[L]`.
+    fn pool(&self) -> Result<[Tensor; 2]> {
+        let (device, lanes, (tokens, width)) = (self.x.device(), self.lanes.len(), self.x.dims2()?);
+        if tokens == 0 {
+            let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device);
+            return Ok([zeros(&[lanes, width + 1])?, zeros(&[lanes])?]);
+        }
+        let scores = self.products(&self.a)?;
+        let p = room(scores.shape(), self.x.dtype(), device)?;
+        let (mass, log_sum_exp) = (room(lanes, DType::F32, device)?, room(lanes, DType::F32, device)?);
+        let [f32, bf16]: [ffi::GlobalSoftmax; 2] = [ffi::epitome_global_softmax_f32, ffi::epitome_global_softmax_bf16];
+        let launch = of_type("global_attention", self.x.dtype(), f32, bf16)?;
+        // SAFETY: the tensors have the shapes that lanes, tokens and stride say.
+        check("global_attention", unsafe {
+            launch(
+                lanes as c_int,
+                tokens as c_int,
+                scores.dim(1)? as i64,
+                self.of.dropout.into(),
+                self.lanes.start as u32,
+                address(&scores)?.cast(),
+                address(&self.c)?.cast(),
+                address_mut(&p)?,
+                address_mut(&mass)?.cast(),
+                address_mut(&log_sum_exp)?.cast(),
+                stream(device)?,
+            )
+        })?;
+        let sums = self.sums(&p)?;
+        Ok([Tensor::cat(&[&sums, &mass.unsqueeze(1)?], 1)?, log_sum_exp])
+    }
+
+    /// The gradients of a `[L, d]` and c `[L]`, given that of the output `[L, d + 1]`; adds that of x to `dx` `[n, d]`.
+    fn backward(&self, gradient: &Tensor, log_sum_exp: &Tensor, dx: Option<&Tensor>) -> Result<[Tensor; 2]> {
+        let (device, lanes, (tokens, width)) = (self.x.device(), self.lanes.len(), self.x.dims2()?);
+        if tokens == 0 {
+            return Ok([self.a.zeros_like()?, self.c.zeros_like()?]);
+        }
+        let dy = gradient.narrow(1, 0, width)?.contiguous()?;
+        let mass_gradient = gradient.narrow(1, width, 1)?.contiguous()?;
+        let (scores, products) = (self.products(&self.a)?, self.products(&dy)?);
+        let (rows, stride) = scores.dims2()?;
+        // Gradients of scores, in parts, then probabilities.
+        let both = room((rows + lanes, stride), self.x.dtype(), device)?;
+        let dc = room(lanes, DType::F32, device)?;
+        let [f32, bf16]: [ffi::GlobalSoftmaxBackward; 2] =
+            [ffi::epitome_global_softmax_backward_f32, ffi::epitome_global_softmax_backward_bf16];
+        let launch = of_type("global_attention_backward", self.x.dtype(), f32, bf16)?;
+        // SAFETY: as in `pool`.
+        check("global_attention_backward", unsafe {
+            launch(
+                lanes as c_int,
+                tokens as c_int,
+                stride as i64,
+                self.of.dropout.into(),
+                self.lanes.start as u32,
+                address(&scores)?.cast(),
+                address(&products)?.cast(),
+                address(&self.c)?.cast(),
+                address(&mass_gradient)?.cast(),
+                address(&log_sum_exp.contiguous()?)?.cast(),
+                address_mut(&both)?,
+                address_mut(&both.narrow(0, rows, lanes)?)?,
+                address_mut(&dc)?.cast(),
+                stream(device)?,
+            )
+        })?;
+        if let Some(dx) = dx {
+            // Of the gradients of scores the higher part, which lies before the probabilities, is enough.
+            let factors = both.narrow(0, rows - lanes, 2 * lanes)?.narrow(1, 0, tokens)?;
+            let values = Tensor::cat(&[&self.a, &dy], 0)?.to_dtype(self.x.dtype())?;
+            Product::new(&factors, &values, [true, false])?.add_to(dx)?;
+        }
+        Ok([self.sums(&both.narrow(0, 0, rows)?)?, dc])
+    }
+
+    /// `[parts L, stride]` in f32: of numbers `[L, d]` with all tokens, in parts that are to be added.
+    fn products(&self, numbers: &Tensor) -> Result<Tensor> {
+        let parts = match self.x.dtype() {
+            DType::F32 => numbers.clone(),
+            dtype => {
+                let high = numbers.to_dtype(dtype)?;
+                let low = numbers.sub(&high.to_dtype(DType::F32)?)?.to_dtype(dtype)?;
+                Tensor::cat(&[low, high], 0)?
+            }
+        };
+        Product::new(&parts, &self.x, [false, true])?.evaluate_aligned(None, DType::F32)
+    }
+
+    /// `[L, d]` in f32: of weights `[parts L, stride]` of all tokens.
+    fn sums(&self, weights: &Tensor) -> Result<Tensor> {
+        let weights = weights.narrow(1, 0, self.x.dim(0)?)?;
+        let sums = Product::new(&weights, &self.x, [false, false])?.evaluate(None, DType::F32)?;
+        let lanes = self.lanes.len();
+        match sums.dim(0)? == lanes {
+            true => Ok(sums),
+            false => sums.narrow(0, 0, lanes)?.add(&sums.narrow(0, lanes, lanes)?),
+        }
+    }
 }

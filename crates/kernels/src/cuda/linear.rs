@@ -105,6 +105,15 @@ impl Linear {
         product(x, &self.weight, self.bias(), DType::F32)
     }
 
+    /// [`Linear::forward_f32`] of x `[R, in]` in rows that begin at multiples of 16 bytes, `[R, out or a little more]`.
+    ///
+    /// # Errors
+    /// As [`Linear::forward`].
+    pub fn forward_f32_aligned(&self, x: &Tensor) -> Result<Tensor> {
+        let x = x.to_dtype(self.weight.dtype())?;
+        Product::new(&x, &self.weight, [false, true])?.evaluate_aligned(self.bias(), DType::F32)
+    }
+
     /// `second.forward(gelu(self.forward(x)))`: x `[T, in]`.
     ///
     /// # Errors

@@ -37,7 +37,7 @@ impl Memory {
     pub fn attend(&self, query: &Tensor, rows: &Segments, scale: f32) -> Result<Tensor> {
         let few = self.has_kernels_for_few();
         let spec = full(rows, &self.sources, scale);
-        let plan = if few { Plan::memory(rows, &self.sources)? } else { Plan::new(&spec)? };
+        let plan = if few { Plan::memory(rows, &self.sources, self.keys.dim(1)?)? } else { Plan::new(&spec)? };
         self.attend_by_plan(query, rows, scale, &PlacedPlan::new(plan, query.device())?)
     }
 
@@ -46,7 +46,7 @@ impl Memory {
     /// # Errors
     /// As [`Memory::attend`].
     pub fn attend_step(&self, query: &Tensor, rows: &Segments, scale: f32, step: &Step) -> Result<Tensor> {
-        self.attend_by_plan(query, rows, scale, step.plan(self.has_kernels_for_few())?)
+        self.attend_by_plan(query, rows, scale, step.plan(self.has_kernels_for_few(), self.keys.dim(1)?)?)
     }
 
     fn has_kernels_for_few(&self) -> bool {

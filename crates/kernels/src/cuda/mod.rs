@@ -41,7 +41,7 @@ pub use decoding::{memory_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
 pub(crate) use embedding::embed_step;
 pub use embedding::{accumulate_rows, embed};
-pub use global_attention::global_attention;
+pub use global_attention::{global_attention, global_attention_backward};
 pub(crate) use head::Head;
 pub use linear::{Linear, dtype_of};
 pub(crate) use linear::{add_input_gradient, input_gradient, linear, parameter_gradients};

@@ -55,6 +55,18 @@ pub(super) fn rows(op: &str, tensor: &Tensor, dtypes: &[DType]) -> Result<Tensor
     }
 }
 
+/// The same of a matrix whose rows may lie apart.
+pub(super) fn matrix(op: &str, tensor: &Tensor, dtypes: &[DType]) -> Result<Tensor> {
+    let (_, columns) = tensor.dims2()?;
+    match *tensor.stride() {
+        [apart, 1] if apart >= columns && dtypes.contains(&tensor.dtype()) => {
+            crate::ops::refuse_tracked(op, tensor)?;
+            Ok(tensor.clone())
+        }
+        _ => dense(op, tensor, dtypes),
+    }
+}
+
 /// The address of the first number of a tensor whose rows are dense. It is that tensor's until what was launched on its stream has ended, even if
 /// it is dropped before: memory is given back in the order of the stream.
 pub(super) fn address(tensor: &Tensor) -> Result<*const c_void> {
@@ -77,7 +89,11 @@ pub(super) fn address_mut(tensor: &Tensor) -> Result<*mut c_void> {
 }
 
 fn offset(first: *const c_void, layout: &Layout, dtype: DType) -> Result<*const c_void> {
-    let rows_are_dense = layout.is_contiguous() || matches!(*layout.stride(), [_, head, 1] if head == layout.dims()[2]);
+    let rows_are_dense = match *layout.stride() {
+        [_, 1] => true,
+        [_, head, 1] if head == layout.dims()[2] => true,
+        _ => layout.is_contiguous(),
+    };
     if !rows_are_dense {
         bail!("kernels need a dense tensor, not {:?} with strides {:?}", layout.shape(), layout.stride());
     }

@@ -16,8 +16,11 @@ const CHUNK: usize = 1024;
 /// Lengths and radii that sums of two still fit 32 bits.
 const MOST: usize = 1 << 30;
 
-/// Keys of a split in decoding: 32 blocks a head and document at 16,384 tokens.
-const SPLIT: usize = 512;
+/// Keys of a split in decoding are a multiple of this: a tile for each warp of `cuda/decoding/memory_attention.cu`.
+const SPLIT: usize = 128;
+
+/// Blocks of that kernel that run at the same time on a processor like the H100's: two on each of 132.
+const AT_ONCE: usize = 264;
 
 /// Queries of a block in decoding: `ROWS` of `cuda/decoding/memory_attention.cu`.
 const FEW: usize = 16;
@@ -65,20 +68,21 @@ impl Plan {
         Self::of((queries, keys), (&counts, positions), &Segments::from_lengths(&partial), blocks, CHUNK)
     }
 
-    /// Of few queries of each document to all its keys.
+    /// Of few queries of each document to all its keys, for so many heads.
     ///
     /// # Errors
     /// As [`Plan::new`].
-    pub fn memory(queries: &Segments, keys: &Segments) -> Result<Self> {
+    pub fn memory(queries: &Segments, keys: &Segments, heads: usize) -> Result<Self> {
         let documents = queries.count();
         if documents != keys.count() {
             bail!("attention: queries of {documents} documents, keys of {}", keys.count());
         }
-        let splits = |b: usize| keys.length(b).div_ceil(SPLIT);
+        let split = split(queries, keys, heads);
+        let splits = |b: usize| keys.length(b).div_ceil(split);
         let partial: Vec<usize> = (0..documents).map(|b| splits(b) * queries.length(b)).collect();
         let none = Segments::from_lengths(&vec![0; documents]);
         let blocks = [blocks(queries, FEW, splits), Vec::new(), Vec::new()];
-        Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, SPLIT)
+        Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, split)
     }
 
     fn of(
@@ -144,6 +148,24 @@ impl Plan {
             chunk: self.chunk as c_int,
         }
     }
+}
+
+/// Keys of a split: so few that all blocks run at the same time, or all of a document.
+fn split(queries: &Segments, keys: &Segments, heads: usize) -> usize {
+    let documents: Vec<(usize, usize)> = (0..keys.count())
+        .map(|b| (queries.length(b).div_ceil(FEW), keys.length(b)))
+        .filter(|(blocks, keys)| blocks * keys > 0)
+        .collect();
+    let longest = documents.iter().map(|(_, keys)| *keys).max().unwrap_or(0);
+    let blocks = |split: usize| -> usize {
+        documents.iter().map(|(blocks, keys)| blocks * keys.div_ceil(split)).sum::<usize>() * heads
+    };
+    let total: usize = documents.iter().map(|(blocks, keys)| blocks * keys).sum();
+    let mut split = (total * heads).div_ceil(AT_ONCE).next_multiple_of(SPLIT).max(2 * SPLIT);
+    while split < longest && blocks(split) > AT_ONCE {
+        split += SPLIT;
+    }
+    split
 }
 
 impl From<&Visibility> for ffi::Visibility {

@@ -12,6 +12,9 @@ use std::ptr::{null, null_mut};
 /// Rows of a chunk of partial sums: `CHUNK_ROWS` of `cuda/rows/partials.cuh`.
 pub(super) const CHUNK_ROWS: usize = 64;
 
+/// The same of the backward of layer normalisation: `NORM_CHUNK_ROWS` of `cuda/rows/layer_norm.cu`.
+const NORM_CHUNK_ROWS: usize = 32;
+
 /// What layer normalisation reads: x and perhaps a residual `[.., d]`, f32 or bf16; weight `[d]` in f32.
 pub struct NormInputs<'a> {
     /// What is dropped out, if anything, before it is added to the residual.
@@ -100,7 +103,7 @@ pub fn layer_norm_backward(inputs: &NormInputs<'_>, dy: &Tensor, sums: [&Tensor;
     let like_x = || room(x.shape(), x.dtype(), x.device());
     let dsum = like_x()?;
     let dx = inputs.dropout.map(|_| like_x()).transpose()?;
-    let partials = room((2, (rows as usize).div_ceil(CHUNK_ROWS), width as usize), DType::F32, x.device())?;
+    let partials = room((2, (rows as usize).div_ceil(NORM_CHUNK_ROWS), width as usize), DType::F32, x.device())?;
     let [f32, bf16]: [ffi::LayerNormBackward; 2] =
         [ffi::epitome_layer_norm_backward_f32, ffi::epitome_layer_norm_backward_bf16];
     let launch = of_type(op, x.dtype(), f32, bf16)?;

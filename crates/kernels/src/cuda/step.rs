@@ -95,15 +95,18 @@ impl Step {
         self.words.device()
     }
 
-    /// The plan of attention to memory, by the kernels for few queries or by those for any.
-    pub(super) fn plan(&self, few: bool) -> Result<&PlacedPlan> {
+    /// The plan of attention to memory, by the kernels for few queries or by those for any. All layers have as many heads.
+    pub(super) fn plan(&self, few: bool, heads: usize) -> Result<&PlacedPlan> {
         let [rows, sources] = &self.documents;
         let place = &self.plans[usize::from(few)];
         if let Some(plan) = place.get() {
             return Ok(plan);
         }
-        let plan =
-            if few { Plan::memory(rows, sources) } else { Plan::new(&super::decoding::full(rows, sources, 1.0)) };
+        let plan = if few {
+            Plan::memory(rows, sources, heads)
+        } else {
+            Plan::new(&super::decoding::full(rows, sources, 1.0))
+        };
         let plan = PlacedPlan::new(plan?, self.words.device())?;
         Ok(place.get_or_init(|| plan))
     }

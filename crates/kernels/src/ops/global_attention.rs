@@ -1,112 +1,114 @@
-//! [`global_attention`].
+//! [`global_attention`] and [`global_attention_backward`].
 
-use super::{cpu_values, output, require_columns, saved, tensor, with_values};
+use super::{compute, refuse_shared, require_columns, tensor, update};
 use crate::cpu::global_attention::{Incoming, Problem, forward, lane_gradients, token_gradients};
+use crate::cpu::linear::add;
 #[cfg(gpu)]
 use crate::cuda;
 use crate::random::{Mask, active};
 use crate::{Dropout, Segments};
-use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, bail};
-use std::sync::OnceLock;
+use candle_core::{Result, Tensor, bail};
+
+/// Which rows are global, of which documents, and what drops out of their attention.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalRows<'a> {
+    /// Global rows of each document.
+    pub rows: &'a Segments,
+    /// Tokens of each document.
+    pub documents: &'a Segments,
+    /// Row g, head h and position j have the factor `Dropout::factor((g * H + h) << 32 | j)`.
+    pub dropout: Option<Dropout>,
+}
+
+/// What [`global_attention`] returns.
+#[derive(Clone, Debug)]
+pub struct Pooled {
+    /// `[G, H, d + 1]`.
+    pub output: Tensor,
+    /// Of the scores, `[G, H]`, in f32.
+    pub log_sum_exp: Tensor,
+}
 
 /// Attention of the global rows to all tokens of their documents, by re-association: `x` `[T, d]` holds all documents,
-/// `a` `[G, H, d]` is `W_k^T q_g` for each head of each global row (q already scaled), `c` `[G, H]` is `q_g . b_k`, and
-/// `rows` says how many of the G rows each document has.
+/// `a` `[G, H, d]` is `W_k^T q_g` for each head of each global row (q already scaled) and `c` `[G, H]` is `q_g . b_k`.
 ///
-/// With `p_j = softmax_j(x_j . a + c)` over all tokens j of the row's document and m the dropout factors, the result
+/// With `p_j = softmax_j(x_j . a + c)` over all tokens j of the row's document and m the dropout factors, the output
 /// `[G, H, d + 1]` holds `sum_j m_j p_j x_j` and, in the last column, `sum_j m_j p_j`; the context of head h is then W_v
-/// (that head's rows) times the former plus the latter times b_v. A document without tokens gives zeros. Differentiable
-/// in `x`, `a` and `c`. The dropout factor of row g, head h and position j is `Dropout::factor((g * H + h) << 32 | j)`.
+/// (that head's rows) times the former plus the latter times b_v. A document without tokens gives zeros. On a GPU x may be in
+/// bf16; all else is in f32. Records no graph: [`global_attention_backward`] is its backward.
 ///
 /// # Errors
-/// When the shapes do not fit each other or the segments.
-pub fn global_attention(
-    x: &Tensor,
-    a: &Tensor,
-    c: &Tensor,
-    rows: Segments,
-    documents: Segments,
-    dropout: Option<Dropout>,
-) -> Result<Tensor> {
-    let (&[tokens, width], &[global, heads, a_width]) = (x.dims(), a.dims()) else {
-        bail!("global_attention: x {:?} and a {:?} must be [T, d] and [G, H, d]", x.dims(), a.dims());
-    };
-    require_columns("global_attention", x, width)?;
-    if a_width != width || c.dims() != [global, heads] {
-        bail!("global_attention: x {:?}, a {:?} and c {:?} do not fit", x.dims(), a.dims(), c.dims());
-    }
-    if (rows.total(), documents.total()) != (global, tokens) || rows.count() != documents.count() {
-        bail!(
-            "global_attention: x {:?} and a {:?}, but segments {documents:?} of tokens and {rows:?} of rows",
-            x.dims(),
-            a.dims()
-        );
-    }
-    super::check_dropout("global_attention", dropout)?;
+/// When the shapes do not fit each other or the segments, or a tensor is in a graph.
+pub fn global_attention(x: &Tensor, a: &Tensor, c: &Tensor, rows: GlobalRows<'_>) -> Result<Pooled> {
+    let op = "global_attention";
+    check(op, [x, a, c], rows)?;
+    let (global, heads, width) = a.dims3()?;
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        return cuda::global_attention(x, a, c, (&rows, &documents), dropout);
+        return cuda::global_attention([x, a, c], rows);
     }
-    let mask = active(dropout).map(Mask::new);
-    let op = GlobalAttention { rows, documents, mask, heads, width, log_sum_exp: OnceLock::new() };
-    x.contiguous()?.apply_op3(&a.contiguous()?, &c.contiguous()?, op)
+    let (output, log_sum_exp) = compute(op, [x, a, c], |[x, a, c]| forward(&problem([x, a, c], (heads, width), rows)))?;
+    Ok(Pooled {
+        output: tensor(output, (global, heads, width + 1))?,
+        log_sum_exp: tensor(log_sum_exp, (global, heads))?,
+    })
 }
 
-struct GlobalAttention {
-    rows: Segments,
-    documents: Segments,
-    mask: Option<Mask>,
-    heads: usize,
-    width: usize,
-    /// [G * H], written by the forward.
-    log_sum_exp: OnceLock<Vec<f32>>,
+/// The backward of [`global_attention`], given the gradient of its output: returns those of a and c, and adds that of x to `dx`
+/// `[T, d]`, if anything asks for it.
+///
+/// # Errors
+/// As [`global_attention`].
+pub fn global_attention_backward(
+    [x, a, c]: [&Tensor; 3],
+    rows: GlobalRows<'_>,
+    pooled: &Pooled,
+    gradient: &Tensor,
+    dx: Option<&Tensor>,
+) -> Result<[Tensor; 2]> {
+    let op = "global_attention_backward";
+    check(op, [x, a, c], rows)?;
+    let (_, heads, width) = a.dims3()?;
+    if gradient.dims() != pooled.output.dims() || dx.is_some_and(|dx| dx.dims() != x.dims()) {
+        let dx = dx.map(Tensor::dims);
+        bail!("{op}: gradient {:?} of {:?}, dx {dx:?} for x {:?}", gradient.dims(), pooled.output.dims(), x.dims());
+    }
+    if let Some(dx) = dx {
+        refuse_shared(op, dx, &[x, a, c, gradient])?;
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        return cuda::global_attention_backward([x, a, c], rows, pooled, gradient, dx);
+    }
+    let inputs = [x, a, c, &pooled.output, gradient, &pooled.log_sum_exp];
+    let (da, dc) = compute(op, inputs, |[x, a, c, output, gradient, log_sum_exp]| {
+        let (problem, incoming) =
+            (problem([x, a, c], (heads, width), rows), Incoming { output, gradient, log_sum_exp });
+        if let Some(dx) = dx {
+            let gradients = token_gradients(&problem, &incoming);
+            update(dx, |dx| add(dx, &gradients))?;
+        }
+        Ok::<_, candle_core::Error>(lane_gradients(&problem, &incoming))
+    })??;
+    Ok([tensor(da, a.shape())?, tensor(dc, c.shape())?])
 }
 
-impl GlobalAttention {
-    fn problem<'a>(&'a self, x: &'a [f32], a: &'a [f32], c: &'a [f32]) -> Problem<'a> {
-        let Self { rows, documents, mask, heads, width, .. } = self;
-        Problem { x, a, c, rows, documents, mask: *mask, heads: *heads, width: *width }
+fn check(op: &str, [x, a, c]: [&Tensor; 3], GlobalRows { rows, documents, dropout }: GlobalRows<'_>) -> Result<()> {
+    let (&[tokens, width], &[global, heads, a_width]) = (x.dims(), a.dims()) else {
+        bail!("{op}: x {:?} and a {:?} must be [T, d] and [G, H, d]", x.dims(), a.dims());
+    };
+    require_columns(op, x, width)?;
+    if heads == 0 || a_width != width || c.dims() != [global, heads] {
+        bail!("{op}: x {:?}, a {:?} and c {:?} do not fit", x.dims(), a.dims(), c.dims());
     }
+    if (rows.total(), documents.total()) != (global, tokens) || rows.count() != documents.count() {
+        let (x, a) = (x.dims(), a.dims());
+        bail!("{op}: x {x:?} and a {a:?}, but segments {documents:?} of tokens and {rows:?} of rows");
+    }
+    super::check_dropout(op, dropout)
 }
 
-impl CustomOp3 for GlobalAttention {
-    fn name(&self) -> &'static str {
-        "global_attention"
-    }
-
-    fn cpu_fwd(
-        &self,
-        x: &CpuStorage,
-        lx: &Layout,
-        a: &CpuStorage,
-        la: &Layout,
-        c: &CpuStorage,
-        lc: &Layout,
-    ) -> Result<(CpuStorage, Shape)> {
-        let (x, a) = (cpu_values(self.name(), x, lx)?, cpu_values(self.name(), a, la)?);
-        let c = cpu_values(self.name(), c, lc)?;
-        let (values, log_sum_exp) = forward(&self.problem(x, a, c));
-        self.log_sum_exp.get_or_init(|| log_sum_exp);
-        Ok(output(values, (self.rows.total(), self.heads, self.width + 1)))
-    }
-
-    fn bwd(
-        &self,
-        x: &Tensor,
-        a: &Tensor,
-        c: &Tensor,
-        result: &Tensor,
-        gradient: &Tensor,
-    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let log_sum_exp = saved(self.name(), &self.log_sum_exp)?;
-        let inputs = [x, a, c, result, &gradient.contiguous()?];
-        let (dx, (da, dc)) = with_values(self.name(), inputs, |[x_values, a, c, output, gradient]| {
-            let problem = self.problem(x_values, a, c);
-            let incoming = Incoming { output, gradient, log_sum_exp };
-            let dx = x.track_op().then(|| token_gradients(&problem, &incoming));
-            (dx, lane_gradients(&problem, &incoming))
-        })?;
-        let dx = dx.map(|dx| tensor(dx, x.shape())).transpose()?;
-        Ok((dx, Some(tensor(da, a.shape())?), Some(tensor(dc, c.shape())?)))
-    }
+/// What the kernels of the CPU are given; a is `[G, heads, width]`.
+fn problem<'a>([x, a, c]: [&'a [f32]; 3], (heads, width): (usize, usize), of: GlobalRows<'a>) -> Problem<'a> {
+    Problem { x, a, c, rows: of.rows, documents: of.documents, mask: active(of.dropout).map(Mask::new), heads, width }
 }

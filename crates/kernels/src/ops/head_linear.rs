@@ -21,7 +21,8 @@ pub fn head_linear(x: &Tensor, weight: &Tensor, transposed: bool) -> Result<Tens
     }
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        let weight = if transposed { weight.transpose(1, 2)?.contiguous()? } else { weight.contiguous()? };
+        let weight = weight.contiguous()?;
+        let weight = if transposed { weight.transpose(1, 2)? } else { weight };
         return x.transpose(0, 1)?.contiguous()?.matmul(&weight)?.transpose(0, 1)?.contiguous();
     }
     let op = HeadLinear(Product { rows, heads, inputs, outputs, transposed });

@@ -20,7 +20,6 @@ pub(crate) mod step;
 use crate::Dropout;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use std::cell::OnceCell;
-use std::sync::OnceLock;
 
 /// The values of a contiguous f32 tensor, given what a custom op is given.
 fn cpu_values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
@@ -153,14 +152,6 @@ fn require_columns(op: &str, x: &Tensor, width: usize) -> Result<()> {
         bail!("{op}: the last dimension of shape {:?} is empty", x.dims());
     }
     Ok(())
-}
-
-/// A statistic that the forward saved for the backward.
-fn saved<'a, T>(op: &str, statistic: &'a OnceLock<T>) -> Result<&'a T> {
-    match statistic.get() {
-        Some(statistic) => Ok(statistic),
-        None => bail!("{op}: backward before forward"),
-    }
 }
 
 fn check_dropout(op: &str, dropout: Option<Dropout>) -> Result<()> {

@@ -178,8 +178,7 @@ impl PackedLinear {
             #[cfg(gpu)]
             Weight::Gpu(linear) => {
                 refuse_tracked("PackedLinear::best", x)?;
-                let logits = linear.forward_f32(x)?;
-                cuda::top_k(&logits, logits.dim(1)?, None, count)
+                cuda::top_k(&linear.forward_f32_aligned(x)?, linear.weight().dim(0)?, None, count)
             }
         }
     }

@@ -1,4 +1,4 @@
-//! [`write_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
+//! [`write_rows`], [`add_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
 
 use super::{cpu_values, cpu_values_mut, output, refuse_shared, refuse_tracked, tensor, update, values, with_values};
 use crate::cpu::rows as kernel;
@@ -28,6 +28,15 @@ pub fn write_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
             }
         })
     })?
+}
+
+/// Adds `rows` `[G, ..]` to the rows `index` of `base` `[T, ..]`, each of which is there once, in place and outside the graph.
+///
+/// # Errors
+/// As [`write_rows`].
+pub fn add_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
+    let sums = gather_rows(&base.detach(), index)?.add(&rows.detach().to_dtype(base.dtype())?)?;
+    write_rows(base, index, &sums)
 }
 
 /// A copy for each run of rows that follow one another in both.

@@ -1,29 +1,30 @@
 //! `global_attention` against its definition in f64, and against attention with projected keys and values.
 
-use crate::numbers::{Numbers, close, differences, dot, gradients, variable};
-use epitome_kernels::{Dropout, DropoutKey, Segments, global_attention};
+use crate::numbers::{Numbers, close, differences, dot, tensor};
+use candle_core::Tensor;
+use epitome_kernels::{Dropout, DropoutKey, GlobalRows, Segments, global_attention, global_attention_backward};
 
-struct Case {
-    rows: Segments,
-    documents: Segments,
-    heads: usize,
-    width: usize,
-    dropout: Option<Dropout>,
+pub(crate) struct Case {
+    pub(crate) rows: Segments,
+    pub(crate) documents: Segments,
+    pub(crate) heads: usize,
+    pub(crate) width: usize,
+    pub(crate) dropout: Option<Dropout>,
 }
 
 impl Case {
-    fn new(rows: &[usize], documents: &[usize], heads: usize, width: usize) -> Self {
+    pub(crate) fn new(rows: &[usize], documents: &[usize], heads: usize, width: usize) -> Self {
         let (rows, documents) = (Segments::from_lengths(rows), Segments::from_lengths(documents));
         Self { rows, documents, heads, width, dropout: None }
     }
 
-    fn dropping(mut self) -> Self {
+    pub(crate) fn dropping(mut self) -> Self {
         self.dropout = Some(Dropout { probability: 0.4, key: DropoutKey::new(2).fold(9) });
         self
     }
 
     /// Output, dx, da, dc.
-    fn reference(&self, x: &[f64], a: &[f64], c: &[f64], gradient: &[f64]) -> [Vec<f64>; 4] {
+    pub(crate) fn reference(&self, x: &[f64], a: &[f64], c: &[f64], gradient: &[f64]) -> [Vec<f64>; 4] {
         let w = self.width;
         let (mut output, mut dx) = (vec![0.0; c.len() * (w + 1)], vec![0.0; x.len()]);
         let (mut da, mut dc) = (vec![0.0; a.len()], vec![0.0; c.len()]);
@@ -59,6 +60,19 @@ impl Case {
         [output, dx, da, dc]
     }
 
+    /// Output, dx added to ones, da, dc.
+    fn run(&self, [x, a, c]: [&[f64]; 3], dy: &[f64]) -> [Tensor; 4] {
+        let (rows, tokens) = (self.rows.total(), self.documents.total());
+        let x = tensor(x, &[tokens, self.width]);
+        let a = tensor(a, &[rows, self.heads, self.width]);
+        let c = tensor(c, &[rows, self.heads]);
+        let of = GlobalRows { rows: &self.rows, documents: &self.documents, dropout: self.dropout };
+        let pooled = global_attention(&x, &a, &c, of).unwrap();
+        let (dy, dx) = (tensor(dy, &[rows, self.heads, self.width + 1]), x.ones_like().unwrap());
+        let [da, dc] = global_attention_backward([&x, &a, &c], of, &pooled, &dy, Some(&dx)).unwrap();
+        [pooled.output, dx, da, dc]
+    }
+
     #[track_caller]
     fn check(&self) {
         let mut numbers = Numbers::seeded(self.documents.total() as u64);
@@ -67,15 +81,13 @@ impl Case {
             (numbers.vector(tokens * self.width), numbers.vector(lanes * self.width), numbers.vector(lanes));
         let dy = numbers.vector(lanes * (self.width + 1));
         let [output, dx, da, dc] = self.reference(&x, &a, &c, &dy);
-        let x = variable(&x, &[tokens, self.width]);
-        let a = variable(&a, &[self.rows.total(), self.heads, self.width]);
-        let c = variable(&c, &[self.rows.total(), self.heads]);
-        let found = global_attention(&x, &a, &c, self.rows.clone(), self.documents.clone(), self.dropout).unwrap();
-        close("output", &found, &output, 1e-5);
-        let found = gradients(&found, &dy);
-        close("dx", found.get(&x).unwrap(), &dx, 2e-5);
-        close("da", found.get(&a).unwrap(), &da, 2e-5);
-        close("dc", found.get(&c).unwrap(), &dc, 2e-5);
+        let found = self.run([&x, &a, &c], &dy);
+        close("output", &found[0], &output, 1e-5);
+        // What is there is added to.
+        let dx: Vec<f64> = dx.iter().map(|dx| dx + 1.0).collect();
+        close("dx", &found[1], &dx, 2e-5);
+        close("da", &found[2], &da, 2e-5);
+        close("dc", &found[3], &dc, 2e-5);
     }
 }
 
@@ -115,10 +127,9 @@ fn gradients_agree_with_differences() {
     let mut numbers = Numbers::seeded(4);
     let (x, a, c, dy) = (numbers.vector(27), numbers.vector(18), numbers.vector(6), numbers.vector(24));
     let value = |x: &[f64], a: &[f64], c: &[f64]| dot(&case.reference(x, a, c, &dy)[0], &dy);
-    let (vx, va, vc) = (variable(&x, &[9, 3]), variable(&a, &[3, 2, 3]), variable(&c, &[3, 2]));
-    let y = global_attention(&vx, &va, &vc, case.rows.clone(), case.documents.clone(), case.dropout).unwrap();
-    let found = gradients(&y, &dy);
-    close("dx", found.get(&vx).unwrap(), &differences(&x, |x| value(x, &a, &c)), 1e-5);
-    close("da", found.get(&va).unwrap(), &differences(&a, |a| value(&x, a, &c)), 1e-5);
-    close("dc", found.get(&vc).unwrap(), &differences(&c, |c| value(&x, &a, c)), 1e-5);
+    let found = case.run([&x, &a, &c], &dy);
+    let dx: Vec<f64> = differences(&x, |x| value(x, &a, &c)).iter().map(|dx| dx + 1.0).collect();
+    close("dx", &found[1], &dx, 1e-5);
+    close("da", &found[2], &differences(&a, |a| value(&x, a, &c)), 1e-5);
+    close("dc", &found[3], &differences(&c, |c| value(&x, &a, c)), 1e-5);
 }

@@ -3,11 +3,12 @@
 use crate::numbers::{tensor, variable};
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
-    Adafactor, AdamW, AdamWParameter, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, KeyValueRows,
-    PackedLinear, Precision, Segments, Visibility, accumulate_rows, adafactor_step, adamw_step, add_assign,
-    add_layer_norm, add_linear_input_gradient, attention_backward, attention_forward, cached_attention, cross_entropy,
-    dropout, embed, gather_rows, gelu, gelu_backward, global_attention, layer_norm, layer_norm_backward, lerp_assign,
-    linear, linear_backward, linear_input_gradient, pull_back, scale_assign, write_rows,
+    Adafactor, AdamW, AdamWParameter, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, GlobalRows,
+    KeyValueRows, PackedLinear, Precision, Segments, Visibility, accumulate_rows, adafactor_step, adamw_step,
+    add_assign, add_layer_norm, add_linear_input_gradient, attention_backward, attention_forward, cached_attention,
+    cross_entropy, dropout, embed, gather_rows, gelu, gelu_backward, global_attention, global_attention_backward,
+    layer_norm, layer_norm_backward, lerp_assign, linear, linear_backward, linear_input_gradient, pull_back,
+    scale_assign, write_rows,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -62,10 +63,16 @@ fn attention_shapes() {
 #[test]
 fn global_attention_shapes() {
     let (x, a, c) = (zeros(&[4, 6]), zeros(&[1, 2, 6]), zeros(&[1, 2]));
-    let (one, four) = (Segments::single(1), Segments::single(4));
-    refused(global_attention(&x, &a, &zeros(&[2]), one.clone(), four.clone(), None), &["global_attention", "[2]"]);
-    refused(global_attention(&x, &zeros(&[1, 2, 5]), &c, one.clone(), four.clone(), None), &["[1, 2, 5]"]);
-    refused(global_attention(&x, &a, &c, one, Segments::single(3), None), &["global_attention", "[4, 6]"]);
+    let (one, three, four) = (Segments::single(1), Segments::single(3), Segments::single(4));
+    let of = GlobalRows { rows: &one, documents: &four, dropout: None };
+    refused(global_attention(&x, &a, &zeros(&[2]), of), &["global_attention", "[2]"]);
+    refused(global_attention(&x, &zeros(&[1, 2, 5]), &c, of), &["[1, 2, 5]"]);
+    let short = GlobalRows { documents: &three, ..of };
+    refused(global_attention(&x, &a, &c, short), &["global_attention", "[4, 6]"]);
+    let pooled = global_attention(&x, &a, &c, of).unwrap();
+    let backward = |dy: &Tensor, dx| global_attention_backward([&x, &a, &c], of, &pooled, dy, dx);
+    refused(backward(&zeros(&[1, 2, 6]), None), &["global_attention_backward", "[1, 2, 6]", "[1, 2, 7]"]);
+    refused(backward(&zeros(&[1, 2, 7]), Some(&zeros(&[4, 5]))), &["global_attention_backward", "[4, 5]"]);
 }
 
 #[test]
@@ -121,6 +128,9 @@ fn tensors_of_a_graph() {
         refused(added, &graph("add_linear_input_gradient"));
         refused(embed(&[(&tracked, &[0])]), &graph("embed"));
         refused(cross_entropy(&x, &tracked, None, &[0; 4], 0.0), &graph("cross_entropy"));
+        let (one, four) = (Segments::single(1), Segments::single(4));
+        let of = GlobalRows { rows: &one, documents: &four, dropout: None };
+        refused(global_attention(&tracked, &zeros(&[1, 2, 6]), &zeros(&[1, 2]), of), &graph("global_attention"));
         let q = tracked.reshape((4, 2, 3)).unwrap();
         let (plain, spec) = (q.detach(), full(4, 4));
         refused(attention_forward(&plain, &q, &plain, &spec), &graph("attention_forward"));

@@ -7,14 +7,17 @@ use candle_core::{DType, Result, Tensor};
 pub(super) fn multiply(product: &Product, target: &Tensor, then: Then<'_>) -> Result<()> {
     let factor = |tensor: &Tensor, transposed: bool| {
         let tensor = tensor.to_dtype(DType::F32)?;
-        if transposed { tensor.t()?.contiguous() } else { Ok(tensor) }
+        if transposed { tensor.t()?.contiguous() } else { tensor.contiguous() }
     };
     let [a_transposed, b_transposed] = product.transposed;
     let mut result = factor(&product.a, a_transposed)?.matmul(&factor(&product.b, b_transposed)?)?;
     match then {
         Then::Write(Some(bias)) => result = result.broadcast_add(&bias.to_dtype(DType::F32)?)?,
         Then::Write(None) => {}
+        // Sums have no longer rows.
         Then::Add => result = result.add(&target.detach().to_dtype(DType::F32)?)?,
     }
+    // Rows of the target may be longer.
+    let result = result.pad_with_zeros(1, 0, target.dim(1)? - result.dim(1)?)?;
     target.slice_set(&result.to_dtype(target.dtype())?, 0, 0)
 }

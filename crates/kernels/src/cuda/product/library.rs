@@ -51,7 +51,9 @@ struct Shape {
     result: sys::cudaDataType,
     has_bias: bool,
     adds: bool,
-    /// Of A, B and the result, in bytes.
+    /// How far rows of A, B and the result lie apart, in numbers.
+    strides: [usize; 3],
+    /// Of their first numbers, in bytes.
     alignments: [usize; 3],
 }
 
@@ -72,8 +74,9 @@ impl Call {
             Then::Write(Some(bias)) => address(bias)?,
             _ => std::ptr::null(),
         };
-        let alignments =
-            [a, b, to.cast_const()].map(|at| 1 << at.addr().trailing_zeros().min(ALIGNED.trailing_zeros()));
+        // The bias is read as the result is written.
+        let alignments = [a.addr(), b.addr(), to.addr() | bias.addr()]
+            .map(|at| 1 << at.trailing_zeros().min(ALIGNED.trailing_zeros()));
         let shape = Shape {
             sizes: product.sizes,
             transposed: product.transposed,
@@ -81,6 +84,7 @@ impl Call {
             result: type_of(target.dtype()),
             has_bias: !bias.is_null(),
             adds: matches!(then, Then::Add),
+            strides: [&product.a, &product.b, target].map(|matrix| matrix.stride()[0]),
             alignments,
         };
         Ok(Self { shape, a, b, bias, target: to })
@@ -196,9 +200,9 @@ impl Preference {
 }
 
 impl Layout {
-    /// Of a matrix of ours, rows of which lie one after the other.
-    fn new(dtype: sys::cudaDataType, rows: usize, columns: usize) -> Result<Self> {
-        let layout = result::create_matrix_layout(dtype, columns as u64, rows as u64, columns as i64);
+    /// Of a matrix of ours, whose rows lie `stride` numbers apart.
+    fn new(dtype: sys::cudaDataType, (rows, columns): (usize, usize), stride: usize) -> Result<Self> {
+        let layout = result::create_matrix_layout(dtype, columns as u64, rows as u64, stride as i64);
         Ok(Self(layout.map_err(failed)?))
     }
 }
@@ -217,10 +221,11 @@ impl Described {
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_EPILOGUE, sys::cublasLtEpilogue_t::CUBLASLT_EPILOGUE_BIAS)?;
             operation.set(Attribute::CUBLASLT_MATMUL_DESC_BIAS_POINTER, call.bias)?;
         }
-        let (a_rows, a_columns) = if a_transposed { (k, m) } else { (m, k) };
-        let (b_rows, b_columns) = if b_transposed { (n, k) } else { (k, n) };
-        let b = Layout::new(factors, b_rows, b_columns)?;
-        let matrices = [b, Layout::new(factors, a_rows, a_columns)?, Layout::new(kind, m, n)?];
+        let a = if a_transposed { (k, m) } else { (m, k) };
+        let b = if b_transposed { (n, k) } else { (k, n) };
+        let [a_stride, b_stride, stride] = call.shape.strides;
+        let (a, b) = (Layout::new(factors, a, a_stride)?, Layout::new(factors, b, b_stride)?);
+        let matrices = [b, a, Layout::new(kind, (m, n), stride)?];
         Ok(Self { operation, matrices })
     }
 

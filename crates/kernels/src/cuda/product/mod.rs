@@ -11,10 +11,11 @@ use emulated::multiply;
 use library::multiply;
 
 use super::element::FLOATS;
-use super::place::{dense, room};
+use super::place::{matrix, room};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// op(A) op(B), with sums in f32: A `[m, k]` or, transposed, `[k, m]`; B `[k, n]` or, transposed, `[n, k]`; both f32 or both bf16.
+/// Rows of either may lie apart.
 pub(super) struct Product {
     a: Tensor,
     b: Tensor,
@@ -52,7 +53,7 @@ impl Product {
         if depth != k {
             bail!("product: {:?} and {:?} do not fit (transposed: {transposed:?})", a.dims(), b.dims());
         }
-        let (a, b) = (dense("product", a, &FLOATS)?, dense("product", b, &[a.dtype()])?);
+        let (a, b) = (matrix("product", a, &FLOATS)?, matrix("product", b, &[a.dtype()])?);
         Ok(Self { a, b, transposed, sizes: Sizes { m, n, k } })
     }
 
@@ -62,15 +63,29 @@ impl Product {
     /// When types do not fit or the product fails.
     pub(super) fn evaluate(&self, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
         let Sizes { m, n, k } = self.sizes;
-        if let Some(bias) = bias.filter(|bias| bias.dims() != [n] || bias.dtype() != dtype) {
-            bail!("product: a bias {:?} in {:?} for rows of {n} numbers in {dtype:?}", bias.dims(), bias.dtype());
-        }
+        self.check_bias(bias, dtype)?;
         self.check_type(dtype)?;
         if k == 0 {
             let zeros = Tensor::zeros((m, n), dtype, self.a.device())?;
             return bias.map_or(Ok(zeros.clone()), |bias| zeros.broadcast_add(bias));
         }
         let target = room((m, n), dtype, self.a.device())?;
+        if m * n > 0 {
+            multiply(self, &target, Then::Write(bias))?;
+        }
+        Ok(target)
+    }
+
+    /// The product in rows that begin at multiples of 16 bytes, `[m, n or a little more]`; what is behind the n numbers of a row has no
+    /// meaning.
+    ///
+    /// # Errors
+    /// As [`Product::evaluate`].
+    pub(super) fn evaluate_aligned(&self, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
+        let Sizes { m, n, .. } = self.sizes;
+        self.check_bias(bias, dtype)?;
+        self.check_type(dtype)?;
+        let target = room((m, aligned(n)), dtype, self.a.device())?;
         if m * n > 0 {
             multiply(self, &target, Then::Write(bias))?;
         }
@@ -90,10 +105,23 @@ impl Product {
         if m * n * k > 0 { multiply(self, sum, Then::Add) } else { Ok(()) }
     }
 
+    fn check_bias(&self, bias: Option<&Tensor>, dtype: DType) -> Result<()> {
+        let n = self.sizes.n;
+        if let Some(bias) = bias.filter(|bias| bias.dims() != [n] || bias.dtype() != dtype) {
+            bail!("product: a bias {:?} in {:?} for rows of {n} numbers in {dtype:?}", bias.dims(), bias.dtype());
+        }
+        Ok(())
+    }
+
     fn check_type(&self, dtype: DType) -> Result<()> {
         if ![DType::F32, self.a.dtype()].contains(&dtype) {
             bail!("product: no result in {dtype:?} of factors in {:?}", self.a.dtype());
         }
         Ok(())
     }
+}
+
+/// Numbers of a row of n, so that the next begins at a multiple of 16 bytes, whatever their type.
+pub(super) fn aligned(n: usize) -> usize {
+    n.next_multiple_of(8)
 }

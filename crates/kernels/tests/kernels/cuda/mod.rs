@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 mod cross_entropy;
 mod decoding;
+mod global_attention;
 mod optimizer;
 mod rows;
 
