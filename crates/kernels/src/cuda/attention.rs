@@ -3,6 +3,7 @@
 use super::check;
 use super::element::{FLOATS, of_type};
 use super::ffi::{self, Stream};
+use super::key_splits::KeySplits;
 use super::place::{address, address_mut, dense, room, rows, stream};
 use super::plan::Plan;
 use crate::ops::attention::Attended;
@@ -28,8 +29,16 @@ pub enum Units {
 /// # Errors
 /// When shapes or types do not fit, or a launch fails.
 pub fn attention_forward(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention, units: Units) -> Result<Attended> {
-    let plan = PlacedPlan::new(Plan::new(spec)?, q.device())?;
-    attend_by_plan([q, k, v], spec, &plan, units)
+    match KeySplits::new(q, spec, units)? {
+        Some(splits) => splits.attend([q, k, v], units),
+        None => attend([q, k, v], spec, units),
+    }
+}
+
+/// The same without splits.
+pub(super) fn attend(inputs: [&Tensor; 3], spec: &Attention, units: Units) -> Result<Attended> {
+    let plan = PlacedPlan::new(Plan::new(spec)?, inputs[0].device())?;
+    attend_by_plan(inputs, spec, &plan, units)
 }
 
 /// The same by a plan that is there already.
@@ -67,9 +76,26 @@ pub fn attention_backward(
     gradient: &Tensor,
     units: Units,
 ) -> Result<[Tensor; 3]> {
+    match KeySplits::new(q, spec, units)? {
+        Some(splits) => splits.gradients([q, k, v], attended, gradient, units),
+        None => gradients([q, k, v], spec, attended, gradient, units),
+    }
+}
+
+/// The same without splits.
+pub(super) fn gradients(
+    inputs: [&Tensor; 3],
+    spec: &Attention,
+    attended: &Attended,
+    gradient: &Tensor,
+    units: Units,
+) -> Result<[Tensor; 3]> {
     let op = "attention_backward";
+    // Gradients lie as their tensors do, and are dense.
+    let [q, k, v] = inputs.map(|input| dense(op, input, &FLOATS));
+    let (q, k, v) = (q?, k?, v?);
     let plan = PlacedPlan::new(Plan::new(spec)?, q.device())?;
-    let call = Call::new([q, k, v], spec, &plan)?;
+    let call = Call::new([&q, &k, &v], spec, &plan)?;
     let [output, gradient] = [&attended.output, gradient].map(|tensor| dense(op, tensor, &[call.dtype]));
     let (output, gradient) = (output?, gradient?);
     let fits = gradient.dims() == q.dims() && output.dims() == q.dims();
@@ -197,13 +223,18 @@ impl Call {
     }
 
     fn is_fast(&self, units: Units) -> bool {
-        units == Units::Matrix && self.dtype == DType::BF16 && has_fast_kernels(self.problem.head_size as usize)
+        is_fast(units, self.dtype, self.problem.head_size as usize)
     }
 
     /// Room for something of the shape of q, k or v.
     pub(super) fn like(&self, input: usize) -> Result<Tensor> {
         room(self.inputs[input].shape(), self.dtype, self.inputs[input].device())
     }
+}
+
+/// Whether kernels on matrix units compute it.
+pub(super) fn is_fast(units: Units, dtype: DType, head_size: usize) -> bool {
+    units == Units::Matrix && dtype == DType::BF16 && has_fast_kernels(head_size)
 }
 
 /// Whether the kernels on matrix units are made for heads of this size.

@@ -243,6 +243,28 @@ unsafe extern "C" {
         dv: *mut c_void,
         stream: Stream,
     ) -> c_int;
+    pub(crate) fn epitome_attention_merge_splits_bf16(
+        query_offsets: *const c_int,
+        splits: c_int,
+        rows: c_int,
+        heads: c_int,
+        size: c_int,
+        parts: *const c_void,
+        part_sums: *const f32,
+        output: *mut c_void,
+        log_sum_exp: *mut f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_attention_add_splits_bf16(
+        query_offsets: *const c_int,
+        splits: c_int,
+        rows: c_int,
+        heads: c_int,
+        size: c_int,
+        parts: *const c_void,
+        sums: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
     pub(crate) fn epitome_adamw_step(
         tensors: *const Trained,
         chunks: *const Chunk,

@@ -9,6 +9,7 @@
 //! | `ffi` | the launchers and their argument structs |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
+//! | `key_splits` | attention of few queries to many keys |
 //! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
 //! | `product` | products of matrices, by cuBLASLt |
 //! | `step`, `recording` | what the kernels of a decoding step read, and their launches as one graph |
@@ -24,6 +25,7 @@ mod embedding;
 mod ffi;
 mod global_attention;
 mod head;
+mod key_splits;
 mod linear;
 mod memory;
 mod optimizer;

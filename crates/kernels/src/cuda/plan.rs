@@ -8,7 +8,7 @@ use std::ffi::c_int;
 use std::ops::Range;
 
 /// Queries or keys that a block of threads owns: `BLOCK` of `cuda/attention/problem.cuh`.
-const BLOCK: usize = 128;
+pub(super) const BLOCK: usize = 128;
 
 /// Queries over which one block sums the gradients of global keys: 16 blocks a head at 16,384 tokens.
 const CHUNK: usize = 1024;

@@ -107,6 +107,14 @@ fn other_masks_on_matrix_units() {
     check(1, 128, &scaled(128, plain(&[150], &[150], Visibility::Causal { past: 0 })));
 }
 
+/// Keys that are split so that there are enough blocks, in f64 as a whole.
+#[test]
+fn few_queries_of_many_keys() {
+    check(2, 64, &scaled(64, plain(&[5], &[3100], Visibility::Full)));
+    check(1, 64, &scaled(64, plain(&[3, 0, 140, 2], &[2111, 9, 1300, 0], Visibility::Full)));
+    check(1, 128, &scaled(128, plain(&[1], &[2049], Visibility::Full)));
+}
+
 #[test]
 fn dropout_on_matrix_units() {
     check(2, 64, &with_dropout(scaled(64, band(&[190, 30], 37, vec![vec![0, 45], vec![29]]))));
