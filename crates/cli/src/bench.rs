@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use epitome_data::{Example, Source};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_model::{Documents, Parameters, Weights};
-use epitome_train::{Batch, Gradients, KEPT_BYTES, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
+use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients, kept_bytes};
 use serde::Serialize;
 
 use crate::device::DeviceOptions;
@@ -167,7 +167,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
         label_smoothing: 0.0,
         scale: 1.0 / f64::from(arguments.batch_size * arguments.target_tokens),
         gradient_checkpointing: !arguments.no_checkpointing,
-        kept_bytes: KEPT_BYTES,
+        kept_bytes: kept_bytes(&device),
         interrupted: None,
     };
     let optim = OptimConfig { max_grad_norm: 0.0, weight_decay: 0.01, ..OptimConfig::default() };

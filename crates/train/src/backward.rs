@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{self as kernels, Loss};
+use epitome_kernels::{self as kernels, Device, Loss};
 use epitome_model::{
     Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
 };
@@ -16,7 +16,12 @@ const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 
 /// What an update keeps of layers' outputs with `gradient_checkpointing`, in bytes, so that short documents are not computed
 /// twice: three tensors `[T, d]` an encoder layer, for as many layers as fit.
-pub const KEPT_BYTES: usize = 256 << 20;
+pub(crate) const KEPT_BYTES: usize = 256 << 20;
+
+/// [`Pass::kept_bytes`] of runs on a device. A GPU has room for more, and long documents, which need it, keep nothing.
+pub fn kept_bytes(device: &Device) -> usize {
+    if device.is_cpu() { KEPT_BYTES } else { 16 * KEPT_BYTES }
+}
 
 /// A model in training: its parameters, and the network over the same storage, which sees every update in place.
 #[derive(Debug)]
@@ -43,6 +48,11 @@ impl Trainable {
     pub fn computing_in(config: &Config, parameters: Parameters, activations: DType) -> Result<Self> {
         let led = Led::load_for_training(config, &parameters, activations)?;
         Ok(Self { led, parameters, frozen: Frozen::default(), activations })
+    }
+
+    /// Where it computes.
+    pub(crate) fn device(&self) -> &Device {
+        self.led.shared().device()
     }
 
     /// The type of hidden states.
@@ -145,7 +155,7 @@ impl<'a> Walk<'a> {
         if !self.pass.gradient_checkpointing {
             return Keep::Everything;
         }
-        let bytes = outputs * hidden.elem_count() * DType::F32.size_in_bytes();
+        let bytes = outputs * hidden.elem_count() * hidden.dtype().size_in_bytes();
         if self.kept_bytes + bytes > self.pass.kept_bytes {
             return Keep::Input;
         }

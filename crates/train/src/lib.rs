@@ -45,7 +45,7 @@ mod update;
 mod validation;
 mod workers;
 
-pub use backward::{KEPT_BYTES, Pass, Trainable, accumulate_gradients};
+pub use backward::{Pass, Trainable, accumulate_gradients, kept_bytes};
 pub use batch::Batch;
 pub use best::{Best, Metric};
 pub use config::{DataConfig, ModelConfig, RunConfig, RunOptions, split_setting};

@@ -8,7 +8,7 @@ use epitome_model::Dropouts;
 
 use crate::setup::Setup;
 use crate::workers::Workers;
-use crate::{Batch, Error, Gradients, KEPT_BYTES, Pass, Result, RunConfig, replicas};
+use crate::{Batch, Error, Gradients, Pass, Result, RunConfig, kept_bytes, replicas};
 
 /// What the batches of an update give.
 pub(crate) struct Update {
@@ -45,7 +45,7 @@ pub(crate) fn compute(
             label_smoothing: config.optim.label_smoothing_factor,
             scale: 1.0 / target_tokens as f64,
             gradient_checkpointing: config.run.gradient_checkpointing,
-            kept_bytes: KEPT_BYTES / workers.count(),
+            kept_bytes: kept_bytes(setup.trainable.device()) / workers.count(),
             interrupted,
         }
     };

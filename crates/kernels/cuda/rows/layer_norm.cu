@@ -4,9 +4,9 @@
 // Bytes a number in bf16: forward 6 (x, residual, y), backward 8 (x, residual, dy, dx), 10 with dropout. A pass over
 // [16,384, 768] is 25 MB: forward 23 us, backward 30 us at 3.35 TB/s. Bound by bytes.
 //
-// Schedule: a warp owns a row, which lies in shared memory in f32 between the passes over it. In the backward a warp takes
-// the rows of a chunk in turn and keeps its sums for weight and bias in shared memory, too: a lane owns the same columns in
-// every row.
+// Schedule: a warp owns a row, a lane the same columns of every row. Between the passes over it a row of up to 1,024 numbers stays in
+// registers, a longer one in shared memory, both in f32. In the backward a warp takes the rows of a chunk in turn and keeps its
+// sums for weight and bias in the same way.
 
 #include "packs.cuh"
 #include "partials.cuh"
@@ -34,24 +34,43 @@ template <typename T> struct Inputs {
     float eps;
 };
 
-/// Calls `visit(column)` for this lane's share of a row in steps of V.
-template <int V, typename Visit> __device__ __forceinline__ void each_column(int width, Visit visit) {
-    for (int column = V * lane_index(); column < width; column += V * WARP) visit(column);
+/// Calls `visit(n, column)` for the packs of V numbers of a row that are this lane's; there are N of them at most, if N is not 0.
+template <int V, int N, typename Visit> __device__ __forceinline__ void each_pack(int width, Visit visit) {
+    if constexpr (N == 0) {
+        for (int n = 0, column = V * lane_index(); column < width; n++, column += V * WARP) visit(n, column);
+    } else {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            int column = V * (lane_index() + n * WARP);
+            if (column < width) visit(n, column);
+        }
+    }
 }
 
-/// Where number `column + i` of a row lies in shared memory: apart from its neighbours, next to those of the other lanes, which
-/// are read at the same time.
-template <int V> __device__ __forceinline__ int place(int width, int column, int i) {
-    return i * (width / V) + column / V;
-}
+/// A number for each of this lane's columns, in registers.
+template <int V, int N> struct Numbers {
+    float values[N][V];
+
+    __device__ Numbers(float *, int) {}
+    __device__ __forceinline__ float &operator()(int n, int i) { return values[n][i]; }
+};
+
+/// The same in shared memory: numbers of a pack apart, beside those of the other lanes, which are read at the same time.
+template <int V> struct Numbers<V, 0> {
+    float *memory;
+    int packs;
+
+    __device__ Numbers(float *memory, int width) : memory(memory), packs(width / V) {}
+    __device__ __forceinline__ float &operator()(int n, int i) { return memory[i * packs + n * WARP + lane_index()]; }
+};
 
 /// Leaves (x - mean) / standard deviation of a row in shared memory and returns 1 / standard deviation. Mean and variance
 /// take two passes, since E[x^2] - mean^2 cancels.
-template <int V, typename T>
-__device__ __forceinline__ float normalize(float *row, const Inputs<T> &inputs, int64_t index) {
+template <int V, int N, typename T>
+__device__ __forceinline__ float normalize(Numbers<V, N> &row, const Inputs<T> &inputs, int64_t index) {
     int width = inputs.width;
     float sum = 0.0f;
-    each_column<V>(width, [&](int column) {
+    each_pack<V, N>(width, [&](int n, int column) {
         int64_t at = index * width + column;
         float values[V];
         load_values(values, inputs.x + at);
@@ -64,111 +83,157 @@ __device__ __forceinline__ float normalize(float *row, const Inputs<T> &inputs, 
         }
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            row[place<V>(width, column, i)] = values[i];
+            row(n, i) = values[i];
             sum += values[i];
         }
     });
     float mean = lanes_sum(sum) / width, squares = 0.0f;
-    each_column<V>(width, [&](int column) {
+    each_pack<V, N>(width, [&](int n, int) {
 #pragma unroll
         for (int i = 0; i < V; i++) {
-            float difference = row[place<V>(width, column, i)] - mean;
+            float difference = row(n, i) - mean;
             squares += difference * difference;
         }
     });
     float rstd = 1.0f / sqrtf(lanes_sum(squares) / width + inputs.eps);
-    each_column<V>(width, [&](int column) {
+    each_pack<V, N>(width, [&](int n, int) {
 #pragma unroll
-        for (int i = 0; i < V; i++) {
-            float &value = row[place<V>(width, column, i)];
-            value = (value - mean) * rstd;
-        }
+        for (int i = 0; i < V; i++) row(n, i) = (row(n, i) - mean) * rstd;
     });
     return rstd;
 }
 
-template <typename T, int V>
+template <typename T, int V, int N>
 __global__ void __launch_bounds__(THREADS) layer_norm(Inputs<T> inputs, const float *bias, T *y) {
     int width = inputs.width;
-    float *row = reinterpret_cast<float *>(dynamic_shared_memory()) + warp_index() * width;
+    float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
+    Numbers<V, N> row(memory + warp_index() * width, width);
     int64_t index = int64_t(blockIdx.x) * WARPS + warp_index();
     if (index >= inputs.rows) return;
-    normalize<V>(row, inputs, index);
-    each_column<V>(width, [&](int column) {
+    normalize(row, inputs, index);
+    each_pack<V, N>(width, [&](int n, int column) {
         float values[V], weights[V];
         load_values(weights, inputs.weight + column);
         load_values(values, bias + column);
 #pragma unroll
-        for (int i = 0; i < V; i++) values[i] += row[place<V>(width, column, i)] * weights[i];
+        for (int i = 0; i < V; i++) values[i] += row(n, i) * weights[i];
         store_values(y + index * width + column, values);
     });
 }
 
-template <typename T, int V>
+/// The gradients of a row, `dsum` and perhaps `dx`, from its normalised numbers; adds to this warp's sums.
+template <typename T, int V, int N>
+__device__ __forceinline__ void backward_row(
+    Numbers<V, N> &row, Numbers<V, N> &weight_sums, Numbers<V, N> &bias_sums, const Inputs<T> &inputs, int64_t index, float rstd,
+    const T *dy, T *dsum, T *dx
+) {
+    int width = inputs.width;
+    float sum = 0.0f, products = 0.0f;
+    each_pack<V, N>(width, [&](int n, int column) {
+        float values[V], weights[V];
+        load_values(values, dy + index * width + column);
+        load_values(weights, inputs.weight + column);
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            float xhat = row(n, i), g = values[i] * weights[i];
+            sum += g;
+            products += g * xhat;
+            weight_sums(n, i) += values[i] * xhat;
+            bias_sums(n, i) += values[i];
+        }
+    });
+    float mean_gradient = lanes_sum(sum) / width, mean_product = lanes_sum(products) / width;
+    each_pack<V, N>(width, [&](int n, int column) {
+        int64_t at = index * width + column;
+        float values[V], weights[V];
+        load_values(values, dy + at);
+        load_values(weights, inputs.weight + column);
+#pragma unroll
+        for (int i = 0; i < V; i++) {
+            float g = values[i] * weights[i];
+            values[i] = rstd * (g - mean_gradient - row(n, i) * mean_product);
+        }
+        store_values(dsum + at, values);
+        if (dx != nullptr) {
+            drop_values(values, inputs.draws, at);
+            store_values(dx + at, values);
+        }
+    });
+}
+
+template <typename T, int V, int N>
 __global__ void __launch_bounds__(BACKWARD_THREADS)
     layer_norm_backward(Inputs<T> inputs, const T *dy, T *dsum, T *dx, float *partial_weight, float *partial_bias) {
     int width = inputs.width;
-    float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
-    float *row = memory + warp_index() * 3 * width, *weight_sums = row + width, *bias_sums = weight_sums + width;
-    each_column<V>(width, [&](int column) {
+    // Sums of weight and bias of each warp, then the rows of the warps.
+    float *memory = reinterpret_cast<float *>(dynamic_shared_memory()), *own = memory + warp_index() * 2 * width;
+    Numbers<V, N> row(memory + (2 * BACKWARD_WARPS + warp_index()) * width, width), weight_sums(own, width),
+        bias_sums(own + width, width);
+    each_pack<V, N>(width, [&](int n, int) {
 #pragma unroll
-        for (int i = 0; i < V; i++) weight_sums[place<V>(width, column, i)] = bias_sums[place<V>(width, column, i)] = 0.0f;
+        for (int i = 0; i < V; i++) weight_sums(n, i) = bias_sums(n, i) = 0.0f;
     });
-    int64_t first = int64_t(blockIdx.x) * NORM_CHUNK_ROWS;
-    for (int64_t index = first + warp_index(); index < min(first + NORM_CHUNK_ROWS, inputs.rows); index += BACKWARD_WARPS) {
-        float rstd = normalize<V>(row, inputs, index);
-        float sum = 0.0f, products = 0.0f;
-        each_column<V>(width, [&](int column) {
-            float values[V], weights[V];
-            load_values(values, dy + index * width + column);
-            load_values(weights, inputs.weight + column);
+    int64_t first = int64_t(blockIdx.x) * NORM_CHUNK_ROWS, end = min(first + NORM_CHUNK_ROWS, inputs.rows);
+    for (int64_t index = first + warp_index(); index < end; index += BACKWARD_WARPS) {
+        float rstd = normalize(row, inputs, index);
+        backward_row(row, weight_sums, bias_sums, inputs, index, rstd, dy, dsum, dx);
+    }
+    if constexpr (N > 0) {
+        Numbers<V, 0> shared_weight_sums(own, width), shared_bias_sums(own + width, width);
+        each_pack<V, N>(width, [&](int n, int) {
 #pragma unroll
             for (int i = 0; i < V; i++) {
-                int at = place<V>(width, column, i);
-                float xhat = row[at], g = values[i] * weights[i];
-                sum += g;
-                products += g * xhat;
-                weight_sums[at] += values[i] * xhat;
-                bias_sums[at] += values[i];
-            }
-        });
-        float mean_gradient = lanes_sum(sum) / width, mean_product = lanes_sum(products) / width;
-        each_column<V>(width, [&](int column) {
-            int64_t at = index * width + column;
-            float values[V], weights[V];
-            load_values(values, dy + at);
-            load_values(weights, inputs.weight + column);
-#pragma unroll
-            for (int i = 0; i < V; i++) {
-                float g = values[i] * weights[i];
-                values[i] = rstd * (g - mean_gradient - row[place<V>(width, column, i)] * mean_product);
-            }
-            store_values(dsum + at, values);
-            if (dx != nullptr) {
-                drop_values(values, inputs.draws, at);
-                store_values(dx + at, values);
+                shared_weight_sums(n, i) = weight_sums(n, i);
+                shared_bias_sums(n, i) = bias_sums(n, i);
             }
         });
     }
     __syncthreads();
     for (int column = threadIdx.x; column < width; column += BACKWARD_THREADS) {
-        int at = place<V>(width, column / V * V, column % V);
+        int at = column % V * (width / V) + column / V;
         float weight_sum = 0.0f, bias_sum = 0.0f;
         for (int warp = 0; warp < BACKWARD_WARPS; warp++) {
-            weight_sum += memory[(3 * warp + 1) * width + at];
-            bias_sum += memory[(3 * warp + 2) * width + at];
+            weight_sum += memory[2 * warp * width + at];
+            bias_sum += memory[(2 * warp + 1) * width + at];
         }
         partial_weight[int64_t(blockIdx.x) * width + column] = weight_sum;
         partial_bias[int64_t(blockIdx.x) * width + column] = bias_sum;
     }
 }
 
+/// Packs of a lane that stay in registers, 0 where a row is too long.
+int packs_in_registers(bool packs, int width) {
+    int each = ceil_div(width, PACK * WARP);
+    return packs && each <= 4 ? each : 0;
+}
+
+template <typename T> auto forward_kernel(bool packs, int width) {
+    switch (packs_in_registers(packs, width)) {
+    case 1: return layer_norm<T, PACK, 1>;
+    case 2: return layer_norm<T, PACK, 2>;
+    case 3: return layer_norm<T, PACK, 3>;
+    case 4: return layer_norm<T, PACK, 4>;
+    default: return packs ? layer_norm<T, PACK, 0> : layer_norm<T, 1, 0>;
+    }
+}
+
+template <typename T> auto backward_kernel(bool packs, int width) {
+    switch (packs_in_registers(packs, width)) {
+    case 1: return layer_norm_backward<T, PACK, 1>;
+    case 2: return layer_norm_backward<T, PACK, 2>;
+    case 3: return layer_norm_backward<T, PACK, 3>;
+    case 4: return layer_norm_backward<T, PACK, 4>;
+    default: return packs ? layer_norm_backward<T, PACK, 0> : layer_norm_backward<T, 1, 0>;
+    }
+}
+
 template <typename T>
 int forward(const Inputs<T> &inputs, const float *bias, T *y, cudaStream_t stream) {
-    bool packs = takes_packs(inputs.width, inputs.x, inputs.residual, inputs.weight, bias, y);
-    auto kernel = packs ? layer_norm<T, PACK> : layer_norm<T, 1>;
+    int width = inputs.width;
+    bool packs = takes_packs(width, inputs.x, inputs.residual, inputs.weight, bias, y);
     dim3 grid((inputs.rows + WARPS - 1) / WARPS);
-    return launch(kernel, grid, THREADS, WARPS * inputs.width * sizeof(float), stream, inputs, bias, y);
+    size_t bytes = packs_in_registers(packs, width) > 0 ? 0 : WARPS * width * sizeof(float);
+    return launch(forward_kernel<T>(packs, width), grid, THREADS, bytes, stream, inputs, bias, y);
 }
 
 template <typename T>
@@ -177,9 +242,9 @@ int backward(
 ) {
     int width = inputs.width, chunks = (inputs.rows + NORM_CHUNK_ROWS - 1) / NORM_CHUNK_ROWS;
     bool packs = takes_packs(width, inputs.x, inputs.residual, inputs.weight, dy, dsum, dx);
-    auto kernel = packs ? layer_norm_backward<T, PACK> : layer_norm_backward<T, 1>;
+    auto kernel = backward_kernel<T>(packs, width);
     float *partial_bias = partials + int64_t(chunks) * width;
-    size_t bytes = 3 * BACKWARD_WARPS * width * sizeof(float);
+    size_t bytes = (packs_in_registers(packs, width) > 0 ? 2 : 3) * BACKWARD_WARPS * width * sizeof(float);
     int error = launch(kernel, dim3(chunks), BACKWARD_THREADS, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
     if (error == 0 && dweight != nullptr) error = add_partials(dweight, partials, chunks, width, stream);
     if (error == 0 && dbias != nullptr) error = add_partials(dbias, partial_bias, chunks, width, stream);

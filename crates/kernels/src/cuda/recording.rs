@@ -18,20 +18,14 @@ pub(crate) struct Recording {
     /// In the order in which they were asked for.
     rooms: Vec<Tensor>,
     result: Option<Tensor>,
+    /// Once the launches have been recorded; none of what cannot be repeated so.
     #[cfg(feature = "cuda")]
-    graph: Option<graph::Graph>,
+    graph: Option<Option<graph::Graph>>,
 }
 
 impl fmt::Debug for Recording {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Recording({:?}, {} rooms)", self.epoch, self.rooms.len())
-    }
-}
-
-/// A copy of what uses a recording makes its own.
-impl Clone for Recording {
-    fn clone(&self) -> Self {
-        Self::default()
     }
 }
 
@@ -57,37 +51,30 @@ impl Recording {
         Ok(self.result.clone().ok_or_else(|| Error::Msg("a recording without a result".into()))?)
     }
 
-    #[cfg(feature = "cuda")]
+    /// Runs what the body ran before, on the same memory.
     fn again<E: From<Error>>(
         &mut self,
         device: &Device,
         mut body: impl FnMut() -> std::result::Result<Tensor, E>,
     ) -> std::result::Result<(), E> {
-        if self.graph.is_none() {
-            let rooms = std::mem::take(&mut self.rooms);
-            let recorded = graph::record(device, || {
-                let (result, rooms) = with_rooms(Rooms::Again(rooms, 0), &mut body);
-                self.rooms = rooms;
-                result
-            });
-            self.graph = Some(recorded?);
+        let mut run = || {
+            let (result, rooms) = with_rooms(Rooms::Again(std::mem::take(&mut self.rooms), 0), &mut body);
+            self.rooms = rooms;
+            result
+        };
+        #[cfg(feature = "cuda")]
+        {
+            if self.graph.is_none() {
+                self.graph = Some(graph::record(device, &mut run)?);
+            }
+            if let Some(Some(graph)) = &self.graph {
+                graph.launch()?;
+                return Ok(());
+            }
         }
-        if let Some(graph) = &self.graph {
-            graph.launch()?;
-        }
-        Ok(())
-    }
-
-    /// An emulated GPU repeats the body.
-    #[cfg(not(feature = "cuda"))]
-    fn again<E: From<Error>>(
-        &mut self,
-        _: &Device,
-        mut body: impl FnMut() -> std::result::Result<Tensor, E>,
-    ) -> std::result::Result<(), E> {
-        let (result, rooms) = with_rooms(Rooms::Again(std::mem::take(&mut self.rooms), 0), &mut body);
-        self.rooms = rooms;
-        result.map(|_| ())
+        #[cfg(not(feature = "cuda"))]
+        let _ = device;
+        run().map(|_| ())
     }
 }
 
@@ -148,7 +135,7 @@ pub(super) fn recorded_room(shape: &Shape, dtype: DType, make: impl FnOnce() -> 
 mod graph {
     use candle_core::cuda_backend::WrapErr;
     use candle_core::cuda_backend::cudarc::driver::{CudaGraph, sys};
-    use candle_core::{Device, Error, Result, Tensor, bail};
+    use candle_core::{Device, Error, Result, Tensor};
     use std::ptr::null_mut;
 
     /// Kernels in their order.
@@ -159,9 +146,9 @@ mod graph {
             self.0.launch().w()
         }
 
-        /// A copy from the CPU's memory would read that memory again, whatever lies there then; and memory that was asked for while
-        /// recording exists while the graph runs only.
-        fn check(&self) -> Result<()> {
+        /// Whether it can be repeated. A copy from the CPU's memory would read that memory again, whatever lies there then; and memory
+        /// that was asked for while recording exists while the graph runs only.
+        fn is_kernels_only(&self) -> Result<bool> {
             let graph = self.0.cu_graph();
             let mut count = 0;
             // SAFETY: the graph exists; a null pointer asks for the number of its nodes.
@@ -175,18 +162,18 @@ mod graph {
                 unsafe { sys::cuGraphNodeGetType(node, &raw mut kind) }.result().w()?;
                 use sys::CUgraphNodeType as Kind;
                 if !matches!(kind, Kind::CU_GRAPH_NODE_TYPE_KERNEL | Kind::CU_GRAPH_NODE_TYPE_MEMSET) {
-                    bail!("a recording of kernels has a node of {kind:?}");
+                    return Ok(false);
                 }
             }
-            Ok(())
+            Ok(true)
         }
     }
 
-    /// What `body` launches on the device's stream, which runs nothing meanwhile.
+    /// What `body` launches on the device's stream, which runs nothing meanwhile; none if it does more than launch kernels.
     pub(super) fn record<E: From<Error>>(
         device: &Device,
         body: impl FnOnce() -> std::result::Result<Tensor, E>,
-    ) -> std::result::Result<Graph, E> {
+    ) -> std::result::Result<Option<Graph>, E> {
         let stream = device.as_cuda_device()?.cuda_stream();
         stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
         let result = body();
@@ -194,7 +181,6 @@ mod graph {
         result?;
         let Some(graph) = graph.w()? else { return Err(Error::Msg("a recording without launches".into()).into()) };
         let graph = Graph(graph);
-        graph.check()?;
-        Ok(graph)
+        Ok(if graph.is_kernels_only()? { Some(graph) } else { None })
     }
 }

@@ -5,7 +5,7 @@ mod trained;
 
 use epitome_model::{Config, parameter_shapes};
 
-use crate::KEPT_BYTES;
+use crate::backward::KEPT_BYTES;
 pub(crate) use fit::{Processes, check, check_model};
 pub use trained::Trained;
 

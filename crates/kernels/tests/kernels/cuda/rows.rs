@@ -59,7 +59,7 @@ fn check_layer_norm(
 
 #[test]
 fn layer_norms() {
-    for shape in [(1, 1), (5, 16), (3, 33), (130, 8), (2, 776), (67, 7)] {
+    for shape in [(1, 1), (5, 16), (3, 33), (130, 8), (70, 264), (2, 776), (33, 1024), (3, 1032), (67, 7)] {
         check_layer_norm(DType::F32, shape, false, None, 1e-5);
         check_layer_norm(DType::F32, shape, true, Some(dropout()), 1e-5);
         if shape.1 > 1 {
