@@ -158,10 +158,10 @@ fn best_candidates<S: Stepper + ?Sized>(
     let count = candidates_per_document(config);
     let Some(best) = best_permitted(stepper, &rows, count)? else { return Ok(None) };
     let indices = active.iter().flat_map(|search| 0..search.beams.len());
-    let of_beam = |((best, index), (_, beam)): ((Vec<(u32, f32)>, usize), (&Search, &Beam))| {
+    let found = best.into_iter().zip(indices).zip(beams()).map(|((best, index), (_, beam))| {
         rank(best.into_iter().map(|(token, score)| Candidate { score: score + beam.score, beam: index, token }), count)
-    };
-    Ok(Some(best.into_iter().zip(indices).zip(beams()).map(of_beam).collect()))
+    });
+    Ok(Some(found.collect()))
 }
 
 /// The best candidates of every row, rows in parallel. `logits` `[rows, V]` become processed log-probabilities.

@@ -1,7 +1,7 @@
 //! The best permitted tokens of a step, where the model has them sooner than all logits.
 
 use crate::processors::{LogitsProcessor, LogitsProcessors};
-use crate::{Error, Result, Stepper};
+use crate::{BestTokens, Error, Result, Stepper};
 
 /// Tokens of a row, beyond which all logits are had as soon.
 const MOST: usize = 64;
@@ -22,7 +22,7 @@ pub(crate) fn best_permitted<S: Stepper + ?Sized>(
     stepper: &mut S,
     rows: &[Row<'_>],
     count: usize,
-) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+) -> Result<Option<Vec<BestTokens>>> {
     let forbidden: Option<Vec<Vec<u32>>> = rows.iter().map(|row| row.processors.forbidden(row.tokens)).collect();
     let Some(forbidden) = forbidden else { return Ok(None) };
     let count = count + forbidden.iter().map(Vec::len).max().unwrap_or(0);

@@ -8,6 +8,7 @@
 //!
 //! - `options`: [`GenerationOptions`], one layer of options as a person or a file wrote them;
 //!   `config`: [`GenerationConfig`], the layers merged and checked
+//! - `best`: the best permitted tokens of a step, where the model finds them
 //! - `stepper`: [`Stepper`], [`Document`], [`Hypothesis`], [`Progress`]: what a search takes and gives
 //! - [`processors`]: the rules about the next token, one struct each
 //! - `log_softmax`, `candidates`: the arithmetic over the vocabulary; `finished`: the result slots of a document
@@ -46,7 +47,7 @@ pub use greedy::greedy_search;
 pub use memory::Memory;
 pub use options::{EarlyStopping, GenerationOptions, TokenIds};
 pub use session::LedSession;
-pub use stepper::{Document, Hypothesis, Progress, Stepper};
+pub use stepper::{BestTokens, Document, Hypothesis, Progress, Stepper};
 pub use summarizer::{Sequence, Summarizer, Summary};
 
 /// The best `config.num_return_sequences` summaries of each document, best first: [`greedy_search`] for one beam,

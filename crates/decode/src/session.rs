@@ -5,7 +5,7 @@ use std::ops::Range;
 use epitome_kernels::Segments;
 use epitome_model::{CrossMemory, DecoderCache, Documents, Led};
 
-use crate::{Result, Stepper};
+use crate::{BestTokens, Result, Stepper};
 
 /// Decodes a batch of documents step by step. Cross-attention keys and values are computed once per document and shared
 /// by its rows; the keys and values of generated tokens are appended and never moved.
@@ -65,7 +65,7 @@ impl Stepper for LedSession<'_> {
         Ok(self.led.logits(&hidden, logits)?)
     }
 
-    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<BestTokens>>> {
         if !self.led.finds_best() {
             return Ok(None);
         }

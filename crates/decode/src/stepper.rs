@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use crate::Result;
 
+/// Tokens of a row with their log-probabilities (nats), the best first and of equal ones the first.
+pub type BestTokens = Vec<(u32, f32)>;
+
 /// A model that continues several token sequences ("rows") by one token at a time.
 ///
 /// Before the first [`step`](Stepper::step) there is one row for each document of the batch, in order. After each step
@@ -27,7 +30,7 @@ pub trait Stepper {
     ///
     /// # Errors
     /// When the model fails; the search passes the error on.
-    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<Vec<(u32, f32)>>>> {
+    fn step_best(&mut self, last: &[u32], count: usize) -> Result<Option<Vec<BestTokens>>> {
         let _ = (last, count);
         Ok(None)
     }

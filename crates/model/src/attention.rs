@@ -120,6 +120,11 @@ impl MultiHeadAttention {
         &self.projections.parts()[2]
     }
 
+    /// Whether its layer is one for inference.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self.out_proj, Linear::Packed(_))
+    }
+
     pub(crate) fn precision(&self) -> Precision {
         self.k_proj().precision()
     }

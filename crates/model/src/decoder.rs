@@ -199,7 +199,8 @@ impl Decoder {
         let DecoderCache { layers: caches, step } = cache;
         let positions = &self.embedding.positions;
         step.advance(last, (rows, memory.sources()), positions.dim(0)?, positions.device())?;
-        step.run(memory.is_kept(), |step| {
+        let is_packed = self.layers.iter().all(|layer| layer.encoder_attn.is_packed());
+        step.run(is_packed && memory.is_kept(), |step| {
             let mut hidden = self.embedding.normalise(&self.embedding.step(step)?, None)?;
             for (layer, cache) in self.layers.iter().zip(caches.iter_mut()) {
                 hidden = layer.step(&hidden, step, memory, cache)?;
