@@ -22,7 +22,7 @@
 //! |---|---|
 //! | [`attention_forward`] | [`attention_backward`] |
 //! | [`global_attention`] | [`global_attention_backward`] |
-//! | [`layer_norm`], [`add_layer_norm`] | [`layer_norm_backward`] |
+//! | [`layer_norm`], [`add_layer_norm`] | [`layer_norm_backward`], [`add_layer_norm_backward`] |
 //! | [`gelu`] | [`gelu_backward`] |
 //! | [`dropout`], [`dropout_part`] | the same again |
 //! | [`embed`] | [`accumulate_rows`] |
@@ -65,7 +65,7 @@ pub use ops::elementwise::{
 };
 pub use ops::global_attention::{GlobalRows, Pooled, global_attention, global_attention_backward};
 pub use ops::head_linear::head_linear;
-pub use ops::layer_norm::{add_layer_norm, layer_norm, layer_norm_backward};
+pub use ops::layer_norm::{ResidualSum, add_layer_norm, add_layer_norm_backward, layer_norm, layer_norm_backward};
 pub use ops::linear::{AffineSums, add_linear_input_gradient, linear, linear_backward, linear_input_gradient};
 pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;

@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, DecodingStep, KeyValueRows, Precision, Segments, Visibility};
+use epitome_kernels::{DecodingStep, KeyValueRows, Precision, Segments, Visibility};
 
 use crate::attention::{AttentionKept, MultiHeadAttention, Scope};
 use crate::cache::LayerMemory;
 use crate::feed_forward::{FeedForward, FeedForwardKept};
-use crate::layers::{Embedding, LayerNorm, Site, at};
+use crate::layers::{Embedding, LayerNorm, Site, at, residual_sum};
 use crate::weights::Source;
 use crate::{Config, CrossMemory, DecoderCache, Dropouts, Error, GradientSums, Keep, Result};
 
@@ -38,7 +38,7 @@ pub struct DecoderLayer {
 pub struct DecoderLayerKept {
     hidden: Tensor,
     self_attn: AttentionKept,
-    /// The output of the self-attention sublayer after dropout.
+    /// The output of the self-attention sublayer.
     self_attended: Option<Tensor>,
     encoder_attn: AttentionKept,
     /// That of the cross-attention sublayer.
@@ -237,13 +237,13 @@ impl DecoderLayer {
         keep: Keep,
     ) -> Result<(Tensor, DecoderLayerKept)> {
         let dropouts = self.dropouts(inputs);
-        let (attended, self_attn) = self.self_attn.forward(hidden, hidden, self_scope(inputs, dropouts), keep)?;
-        let self_attended = kernels::dropout(&attended, at(dropouts, Site::SelfAttentionOutput))?;
-        let query = self.self_attn_layer_norm.add(&self_attended, hidden)?;
-        let (attended, encoder_attn) =
+        let (self_attended, self_attn) = self.self_attn.forward(hidden, hidden, self_scope(inputs, dropouts), keep)?;
+        let sum = residual_sum(&self_attended, hidden, at(dropouts, Site::SelfAttentionOutput));
+        let query = self.self_attn_layer_norm.add(sum)?;
+        let (cross_attended, encoder_attn) =
             self.encoder_attn.forward(&query, inputs.encoded, cross_scope(inputs, dropouts), keep)?;
-        let cross_attended = kernels::dropout(&attended, at(dropouts, Site::CrossAttentionOutput))?;
-        let middle = self.encoder_attn_layer_norm.add(&cross_attended, &query)?;
+        let sum = residual_sum(&cross_attended, &query, at(dropouts, Site::CrossAttentionOutput));
+        let middle = self.encoder_attn_layer_norm.add(sum)?;
         let (output, feed_forward) = self.feed_forward.forward(&middle, dropouts, keep)?;
         let kept = |attended: Tensor| (keep >= Keep::Outputs).then_some(attended);
         let (self_attended, cross_attended) = (kept(self_attended), kept(cross_attended));
@@ -273,19 +273,19 @@ impl DecoderLayer {
         let (Some(self_attended), Some(cross_attended)) = (self_attended, cross_attended) else {
             return Err(Error::Input("a decoder layer kept one attention's output without the other's".into()));
         };
-        let query = self.self_attn_layer_norm.add(&self_attended, &hidden)?;
-        let middle = self.encoder_attn_layer_norm.add(&cross_attended, &query)?;
+        let self_sum = residual_sum(&self_attended, &hidden, at(dropouts, Site::SelfAttentionOutput));
+        let query = self.self_attn_layer_norm.add(self_sum)?;
+        let cross_sum = residual_sum(&cross_attended, &query, at(dropouts, Site::CrossAttentionOutput));
+        let middle = self.encoder_attn_layer_norm.add(cross_sum)?;
         let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
 
-        let sum = self.encoder_attn_layer_norm.backward(&cross_attended, Some(&query), &gradient, sums)?;
-        let gradient = kernels::dropout(&sum, at(dropouts, Site::CrossAttentionOutput))?;
+        let [sum, gradient] = self.encoder_attn_layer_norm.add_backward(cross_sum, &gradient, sums)?;
         let scope = cross_scope(inputs, dropouts);
         let targets = (&sum, encoded_gradient);
         self.encoder_attn.backward((&query, inputs.encoded), encoder_attn, &gradient, scope, targets, sums)?;
 
-        let sum = self.self_attn_layer_norm.backward(&self_attended, Some(&hidden), &sum, sums)?;
-        let gradient = kernels::dropout(&sum, at(dropouts, Site::SelfAttentionOutput))?;
+        let [sum, gradient] = self.self_attn_layer_norm.add_backward(self_sum, &sum, sums)?;
         let scope = self_scope(inputs, dropouts);
         self.self_attn.backward((&hidden, &hidden), self_attn, &gradient, scope, (&sum, Some(&sum)), sums)?;
         Ok(sum)
@@ -299,9 +299,9 @@ impl DecoderLayer {
         cache: &mut KeyValueRows,
     ) -> Result<Tensor> {
         let attended = self.self_attn.attend_past(hidden, step, cache)?;
-        let query = self.self_attn_layer_norm.add(&attended, hidden)?;
+        let query = self.self_attn_layer_norm.add(residual_sum(&attended, hidden, None))?;
         let attended = self.encoder_attn.attend_memory(&query, memory, self.index, step)?;
-        let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
+        let middle = self.encoder_attn_layer_norm.add(residual_sum(&attended, &query, None))?;
         Ok(self.feed_forward.forward(&middle, None, Keep::Input)?.0)
     }
 
@@ -317,9 +317,9 @@ impl DecoderLayer {
         let causal = &Visibility::Causal { past: 0 };
         let scope = Scope { queries: targets, keys: targets, visibility: causal, dropout: None };
         let attended = self.self_attn.forward(hidden, hidden, scope, Keep::Input)?.0;
-        let query = self.self_attn_layer_norm.add(&attended, hidden)?;
+        let query = self.self_attn_layer_norm.add(residual_sum(&attended, hidden, None))?;
         let (attended, masses) = self.encoder_attn.attend_memory_with_mass(&query, memory, self.index, rows, spans)?;
-        let middle = self.encoder_attn_layer_norm.add(&attended, &query)?;
+        let middle = self.encoder_attn_layer_norm.add(residual_sum(&attended, &query, None))?;
         Ok((self.feed_forward.forward(&middle, None, Keep::Input)?.0, masses))
     }
 

@@ -1,10 +1,9 @@
 //! The encoder: embeddings and post-LN layers of windowed self-attention and feed-forward.
 
 use candle_core::Tensor;
-use epitome_kernels as kernels;
 
 use crate::feed_forward::{FeedForward, FeedForwardKept};
-use crate::layers::{Embedding, LayerNorm, Site, at};
+use crate::layers::{Embedding, LayerNorm, Site, at, residual_sum};
 use crate::longformer_attention::{LongformerSelfAttention, SelfAttentionKept};
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
@@ -33,7 +32,7 @@ pub struct EncoderLayer {
 pub struct EncoderLayerKept {
     hidden: Tensor,
     attention: SelfAttentionKept,
-    /// The output of the attention sublayer after dropout.
+    /// The output of the attention sublayer.
     attended: Option<Tensor>,
     feed_forward: FeedForwardKept,
 }
@@ -135,8 +134,8 @@ impl EncoderLayer {
     ) -> Result<(Tensor, EncoderLayerKept)> {
         let dropouts = self.dropouts(dropouts);
         let (attended, attention) = self.self_attn.forward(hidden, documents, dropouts, keep)?;
-        let attended = kernels::dropout(&attended, at(dropouts, Site::SelfAttentionOutput))?;
-        let middle = self.self_attn_layer_norm.add(&attended, hidden)?;
+        let sum = residual_sum(&attended, hidden, at(dropouts, Site::SelfAttentionOutput));
+        let middle = self.self_attn_layer_norm.add(sum)?;
         let (output, feed_forward) = self.feed_forward.forward(&middle, dropouts, keep)?;
         let attended = (keep >= Keep::Outputs).then_some(attended);
         Ok((output, EncoderLayerKept { hidden: hidden.clone(), attention, attended, feed_forward }))
@@ -161,15 +160,16 @@ impl EncoderLayer {
             None => {
                 let (attended, again) = self.self_attn.forward(&hidden, documents, dropouts, Keep::Everything)?;
                 attention = again;
-                kernels::dropout(&attended, at(dropouts, Site::SelfAttentionOutput))?
+                attended
             }
         };
-        let middle = self.self_attn_layer_norm.add(&attended, &hidden)?;
+        let sum = residual_sum(&attended, &hidden, at(dropouts, Site::SelfAttentionOutput));
+        let middle = self.self_attn_layer_norm.add(sum)?;
         let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
-        let hidden_gradient = self.self_attn_layer_norm.backward(&attended, Some(&hidden), &gradient, sums)?;
+        let [hidden_gradient, attended_gradient] = self.self_attn_layer_norm.add_backward(sum, &gradient, sums)?;
         drop((attended, gradient));
-        let gradient = kernels::dropout(&hidden_gradient, at(dropouts, Site::SelfAttentionOutput))?;
+        let gradient = attended_gradient;
         self.self_attn.backward(&hidden, attention, &gradient, (documents, dropouts), &hidden_gradient, sums)?;
         Ok(hidden_gradient)
     }

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
-use epitome_kernels::{self as kernels, Dropout};
+use epitome_kernels::{self as kernels, Dropout, ResidualSum};
 
-use crate::layers::{LayerNorm, Linear, Site, at};
+use crate::layers::{LayerNorm, Linear, Site, at, residual_sum};
 use crate::weights::Source;
 use crate::{Dropouts, GradientSums, Keep, Result};
 
@@ -27,7 +27,7 @@ pub(crate) struct FeedForward {
 pub(crate) struct FeedForwardKept {
     /// The first product, `[T, width]`.
     inner: Option<Tensor>,
-    /// The second after dropout, `[T, d]`.
+    /// The second, `[T, d]`.
     output: Option<Tensor>,
 }
 
@@ -49,11 +49,11 @@ impl FeedForward {
     ) -> Result<(Tensor, FeedForwardKept)> {
         let inner = if keep == Keep::Everything { Some(self.fc1.forward(x)?) } else { None };
         let output = self.output(x, inner.as_ref(), dropouts)?;
-        let hidden = self.final_layer_norm.add(&output, x)?;
+        let hidden = self.final_layer_norm.add(residual_sum(&output, x, at(dropouts, Site::FeedForwardOutput)))?;
         Ok((hidden, FeedForwardKept { inner, output: (keep >= Keep::Outputs).then_some(output) }))
     }
 
-    /// The second product after dropout.
+    /// The second product.
     fn output(&self, x: &Tensor, inner: Option<&Tensor>, dropouts: Option<Dropouts>) -> Result<Tensor> {
         if let (Linear::Packed(fc1), Linear::Packed(fc2), None) = (&self.fc1, &self.fc2, dropouts) {
             return Ok(fc1.feed_forward(fc2, x)?);
@@ -62,8 +62,7 @@ impl FeedForward {
             let inner = self.inner(x, inner, rows.clone())?;
             self.fc2.forward(&activation(&inner, rows.start, dropouts)?)
         };
-        let output = joined(parts(x)?.map(part).collect::<Result<Vec<_>>>()?)?;
-        Ok(kernels::dropout(&output, at(dropouts, Site::FeedForwardOutput))?)
+        joined(parts(x)?.map(part).collect::<Result<Vec<_>>>()?)
     }
 
     /// Some rows of the first product, kept or computed.
@@ -100,13 +99,10 @@ impl FeedForward {
         let part = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.len());
         let inner = self.inner(x, kept.inner.as_ref(), rows.clone())?;
         let activation = activation(&inner, rows.start, dropouts)?;
-        let output = match &kept.output {
-            Some(output) => part(output)?,
-            None => dropout_rows(&self.fc2.forward(&activation)?, rows.start, at(dropouts, Site::FeedForwardOutput))?,
-        };
-        let x = part(x)?;
-        let x_gradient = self.final_layer_norm.backward(&output, Some(&x), &part(gradient)?, sums)?;
-        let gradient = dropout_rows(&x_gradient, rows.start, at(dropouts, Site::FeedForwardOutput))?;
+        let output = kept.output.as_ref().map_or_else(|| self.fc2.forward(&activation), |output| Ok(part(output)?))?;
+        let (x, first) = (part(x)?, index_of(&output, rows.start)?);
+        let sum = ResidualSum { x: &output, residual: &x, dropout: at(dropouts, Site::FeedForwardOutput), first };
+        let [x_gradient, gradient] = self.final_layer_norm.add_backward(sum, &part(gradient)?, sums)?;
         self.fc2.backward(&activation, &gradient, sums)?;
         let gradient = self.fc2.input_gradient(&gradient)?;
         let gradient = dropout_rows(&gradient, rows.start, at(dropouts, Site::Activation))?;
@@ -135,8 +131,12 @@ fn activation(inner: &Tensor, first: usize, dropouts: Option<Dropouts>) -> Resul
 
 /// The dropout of rows from `first` on.
 fn dropout_rows(x: &Tensor, first: usize, dropout: Option<Dropout>) -> Result<Tensor> {
-    let (_, width) = x.dims2()?;
-    Ok(kernels::dropout_part(x, dropout, (first * width) as u64)?)
+    Ok(kernels::dropout_part(x, dropout, index_of(x, first)?)?)
+}
+
+/// The index that the first element of x has in the whole, of which x has the rows from `first` on.
+fn index_of(x: &Tensor, first: usize) -> Result<u64> {
+    Ok((first * x.dim(1)?) as u64)
 }
 
 #[cfg(test)]

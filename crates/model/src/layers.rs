@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{self as kernels, AffineSums, DecodingStep, Dropout, DropoutKey, PackedLinear, Precision};
+use epitome_kernels::{
+    self as kernels, AffineSums, DecodingStep, Dropout, DropoutKey, PackedLinear, Precision, ResidualSum,
+};
 
 use crate::gradients::affine_sums;
 use crate::weights::{Packing, Source};
@@ -229,22 +231,33 @@ impl LayerNorm {
         Ok(kernels::layer_norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
-    /// `LN(residual + x)`, the end of every post-LN sublayer (semantics B1).
-    pub(crate) fn add(&self, x: &Tensor, residual: &Tensor) -> Result<Tensor> {
-        Ok(kernels::add_layer_norm(x, residual, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
+    /// `LN(residual + dropout(x))`, the end of every post-LN sublayer (semantics B1).
+    pub(crate) fn add(&self, sum: ResidualSum<'_>) -> Result<Tensor> {
+        Ok(kernels::add_layer_norm(sum, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
-    /// The gradient of x, which is the residual's too; adds those of the parameters.
-    pub(crate) fn backward(
+    /// The gradient of the input of [`LayerNorm::forward`]; adds those of the parameters.
+    pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor, sums: &mut dyn GradientSums) -> Result<Tensor> {
+        let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
+        Ok(kernels::layer_norm_backward(x, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
+    }
+
+    /// The gradients of the residual and of x, which may be one tensor, given that of [`LayerNorm::add`]'s result; adds those of the
+    /// parameters.
+    pub(crate) fn add_backward(
         &self,
-        x: &Tensor,
-        residual: Option<&Tensor>,
+        sum: ResidualSum<'_>,
         gradient: &Tensor,
         sums: &mut dyn GradientSums,
-    ) -> Result<Tensor> {
+    ) -> Result<[Tensor; 2]> {
         let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
-        Ok(kernels::layer_norm_backward(x, residual, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
+        Ok(kernels::add_layer_norm_backward(sum, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
     }
+}
+
+/// The sum at the end of a sublayer with output x and input `residual`, and the dropout of x.
+pub(crate) fn residual_sum<'a>(x: &'a Tensor, residual: &'a Tensor, dropout: Option<Dropout>) -> ResidualSum<'a> {
+    ResidualSum { x, residual, dropout, first: 0 }
 }
 
 /// The sum of token and position embeddings before normalisation (semantics B2, B3): positions start at 0 and tile the
@@ -300,6 +313,6 @@ impl Embedding {
         sums: &mut dyn GradientSums,
     ) -> Result<Tensor> {
         let gradient = kernels::dropout(gradient, at(dropouts, Site::Embedding))?;
-        self.layernorm_embedding.backward(sum, None, &gradient, sums)
+        self.layernorm_embedding.backward(sum, &gradient, sums)
     }
 }

@@ -4,8 +4,9 @@ use crate::measure::{Bench, Work};
 use crate::{WIDTH, both_ways, numbers};
 use candle_core::{Result, Tensor};
 use epitome_kernels::{
-    AffineSums, Dropout, DropoutKey, add_assign, add_layer_norm, dropout, gather_rows, gelu, gelu_backward, layer_norm,
-    layer_norm_backward, lerp_assign, scale_assign, sum_of_squares, write_rows,
+    AffineSums, Dropout, DropoutKey, ResidualSum, add_assign, add_layer_norm, add_layer_norm_backward, dropout,
+    gather_rows, gelu, gelu_backward, layer_norm, layer_norm_backward, lerp_assign, scale_assign, sum_of_squares,
+    write_rows,
 };
 
 /// Rows of hidden states, 96 MiB, that no cache holds.
@@ -50,8 +51,8 @@ impl Norm {
         Ok(Self { x: one()?, residual: one()?, weight: row()?, bias: row()?, dy: one()?, sums })
     }
 
-    fn backward(&self, residual: Option<&Tensor>) -> Result<Tensor> {
-        layer_norm_backward(&self.x, residual, &self.weight, &self.dy, 1e-5, &self.sums)
+    fn sum(&self) -> ResidualSum<'_> {
+        ResidualSum { x: &self.x, residual: &self.residual, dropout: None, first: 0 }
     }
 }
 
@@ -59,10 +60,14 @@ impl Norm {
 fn norms(bench: &mut Bench) {
     let work = [2, 3].map(|n| Work::values(n * VALUES));
     let forward = |n: &Norm| layer_norm(&n.x, &n.weight, &n.bias, 1e-5);
-    both_ways(bench, "layer norm/hidden", work, Norm::new, forward, |n, _| n.backward(None));
+    both_ways(bench, "layer norm/hidden", work, Norm::new, forward, |n, _| {
+        layer_norm_backward(&n.x, &n.weight, &n.dy, 1e-5, &n.sums)
+    });
     let work = [3, 4].map(|n| Work::values(n * VALUES));
-    let forward = |n: &Norm| add_layer_norm(&n.x, &n.residual, &n.weight, &n.bias, 1e-5);
-    both_ways(bench, "add layer norm/hidden", work, Norm::new, forward, |n, _| n.backward(Some(&n.residual)));
+    let forward = |n: &Norm| add_layer_norm(n.sum(), &n.weight, &n.bias, 1e-5);
+    both_ways(bench, "add layer norm/hidden", work, Norm::new, forward, |n, _| {
+        add_layer_norm_backward(n.sum(), &n.weight, &n.dy, 1e-5, &n.sums)
+    });
 }
 
 fn accumulators(bench: &mut Bench) {

@@ -27,8 +27,9 @@ template <typename T> struct Inputs {
     /// May be null.
     const T *residual;
     const float *weight;
-    /// Dropout of x, whose first number has index 0.
+    /// Dropout of x, whose first number has index `first`.
     Draws draws;
+    uint64_t first;
     int64_t rows;
     int width;
     float eps;
@@ -74,7 +75,7 @@ __device__ __forceinline__ float normalize(Numbers<V, N> &row, const Inputs<T> &
         int64_t at = index * width + column;
         float values[V];
         load_values(values, inputs.x + at);
-        drop_values(values, inputs.draws, at);
+        drop_values(values, inputs.draws, inputs.first + at);
         if (inputs.residual != nullptr) {
             float others[V];
             load_values(others, inputs.residual + at);
@@ -155,7 +156,7 @@ __device__ __forceinline__ void backward_row(
         }
         store_values(dsum + at, values);
         if (dx != nullptr) {
-            drop_values(values, inputs.draws, at);
+            drop_values(values, inputs.draws, inputs.first + at);
             store_values(dx + at, values);
         }
     });
@@ -254,20 +255,20 @@ int backward(
 } // namespace
 
 /// x, residual (or null) and y [rows, width] of one type; weight and bias [width] f32. `draws` is dropout of x, element i of it
-/// having index i.
+/// having index first + i.
 #define LAYER_NORM(NAME, T)                                                                                            \
     extern "C" int epitome_layer_norm_##NAME(                                                                          \
-        const void *x, const void *residual, const float *weight, const float *bias, Draws draws, int64_t rows,        \
+        const void *x, const void *residual, const float *weight, const float *bias, Draws draws, uint64_t first, int64_t rows,        \
         int width, float eps, void *y, cudaStream_t stream                                                             \
     ) {                                                                                                                \
-        Inputs<T> inputs{static_cast<const T *>(x), static_cast<const T *>(residual), weight, draws, rows, width, eps}; \
+        Inputs<T> inputs{static_cast<const T *>(x), static_cast<const T *>(residual), weight, draws, first, rows, width, eps}; \
         return forward<T>(inputs, bias, static_cast<T *>(y), stream);                                                  \
     }                                                                                                                  \
     extern "C" int epitome_layer_norm_backward_##NAME(                                                                 \
-        const void *x, const void *residual, const float *weight, Draws draws, int64_t rows, int width, float eps,     \
+        const void *x, const void *residual, const float *weight, Draws draws, uint64_t first, int64_t rows, int width, float eps,     \
         const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t stream       \
     ) {                                                                                                                \
-        Inputs<T> inputs{static_cast<const T *>(x), static_cast<const T *>(residual), weight, draws, rows, width, eps}; \
+        Inputs<T> inputs{static_cast<const T *>(x), static_cast<const T *>(residual), weight, draws, first, rows, width, eps}; \
         return backward<T>(                                                                                            \
             inputs, static_cast<const T *>(dy), static_cast<T *>(dsum), static_cast<T *>(dx), dweight, dbias,          \
             partials, stream                                                                                           \

@@ -163,11 +163,11 @@ launchers! {
         dq: *mut c_void, dk: *mut c_void, dv: *mut c_void,
     );
     LayerNorm = epitome_layer_norm_f32 | epitome_layer_norm_bf16 => (
-        x: *const c_void, residual: *const c_void, weight: *const f32, bias: *const f32, draws: Draws, rows: i64,
-        width: c_int, eps: f32, y: *mut c_void,
+        x: *const c_void, residual: *const c_void, weight: *const f32, bias: *const f32, draws: Draws, first: u64,
+        rows: i64, width: c_int, eps: f32, y: *mut c_void,
     );
     LayerNormBackward = epitome_layer_norm_backward_f32 | epitome_layer_norm_backward_bf16 => (
-        x: *const c_void, residual: *const c_void, weight: *const f32, draws: Draws, rows: i64, width: c_int, eps: f32,
+        x: *const c_void, residual: *const c_void, weight: *const f32, draws: Draws, first: u64, rows: i64, width: c_int, eps: f32,
         dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, partials: *mut f32,
     );
     BiasGelu = epitome_bias_gelu_f32 | epitome_bias_gelu_bf16

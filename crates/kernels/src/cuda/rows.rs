@@ -23,8 +23,10 @@ pub struct NormInputs<'a> {
     pub residual: Option<&'a Tensor>,
     /// Weight.
     pub weight: &'a Tensor,
-    /// Dropout of x, element i of it with index i.
+    /// Dropout of x, element i of it with index `first + i`.
     pub dropout: Option<Dropout>,
+    /// See there.
+    pub first: u64,
     /// Added to the variance.
     pub eps: f32,
 }
@@ -78,6 +80,7 @@ pub fn layer_norm(inputs: &NormInputs<'_>, bias: &Tensor) -> Result<Tensor> {
             address(&weight)?.cast(),
             address(&bias)?.cast(),
             inputs.dropout.into(),
+            inputs.first,
             rows,
             width,
             inputs.eps,
@@ -114,6 +117,7 @@ pub fn layer_norm_backward(inputs: &NormInputs<'_>, dy: &Tensor, sums: [&Tensor;
             residual.as_ref().map_or(Ok(null()), address)?,
             address(&weight)?.cast(),
             inputs.dropout.into(),
+            inputs.first,
             rows,
             width,
             inputs.eps,

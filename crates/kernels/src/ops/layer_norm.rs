@@ -1,4 +1,4 @@
-//! [`layer_norm`], [`add_layer_norm`] and [`layer_norm_backward`].
+//! [`layer_norm`] and [`add_layer_norm`], and their backwards.
 
 use super::linear::AffineSums;
 use super::{as_rows, compute, require_columns, tensor, update};
@@ -6,7 +6,21 @@ use crate::cpu::layer_norm::{Inputs, backward, forward};
 use crate::cpu::linear::add;
 #[cfg(gpu)]
 use crate::cuda;
+use crate::{Dropout, dropout_part};
 use candle_core::{Result, Tensor, bail};
+
+/// What the end of a sublayer normalises: `dropout(x) + residual`, of one shape `[.., d]`.
+#[derive(Clone, Copy, Debug)]
+pub struct ResidualSum<'a> {
+    /// The sublayer's output.
+    pub x: &'a Tensor,
+    /// Its input.
+    pub residual: &'a Tensor,
+    /// Of x.
+    pub dropout: Option<Dropout>,
+    /// Element i of x has index `first + i` there.
+    pub first: u64,
+}
 
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension d of `x` `[.., d]`; `weight` and `bias`
 /// `[d]`. Records no graph: [`layer_norm_backward`] is its backward.
@@ -25,72 +39,117 @@ pub fn layer_norm(x: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Resul
     tensor(y, x.shape())
 }
 
-/// [`layer_norm`] of `x + residual`, without storing the sum. Records no graph: [`layer_norm_backward`] is its backward.
+/// [`layer_norm`] of a sum, without storing it. Records no graph: [`add_layer_norm_backward`] is its backward.
 ///
 /// # Errors
 /// When the shapes do not fit or a tensor is in a graph.
-pub fn add_layer_norm(x: &Tensor, residual: &Tensor, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
-    check("add_layer_norm", x, weight, bias)?;
-    if x.dims() != residual.dims() {
-        bail!("add_layer_norm: residual {:?} does not fit x {:?}", residual.dims(), x.dims());
-    }
+pub fn add_layer_norm(sum: ResidualSum<'_>, weight: &Tensor, bias: &Tensor, eps: f64) -> Result<Tensor> {
+    let op = "add_layer_norm";
+    sum.check(op, weight, bias)?;
     #[cfg(gpu)]
-    if cuda::runs_on(x.device()) {
-        return cuda::layer_norm(&gpu_inputs(x, Some(residual), weight, eps), bias);
+    if cuda::runs_on(sum.x.device()) {
+        return cuda::layer_norm(&gpu_inputs(sum.x, Some(sum), weight, eps), bias);
     }
-    let y = compute("add_layer_norm", [x, residual, weight, bias], |[x, residual, weight, bias]| {
+    let x = sum.dropped()?;
+    let y = compute(op, [&x, sum.residual, weight, bias], |[x, residual, weight, bias]| {
         forward(Inputs { x, residual: Some(residual), weight }, bias, eps as f32)
     })?;
     tensor(y, x.shape())
 }
 
-/// The backward of [`add_layer_norm`], or of [`layer_norm`] without a residual, given `dy` of the shape of `x`: returns the
-/// gradient of `x`, which is the residual's too, and adds those of weight and bias to `sums`.
+/// The backward of [`layer_norm`], given `dy` of the shape of `x`: returns the gradient of `x`, and adds those of weight and bias
+/// to `sums`.
 ///
 /// # Errors
 /// When the shapes do not fit, or a tensor but those of `sums` is in a graph.
-pub fn layer_norm_backward(
-    x: &Tensor,
-    residual: Option<&Tensor>,
+pub fn layer_norm_backward(x: &Tensor, weight: &Tensor, dy: &Tensor, eps: f64, sums: &AffineSums) -> Result<Tensor> {
+    let op = "layer_norm_backward";
+    check_backward(op, x, weight, dy, sums)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        let [dx, _] = gpu_backward(&gpu_inputs(x, None, weight, eps), dy, sums)?;
+        return Ok(dx);
+    }
+    let gradients =
+        compute(op, [x, weight, dy], |[x, weight, dy]| backward(Inputs { x, residual: None, weight }, dy, eps as f32))?;
+    add_sums(sums, &gradients.weight, &gradients.bias)?;
+    tensor(gradients.x, x.shape())
+}
+
+/// The backward of [`add_layer_norm`], given `dy` of the shape of `x`: returns the gradients of the residual and of `x`, which may
+/// be one tensor without dropout, and adds those of weight and bias to `sums`.
+///
+/// # Errors
+/// As [`layer_norm_backward`].
+pub fn add_layer_norm_backward(
+    sum: ResidualSum<'_>,
     weight: &Tensor,
     dy: &Tensor,
     eps: f64,
     sums: &AffineSums,
-) -> Result<Tensor> {
-    let op = "layer_norm_backward";
-    check(op, x, weight, weight)?;
-    check(op, x, sums.weight.as_ref().unwrap_or(weight), sums.bias.as_ref().unwrap_or(weight))?;
-    if dy.dims() != x.dims() || residual.is_some_and(|residual| residual.dims() != x.dims()) {
-        let residual = residual.map(Tensor::dims);
-        bail!("{op}: dy {:?} and residual {residual:?} do not fit x {:?}", dy.dims(), x.dims());
-    }
+) -> Result<[Tensor; 2]> {
+    let op = "add_layer_norm_backward";
+    sum.check(op, weight, weight)?;
+    check_backward(op, sum.x, weight, dy, sums)?;
     #[cfg(gpu)]
-    if cuda::runs_on(x.device()) {
-        // What is not trained gets a sum that nobody reads.
-        let sum = |sum: &Option<Tensor>| sum.as_ref().map_or_else(|| weight.zeros_like(), |sum| Ok(sum.detach()));
-        let sums = [sum(&sums.weight)?, sum(&sums.bias)?];
-        let [dx, _] = cuda::layer_norm_backward(&gpu_inputs(x, residual, weight, eps), dy, sums.each_ref())?;
-        return Ok(dx);
+    if cuda::runs_on(sum.x.device()) {
+        return gpu_backward(&gpu_inputs(sum.x, Some(sum), weight, eps), dy, sums);
     }
-    let gradients = match residual {
-        Some(residual) => compute(op, [x, residual, weight, dy], |[x, residual, weight, dy]| {
-            backward(Inputs { x, residual: Some(residual), weight }, dy, eps as f32)
-        }),
-        None => compute(op, [x, weight, dy], |[x, weight, dy]| {
-            backward(Inputs { x, residual: None, weight }, dy, eps as f32)
-        }),
-    }?;
-    for (sum, gradient) in [(&sums.weight, &gradients.weight), (&sums.bias, &gradients.bias)] {
+    let x = sum.dropped()?;
+    let gradients = compute(op, [&x, sum.residual, weight, dy], |[x, residual, weight, dy]| {
+        backward(Inputs { x, residual: Some(residual), weight }, dy, eps as f32)
+    })?;
+    add_sums(sums, &gradients.weight, &gradients.bias)?;
+    let gradient = tensor(gradients.x, x.shape())?;
+    let dx = dropout_part(&gradient, sum.dropout, sum.first)?;
+    Ok([gradient, dx])
+}
+
+impl ResidualSum<'_> {
+    fn check(&self, op: &str, weight: &Tensor, bias: &Tensor) -> Result<()> {
+        check(op, self.x, weight, bias)?;
+        super::check_dropout(op, self.dropout)?;
+        if self.x.dims() != self.residual.dims() {
+            bail!("{op}: residual {:?} does not fit x {:?}", self.residual.dims(), self.x.dims());
+        }
+        Ok(())
+    }
+
+    fn dropped(&self) -> Result<Tensor> {
+        dropout_part(self.x, self.dropout, self.first)
+    }
+}
+
+fn add_sums(sums: &AffineSums, weight: &[f32], bias: &[f32]) -> Result<()> {
+    for (sum, gradient) in [(&sums.weight, weight), (&sums.bias, bias)] {
         if let Some(sum) = sum {
             update(sum, |sum| add(sum, gradient))?;
         }
     }
-    tensor(gradients.x, x.shape())
+    Ok(())
 }
 
 #[cfg(gpu)]
-fn gpu_inputs<'a>(x: &'a Tensor, residual: Option<&'a Tensor>, weight: &'a Tensor, eps: f64) -> cuda::NormInputs<'a> {
-    cuda::NormInputs { x, residual, weight, dropout: None, eps: eps as f32 }
+fn gpu_inputs<'a>(x: &'a Tensor, sum: Option<ResidualSum<'a>>, weight: &'a Tensor, eps: f64) -> cuda::NormInputs<'a> {
+    let (residual, dropout) = (sum.map(|sum| sum.residual), sum.and_then(|sum| crate::random::active(sum.dropout)));
+    cuda::NormInputs { x, residual, weight, dropout, first: sum.map_or(0, |sum| sum.first), eps: eps as f32 }
+}
+
+/// What is not trained gets a sum that nobody reads.
+#[cfg(gpu)]
+fn gpu_backward(inputs: &cuda::NormInputs<'_>, dy: &Tensor, sums: &AffineSums) -> Result<[Tensor; 2]> {
+    let sum = |sum: &Option<Tensor>| sum.as_ref().map_or_else(|| inputs.weight.zeros_like(), |sum| Ok(sum.detach()));
+    let sums = [sum(&sums.weight)?, sum(&sums.bias)?];
+    cuda::layer_norm_backward(inputs, dy, sums.each_ref())
+}
+
+fn check_backward(op: &str, x: &Tensor, weight: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {
+    check(op, x, weight, weight)?;
+    check(op, x, sums.weight.as_ref().unwrap_or(weight), sums.bias.as_ref().unwrap_or(weight))?;
+    if dy.dims() != x.dims() {
+        bail!("{op}: dy {:?} does not fit x {:?}", dy.dims(), x.dims());
+    }
+    Ok(())
 }
 
 /// Checks that weight and bias, or the sums of their gradients, are a row of x long.

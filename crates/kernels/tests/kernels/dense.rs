@@ -2,7 +2,8 @@
 
 use crate::numbers::{Numbers, both, close, differences, dot, tensor, zero_sums};
 use epitome_kernels::{
-    Dropout, DropoutKey, add_layer_norm, dropout, dropout_part, gelu, gelu_backward, layer_norm, layer_norm_backward,
+    Dropout, DropoutKey, ResidualSum, add_layer_norm, add_layer_norm_backward, dropout, dropout_part, gelu,
+    gelu_backward, layer_norm, layer_norm_backward,
 };
 
 /// erf by its Maclaurin series, which in f64 is good to 1e-10 up to 3.5, and by its limit beyond.
@@ -59,7 +60,7 @@ fn layer_norm_and_its_gradients() {
         let (tx, tw, tb) = (tensor(&x, &[rows, width]), tensor(&weight, &[width]), tensor(&bias, &[width]));
         close("y", &layer_norm(&tx, &tw, &tb, 1e-5).unwrap(), &norm_reference(&x, &weight, &bias), 1e-5);
         let sums = zero_sums(&[width]);
-        let dx = layer_norm_backward(&tx, None, &tw, &tensor(&dy, &[rows, width]), 1e-5, &sums).unwrap();
+        let dx = layer_norm_backward(&tx, &tw, &tensor(&dy, &[rows, width]), 1e-5, &sums).unwrap();
         let value = |x: &[f64], weight: &[f64], bias: &[f64]| dot(&norm_reference(x, weight, bias), &dy);
         close("dx", &dx, &differences(&x, |x| value(x, &weight, &bias)), 2e-5);
         close("dw", both(&sums)[0], &differences(&weight, |w| value(&x, w, &bias)), 2e-5);
@@ -78,24 +79,32 @@ fn layer_norm_does_not_cancel() {
 
 #[test]
 fn add_layer_norm_is_the_norm_of_the_sum() {
+    let dropout = Dropout { probability: 0.3, key: DropoutKey::new(8) };
+    for (dropout, first) in [(None, 0), (Some(dropout), 0), (Some(dropout), 60)] {
+        check_add_layer_norm(dropout, first);
+    }
+}
+
+fn check_add_layer_norm(dropout: Option<Dropout>, first: u64) {
     let (rows, width) = (70, 20);
     let mut numbers = Numbers::seeded(77);
     let [x, residual, dy] = [(); 3].map(|()| numbers.vector(rows * width));
     let [weight, bias] = [(); 2].map(|()| numbers.vector(width));
     let [tx, tr, gradient] = [&x, &residual, &dy].map(|values| tensor(values, &[rows, width]));
     let [tw, tb] = [&weight, &bias].map(|values| tensor(values, &[width]));
+    let factor = |i: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.factor(first + i as u64)));
     let value = |x: &[f64], residual: &[f64], weight: &[f64], bias: &[f64]| {
-        let sum: Vec<f64> = x.iter().zip(residual).map(|(x, residual)| x + residual).collect();
-        norm_reference(&sum, weight, bias)
+        let sum = |(i, (x, residual)): (usize, (&f64, &f64))| factor(i) * x + residual;
+        norm_reference(&x.iter().zip(residual).enumerate().map(sum).collect::<Vec<f64>>(), weight, bias)
     };
-    let y = add_layer_norm(&tx, &tr, &tw, &tb, 1e-5).unwrap();
+    let sum = ResidualSum { x: &tx, residual: &tr, dropout, first };
+    let y = add_layer_norm(sum, &tw, &tb, 1e-5).unwrap();
     close("y", &y, &value(&x, &residual, &weight, &bias), 1e-5);
     let sums = zero_sums(&[width]);
-    let found = layer_norm_backward(&tx, Some(&tr), &tw, &gradient, 1e-5, &sums).unwrap();
-    // One tensor is the gradient of both.
-    close("dx", &found, &differences(&x, |x| dot(&value(x, &residual, &weight, &bias), &dy)), 2e-5);
-    let dresidual = differences(&residual, |residual| dot(&value(&x, residual, &weight, &bias), &dy));
-    close("dresidual", &found, &dresidual, 2e-5);
+    let [dresidual, dx] = add_layer_norm_backward(sum, &tw, &gradient, 1e-5, &sums).unwrap();
+    close("dx", &dx, &differences(&x, |x| dot(&value(x, &residual, &weight, &bias), &dy)), 2e-5);
+    let wanted = differences(&residual, |residual| dot(&value(&x, residual, &weight, &bias), &dy));
+    close("dresidual", &dresidual, &wanted, 2e-5);
     let dw = differences(&weight, |weight| dot(&value(&x, &residual, weight, &bias), &dy));
     close("dw", both(&sums)[0], &dw, 2e-5);
     let db = differences(&bias, |bias| dot(&value(&x, &residual, &weight, bias), &dy));

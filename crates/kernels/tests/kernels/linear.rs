@@ -80,9 +80,9 @@ fn backwards_add_to_what_is_there() {
     close("dw of linear", both(&sums)[0], &once[0], 1e-6);
     close("db of linear", both(&sums)[1], &once[1], 1e-6);
     let (sums, weight) = (zero_sums(&[5]), weight.narrow(0, 1, 1).unwrap().squeeze(0).unwrap());
-    layer_norm_backward(&x, None, &weight, &x, 1e-5, &sums).unwrap();
+    layer_norm_backward(&x, &weight, &x, 1e-5, &sums).unwrap();
     let once = both(&sums).map(|sum| doubles(&(sum * 2.0).unwrap()));
-    layer_norm_backward(&x, None, &weight, &x, 1e-5, &sums).unwrap();
+    layer_norm_backward(&x, &weight, &x, 1e-5, &sums).unwrap();
     close("dw of layer_norm", both(&sums)[0], &once[0], 1e-6);
     close("db of layer_norm", both(&sums)[1], &once[1], 1e-6);
 }
@@ -97,8 +97,8 @@ fn what_is_not_trained_gets_no_gradient_and_changes_no_other() {
     linear_backward(&x, &dy, &bias).unwrap();
     close("db", bias.bias.as_ref().unwrap(), &doubles(both(&all)[1]), 0.0);
     let weight = x.narrow(0, 1, 1).unwrap().squeeze(0).unwrap();
-    let dx = layer_norm_backward(&x, None, &weight, &x, 1e-5, &zero_sums(&[5])).unwrap();
-    let alone = layer_norm_backward(&x, None, &weight, &x, 1e-5, &AffineSums::default()).unwrap();
+    let dx = layer_norm_backward(&x, &weight, &x, 1e-5, &zero_sums(&[5])).unwrap();
+    let alone = layer_norm_backward(&x, &weight, &x, 1e-5, &AffineSums::default()).unwrap();
     close("dx", &alone, &doubles(&dx), 0.0);
 }
 

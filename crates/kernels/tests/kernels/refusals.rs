@@ -4,11 +4,11 @@ use crate::numbers::{tensor, variable};
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
     Adafactor, AdamW, AdamWParameter, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, GlobalRows,
-    KeyValueRows, PackedLinear, Precision, Segments, Visibility, accumulate_rows, adafactor_step, adamw_step,
-    add_assign, add_layer_norm, add_linear_input_gradient, attention_backward, attention_forward, cached_attention,
-    cross_entropy, dropout, embed, gather_rows, gelu, gelu_backward, global_attention, global_attention_backward,
-    layer_norm, layer_norm_backward, lerp_assign, linear, linear_backward, linear_input_gradient, pull_back,
-    scale_assign, write_rows,
+    KeyValueRows, PackedLinear, Precision, ResidualSum, Segments, Visibility, accumulate_rows, adafactor_step,
+    adamw_step, add_assign, add_layer_norm, add_layer_norm_backward, add_linear_input_gradient, attention_backward,
+    attention_forward, cached_attention, cross_entropy, dropout, embed, gather_rows, gelu, gelu_backward,
+    global_attention, global_attention_backward, layer_norm, layer_norm_backward, lerp_assign, linear, linear_backward,
+    linear_input_gradient, pull_back, scale_assign, write_rows,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -81,7 +81,8 @@ fn layers() {
     refused(linear(&x, &zeros(&[6, 5]), None), &["linear", "[4, 6]", "[6, 5]"]);
     refused(linear(&x, &zeros(&[5, 6]), Some(&zeros(&[6]))), &["linear", "bias"]);
     refused(layer_norm(&x, &zeros(&[5]), &zeros(&[6]), 1e-5), &["layer_norm", "[5]"]);
-    refused(add_layer_norm(&x, &zeros(&[4, 5]), &zeros(&[6]), &zeros(&[6]), 1e-5), &["residual"]);
+    let sum = ResidualSum { x: &x, residual: &zeros(&[4, 5]), dropout: None, first: 0 };
+    refused(add_layer_norm(sum, &zeros(&[6]), &zeros(&[6]), 1e-5), &["residual"]);
     refused(dropout(&x, Some(Dropout { probability: -0.1, key: DropoutKey::new(0) })), &["dropout"]);
     refused(pull_back(&x, &zeros(&[6, 4])), &["pull_back", "[6, 4]"]);
 }
@@ -99,11 +100,16 @@ fn backwards_of_layers() {
     let shared = AffineSums { weight: Some(zeros(&[6, 6])), bias: Some(x.get(0).unwrap()) };
     refused(linear_backward(&x, &zeros(&[4, 6]), &shared), &["linear_backward", "shares its storage"]);
     refused(add_linear_input_gradient(&zeros(&[4, 5]), &zeros(&[4, 5]), &weight), &["dx", "[4, 5]"]);
-    refused(layer_norm_backward(&x, None, &bias, &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
+    refused(layer_norm_backward(&x, &bias, &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
     let sums = AffineSums { weight: Some(bias.clone()), bias: Some(bias.clone()) };
-    refused(layer_norm_backward(&x, None, &zeros(&[5]), &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
-    refused(layer_norm_backward(&x, None, &bias, &weight, 1e-5, &sums), &["layer_norm_backward", "[5, 6]"]);
-    refused(layer_norm_backward(&x, Some(&weight), &bias, &x, 1e-5, &sums), &["residual", "[5, 6]"]);
+    refused(layer_norm_backward(&x, &zeros(&[5]), &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
+    refused(layer_norm_backward(&x, &bias, &weight, 1e-5, &sums), &["layer_norm_backward", "[5, 6]"]);
+    let sum = ResidualSum { x: &x, residual: &weight, dropout: None, first: 0 };
+    refused(add_layer_norm_backward(sum, &bias, &x, 1e-5, &sums), &["residual", "[5, 6]"]);
+    let sum = ResidualSum { x: &x, residual: &x, dropout: None, first: 0 };
+    refused(add_layer_norm_backward(sum, &bias, &weight, 1e-5, &sums), &["add_layer_norm_backward", "[5, 6]"]);
+    let dropout = Some(Dropout { probability: 1.0, key: DropoutKey::new(0) });
+    refused(add_layer_norm(ResidualSum { dropout, ..sum }, &bias, &bias, 1e-5), &["add_layer_norm", "probability 1"]);
     refused(gelu_backward(&x, &weight), &["gelu_backward", "[5, 6]"]);
 }
 
@@ -118,9 +124,10 @@ fn tensors_of_a_graph() {
         refused(dropout(&tracked, None), &graph("dropout"));
         refused(dropout(&tracked, Some(Dropout { probability: 0.5, key: DropoutKey::new(0) })), &graph("dropout"));
         refused(layer_norm(&tracked, &weight, &weight, 1e-5), &graph("layer_norm"));
-        refused(add_layer_norm(&x, &tracked, &weight, &weight, 1e-5), &graph("add_layer_norm"));
+        let sum = ResidualSum { x: &x, residual: &tracked, dropout: None, first: 0 };
+        refused(add_layer_norm(sum, &weight, &weight, 1e-5), &graph("add_layer_norm"));
         let sums = AffineSums { weight: Some(weight.clone()), bias: Some(weight.clone()) };
-        refused(layer_norm_backward(&x, None, &weight, &tracked, 1e-5, &sums), &graph("layer_norm_backward"));
+        refused(layer_norm_backward(&x, &weight, &tracked, 1e-5, &sums), &graph("layer_norm_backward"));
         let sums = AffineSums { weight: Some(zeros(&[6, 6])), bias: Some(weight.clone()) };
         refused(linear_backward(&tracked, &x, &sums), &graph("linear_backward"));
         refused(linear_input_gradient(&zeros(&[2, 4]), &tracked), &graph("linear_input_gradient"));

@@ -19,9 +19,12 @@ fn singles(values: &[f64]) -> Tensor {
     place(values, &[values.len()], DType::F32)
 }
 
+/// Index of the first number of x in its mask.
+const FIRST: u64 = 12;
+
 /// x times its mask.
 fn dropped(x: &[f64], dropout: Option<Dropout>) -> Vec<f64> {
-    let factor = |i: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.factor(i as u64)));
+    let factor = |i: usize| dropout.map_or(1.0, |dropout| f64::from(dropout.factor(FIRST + i as u64)));
     x.iter().enumerate().map(|(i, x)| x * factor(i)).collect()
 }
 
@@ -44,7 +47,14 @@ fn check_layer_norm(
 
     let [tx, tr, tdy] = [&x, &residual, &dy].map(|values| place(values, &[rows, width], dtype));
     let weights = singles(&weight);
-    let inputs = NormInputs { x: &tx, residual: with_residual.then_some(&tr), weight: &weights, dropout, eps: 1e-5 };
+    let inputs = NormInputs {
+        x: &tx,
+        residual: with_residual.then_some(&tr),
+        weight: &weights,
+        dropout,
+        first: FIRST,
+        eps: 1e-5,
+    };
     let y = layer_norm(&inputs, &singles(&bias)).unwrap();
     close("y", &y, &norm_reference(&summed, &weight, &bias), far);
     let [dweight, dbias] = [(); 2].map(|()| singles(&vec![0.5; width]));
