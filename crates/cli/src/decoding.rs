@@ -23,8 +23,10 @@ use crate::tiling::TilingNotice;
 const DEFAULT_BATCH_SIZE: usize = 16;
 /// ... and have no more than this many tokens, which bounds the memory.
 const DEFAULT_BATCH_TOKENS: usize = 16_384;
-/// The same on a GPU, whose steps take hardly longer for many documents than for one.
-const DEFAULT_GPU_BATCH_TOKENS: usize = 8 * DEFAULT_BATCH_TOKENS;
+/// The same for every so many bytes of a GPU, whose steps take hardly longer for many documents than for one ...
+const GPU_BYTES: usize = 10 << 30;
+/// ... but no more than this many times.
+const MOST_OF_GPU: usize = 8;
 
 /// Consecutive documents that decode together without `--batch-size`.
 pub(crate) fn batches(sources: &[Source]) -> impl Iterator<Item = &[Source]> {
@@ -49,7 +51,7 @@ pub(crate) struct DecodingOptions {
     pub(crate) model: ModelOption,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
-    /// Documents that decode together [default: up to 16 with at most 16384 tokens, 131072 on a GPU]
+    /// Documents that decode together [default: up to 16 with at most 16384 tokens; on a GPU as many for every 10 GiB that it has, up to 131072]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     /// Read only the first N tokens of a document; without this nothing is ever cut
@@ -84,8 +86,9 @@ impl DecodingOptions {
         bar: ProgressBar,
     ) -> Decoding<'a> {
         let processes = group.world_size();
-        let on_gpu = !summarizer.led().shared().device().is_cpu();
-        let batch_tokens = if on_gpu { DEFAULT_GPU_BATCH_TOKENS } else { DEFAULT_BATCH_TOKENS };
+        let memory = epitome_kernels::gpu_memory(summarizer.led().shared().device());
+        let times = memory.map_or(1, |bytes| (bytes / GPU_BYTES).clamp(1, MOST_OF_GPU));
+        let batch_tokens = times * DEFAULT_BATCH_TOKENS;
         Decoding {
             summarizer,
             group,

@@ -19,7 +19,7 @@ impl DeviceName {
         self == Self::Cpu || cfg!(feature = "cuda")
     }
 
-    /// The device.
+    /// The device, which one thread at a time may use: its work is done in one order.
     ///
     /// # Errors
     /// When this build does not compute there, or there is no such GPU.
@@ -31,6 +31,15 @@ impl DeviceName {
             #[cfg(not(feature = "cuda"))]
             Self::Cuda(_) => candle_core::bail!("this build has no GPU support"),
         }
+    }
+}
+
+/// Bytes of memory that a GPU has; none for the CPU.
+pub fn gpu_memory(device: &Device) -> Option<usize> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(_) => crate::cuda::memory(device).ok(),
+        _ => None,
     }
 }
 

@@ -53,7 +53,7 @@ mod visibility;
 
 pub use available::available_memory;
 pub use candle_core::Device;
-pub use device::DeviceName;
+pub use device::{DeviceName, gpu_memory};
 pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, AdamWParameter, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};

@@ -66,10 +66,11 @@ mod tests {
     #[test]
     fn memory_grows_with_what_is_held() {
         let before = resident_memory_gib().unwrap();
-        let held = vec![1u8; 64 << 20];
+        // Far more than other tests of this process give back meanwhile.
+        let held = vec![1u8; 512 << 20];
         let after = resident_memory_gib().unwrap();
         assert!(held.iter().map(|&byte| usize::from(byte)).sum::<usize>() == held.len());
-        assert!(after - before > 0.05, "{before} to {after}");
-        assert!(peak_memory_gib().unwrap() > 0.0625);
+        assert!(after - before > 0.3, "{before} to {after}");
+        assert!(peak_memory_gib().unwrap() > 0.5);
     }
 }

@@ -18,9 +18,10 @@ const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 /// twice: three tensors `[T, d]` an encoder layer, for as many layers as fit.
 pub(crate) const KEPT_BYTES: usize = 256 << 20;
 
-/// [`Pass::kept_bytes`] of runs on a device. A GPU has room for more, and long documents, which need it, keep nothing.
+/// [`Pass::kept_bytes`] of runs on a device. Of a GPU's memory it is a small part, which long documents, which need it all, do not
+/// take: they keep nothing.
 pub fn kept_bytes(device: &Device) -> usize {
-    if device.is_cpu() { KEPT_BYTES } else { 16 * KEPT_BYTES }
+    kernels::gpu_memory(device).map_or(KEPT_BYTES, |bytes| (bytes / 20).max(KEPT_BYTES))
 }
 
 /// A model in training: its parameters, and the network over the same storage, which sees every update in place.

@@ -90,7 +90,8 @@ __global__ void __launch_bounds__(THREADS) find_in_parts(Logits<T> logits, int k
     maximum = block_reduce(maximum, scratch, Larger());
     Candidate own{-INFINITY, NO_INDEX};
     for (int i = threadIdx.x; i < count; i += THREADS) {
-        sum += exp_from(values[i], maximum);
+        // What is no number shows in the sum, also where a part has nothing else.
+        sum += values[i] != values[i] ? values[i] : exp_from(values[i], maximum);
         Candidate candidate{values[i], first + i};
         if (candidate.better_than(own)) own = candidate;
     }

@@ -13,11 +13,12 @@
 
 namespace {
 
-/// Of a block of the forward, and of the backward.
+/// Of a block of the forward.
 constexpr int WARPS = 4;
-constexpr int BACKWARD_WARPS = 8;
 constexpr int THREADS = WARPS * WARP;
-constexpr int BACKWARD_THREADS = BACKWARD_WARPS * WARP;
+
+/// Of a block of the backward, with N packs in registers; without, shared memory bounds them.
+constexpr int backward_warps(int N) { return N == 0 ? 4 : 8; }
 
 /// Rows of a block of the backward: few, so that there are enough blocks. `NORM_CHUNK_ROWS` in src/cuda/rows.rs is the same.
 constexpr int NORM_CHUNK_ROWS = 32;
@@ -163,19 +164,20 @@ __device__ __forceinline__ void backward_row(
 }
 
 template <typename T, int V, int N>
-__global__ void __launch_bounds__(BACKWARD_THREADS)
+__global__ void __launch_bounds__(backward_warps(N) * WARP)
     layer_norm_backward(Inputs<T> inputs, const T *dy, T *dsum, T *dx, float *partial_weight, float *partial_bias) {
+    constexpr int BLOCK_WARPS = backward_warps(N);
     int width = inputs.width;
     // Sums of weight and bias of each warp, then the rows of the warps.
     float *memory = reinterpret_cast<float *>(dynamic_shared_memory()), *own = memory + warp_index() * 2 * width;
-    Numbers<V, N> row(memory + (2 * BACKWARD_WARPS + warp_index()) * width, width), weight_sums(own, width),
+    Numbers<V, N> row(memory + (2 * BLOCK_WARPS + warp_index()) * width, width), weight_sums(own, width),
         bias_sums(own + width, width);
     each_pack<V, N>(width, [&](int n, int) {
 #pragma unroll
         for (int i = 0; i < V; i++) weight_sums(n, i) = bias_sums(n, i) = 0.0f;
     });
     int64_t first = int64_t(blockIdx.x) * NORM_CHUNK_ROWS, end = min(first + NORM_CHUNK_ROWS, inputs.rows);
-    for (int64_t index = first + warp_index(); index < end; index += BACKWARD_WARPS) {
+    for (int64_t index = first + warp_index(); index < end; index += BLOCK_WARPS) {
         float rstd = normalize(row, inputs, index);
         backward_row(row, weight_sums, bias_sums, inputs, index, rstd, dy, dsum, dx);
     }
@@ -190,10 +192,10 @@ __global__ void __launch_bounds__(BACKWARD_THREADS)
         });
     }
     __syncthreads();
-    for (int column = threadIdx.x; column < width; column += BACKWARD_THREADS) {
+    for (int column = threadIdx.x; column < width; column += BLOCK_WARPS * WARP) {
         int at = column % V * (width / V) + column / V;
         float weight_sum = 0.0f, bias_sum = 0.0f;
-        for (int warp = 0; warp < BACKWARD_WARPS; warp++) {
+        for (int warp = 0; warp < BLOCK_WARPS; warp++) {
             weight_sum += memory[2 * warp * width + at];
             bias_sum += memory[(2 * warp + 1) * width + at];
         }
@@ -245,8 +247,9 @@ int backward(
     bool packs = takes_packs(width, inputs.x, inputs.residual, inputs.weight, dy, dsum, dx);
     auto kernel = backward_kernel<T>(packs, width);
     float *partial_bias = partials + int64_t(chunks) * width;
-    size_t bytes = (packs_in_registers(packs, width) > 0 ? 2 : 3) * BACKWARD_WARPS * width * sizeof(float);
-    int error = launch(kernel, dim3(chunks), BACKWARD_THREADS, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
+    int in_registers = packs_in_registers(packs, width), warps = backward_warps(in_registers);
+    size_t bytes = size_t(in_registers > 0 ? 2 : 3) * warps * width * sizeof(float);
+    int error = launch(kernel, dim3(chunks), warps * WARP, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
     if (error == 0 && dweight != nullptr) error = add_partials(dweight, partials, chunks, width, stream);
     if (error == 0 && dbias != nullptr) error = add_partials(dbias, partial_bias, chunks, width, stream);
     return error;

@@ -4,7 +4,7 @@ use super::check;
 use super::element::{FLOATS, of_type};
 use super::ffi::{self, Stream};
 use super::key_splits::KeySplits;
-use super::place::{address, address_mut, dense, room, rows, stream};
+use super::place::{address, address_mut, dense, room, row_address, rows, stream};
 use super::plan::Plan;
 use crate::ops::attention::Attended;
 use crate::random::{Mask, active};
@@ -207,9 +207,9 @@ impl Call {
         let [q_stride, k_stride, v_stride] = inputs.each_ref().map(|input| input.stride()[0] as i64);
         let problem = ffi::Problem {
             plan: placed.plan.at(address(&placed.words)?.cast()),
-            q: address(&inputs[0])?,
-            k: address(&inputs[1])?,
-            v: address(&inputs[2])?,
+            q: row_address(&inputs[0])?,
+            k: row_address(&inputs[1])?,
+            v: row_address(&inputs[2])?,
             q_stride,
             k_stride,
             v_stride,

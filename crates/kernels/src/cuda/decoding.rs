@@ -2,7 +2,7 @@
 
 use super::attention::{Call, PlacedPlan};
 use super::element::{FLOATS, of_type};
-use super::place::{address, address_mut, dense, room, rows, stream};
+use super::place::{address, address_mut, dense, room, row_address, rows, stream};
 use super::plan::Plan;
 use super::step::Step;
 use super::{check, ffi};
@@ -89,9 +89,9 @@ pub(super) fn past_attention(
     // SAFETY: places and ancestors are rows of the cache, which has room for what the step says.
     check(op, unsafe {
         launch(
-            address(&q)?,
-            address(&new_keys)?,
-            address(&new_values)?,
+            row_address(&q)?,
+            row_address(&new_keys)?,
+            row_address(&new_values)?,
             stride as i64,
             address_mut(keys)?,
             address_mut(values)?,

@@ -52,6 +52,9 @@ fn launch_embed((table, ids): Looked, (places, place_ids): Looked, y: &Tensor) -
 pub(crate) fn embed_step(words: &Tensor, positions: &Tensor, step: &Step) -> Result<Tensor> {
     let op = "embed_step";
     let (words, positions) = (dense(op, words, &FLOATS)?, dense(op, positions, &[words.dtype()])?);
+    if positions.dim(1)? != words.dim(1)? {
+        bail!("{op}: tables {:?} and {:?} have different widths", words.dims(), positions.dims());
+    }
     let y = room((step.rows, words.dim(1)?), words.dtype(), words.device())?;
     launch_embed((address(&words)?, step.part(0)?), (address(&positions)?, step.part(1)?), &y)?;
     Ok(y)

@@ -1,7 +1,7 @@
 //! Attention of few rows to whole documents: products by the library, softmax by the kernels of `cuda/rows/global_softmax.cu`.
 
 use super::check;
-use super::element::of_type;
+use super::element::{FLOATS, of_type};
 use super::ffi;
 use super::place::{address, address_mut, dense, room, stream};
 use super::product::Product;
@@ -9,6 +9,9 @@ use crate::{GlobalRows, Pooled};
 use candle_core::{DType, Result, Tensor};
 use std::ffi::c_int;
 use std::ops::Range;
+
+/// Scores that are in memory at a time, of which there are up to 24 bytes each.
+const CHUNK_SCORES: usize = 1 << 27;
 
 /// A document's lanes, which are heads of global rows, and tokens.
 struct Document<'a> {
@@ -29,7 +32,7 @@ pub fn global_attention([x, a, c]: [&Tensor; 3], of: GlobalRows<'_>) -> Result<P
     let (count, heads, width) = a.dims3()?;
     let parts = documents([x, a, c], of)?.iter().map(|(document, _)| document.pool()).collect::<Result<Vec<_>>>()?;
     let cat = |index: usize, width: usize| match parts.is_empty() {
-        true => Tensor::zeros((0, width), DType::F32, x.device()),
+        true => room((0, width), DType::F32, x.device()),
         false => Tensor::cat(&parts.iter().map(|part| &part[index]).collect::<Vec<_>>(), 0),
     };
     let output = cat(0, width + 1)?.reshape((count, heads, width + 1))?;
@@ -60,26 +63,30 @@ pub fn global_attention_backward(
         parts[1].push(dc);
     }
     match parts[0].is_empty() {
-        true => Ok([a.zeros_like()?, c.zeros_like()?]),
+        true => Ok([room(a.shape(), DType::F32, a.device())?, room(c.shape(), DType::F32, c.device())?]),
         false => Ok([Tensor::cat(&parts[0], 0)?.reshape(a.shape())?, Tensor::cat(&parts[1], 0)?.reshape(c.shape())?]),
     }
 }
 
-/// Documents that have global rows, with their tokens.
+/// Documents that have global rows, with their tokens; one with many in parts.
 fn documents<'a>([x, a, c]: [&Tensor; 3], of: GlobalRows<'a>) -> Result<Vec<(Document<'a>, Range<usize>)>> {
     let op = "global_attention";
     let (count, heads, width) = a.dims3()?;
-    let x = dense(op, x, &super::element::FLOATS)?;
+    let x = dense(op, x, &FLOATS)?;
     let a = dense(op, a, &[DType::F32])?.reshape((count * heads, width))?;
     let c = dense(op, c, &[DType::F32])?.flatten_all()?;
-    let both = of.rows.ranges().zip(of.documents.ranges()).filter(|(rows, _)| !rows.is_empty());
-    let document = |(rows, tokens): (Range<usize>, Range<usize>)| {
-        let lanes = rows.start * heads..rows.end * heads;
-        let of_lanes = |tensor: &Tensor| tensor.narrow(0, lanes.start, lanes.len());
-        let (a, c, x) = (of_lanes(&a)?, of_lanes(&c)?, x.narrow(0, tokens.start, tokens.len())?);
-        Ok((Document { x, a, c, lanes, of }, tokens))
-    };
-    both.map(document).collect()
+    let mut documents = Vec::new();
+    for (rows, tokens) in of.rows.ranges().zip(of.documents.ranges()) {
+        let all = rows.start * heads..rows.end * heads;
+        let most = (CHUNK_SCORES / tokens.len().max(1)).max(1);
+        for first in all.clone().step_by(most) {
+            let lanes = first..all.end.min(first + most);
+            let of_lanes = |tensor: &Tensor| tensor.narrow(0, lanes.start, lanes.len());
+            let (a, c, x) = (of_lanes(&a)?, of_lanes(&c)?, x.narrow(0, tokens.start, tokens.len())?);
+            documents.push((Document { x, a, c, lanes, of }, tokens.clone()));
+        }
+    }
+    Ok(documents)
 }
 
 impl Document<'_> {

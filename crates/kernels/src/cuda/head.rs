@@ -20,7 +20,7 @@ pub(crate) struct Head<'a> {
     pub(crate) targets: LossTargets<'a>,
 }
 
-/// Rows with their labels, their hidden states and, in f32, their logits.
+/// Rows with their labels, their hidden states and, in f32, their logits, rows of which are a little longer.
 struct Chunk<'a> {
     rows: &'a [(usize, usize)],
     hidden: Tensor,
@@ -45,7 +45,7 @@ impl Head<'_> {
         self.each_chunk(|chunk, table| {
             // Its logits become their gradient.
             losses.extend(self.row_losses(&chunk, Some(how))?);
-            let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?;
+            let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?.narrow(1, 0, table.dim(0)?)?;
             let index: Vec<usize> = chunk.rows.iter().map(|(row, _)| *row).collect();
             let rows = Product::new(&logits, table, [false, false])?.evaluate(None, logits.dtype())?;
             write_rows(&gradient, &index, &rows)?;
@@ -61,7 +61,7 @@ impl Head<'_> {
         for rows in self.active.chunks((CHUNK_VALUES / table.dim(0)?).max(1)) {
             let index: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
             let hidden = gather_rows(&hidden, &index)?;
-            let logits = Product::new(&hidden, &table, [false, true])?.evaluate(None, DType::F32)?;
+            let logits = Product::new(&hidden, &table, [false, true])?.evaluate_aligned(None, DType::F32)?;
             visit(Chunk { rows, hidden, logits }, &table)?;
         }
         Ok(())

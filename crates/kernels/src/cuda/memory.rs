@@ -115,8 +115,8 @@ impl Past {
     /// When shapes do not fit or a launch fails.
     pub fn attend(&mut self, [q, k, v]: [&Tensor; 3], step: &Step, scale: f32) -> Result<Tensor> {
         let (_, heads, size) = q.dims3()?;
-        let [keys, values] = match self.0.take() {
-            Some(rows) if rows[0].dim(0)? >= step.capacity => rows,
+        let [keys, values] = match &self.0 {
+            Some(rows) if rows[0].dim(0)? >= step.capacity => rows.clone(),
             old => {
                 // Not a room of a recording: it is there from step to step.
                 let rows = || Tensor::zeros((step.capacity, heads, size), k.dtype(), k.device());
@@ -124,11 +124,10 @@ impl Past {
                 for (new, old) in rows.iter().zip(old.iter().flatten()) {
                     new.slice_set(old, 0, 0)?;
                 }
+                self.0 = Some(rows.clone());
                 rows
             }
         };
-        let context = past_attention([q, k, v], [&keys, &values], step, scale);
-        self.0 = Some([keys, values]);
-        context
+        past_attention([q, k, v], [&keys, &values], step, scale)
     }
 }

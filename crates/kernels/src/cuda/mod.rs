@@ -51,9 +51,9 @@ pub use memory::{Memory, Past};
 pub(crate) use optimizer::{adamw_step, sum_of_squares};
 #[cfg(feature = "cuda-emulation")]
 pub use place::emulated;
-#[cfg(feature = "cuda")]
-pub(crate) use place::open;
 pub use place::runs_on;
+#[cfg(feature = "cuda")]
+pub(crate) use place::{memory, open};
 pub use plan::Plan;
 pub(crate) use recording::Recording;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, column_sums, layer_norm, layer_norm_backward};

@@ -67,9 +67,17 @@ pub(super) fn matrix(op: &str, tensor: &Tensor, dtypes: &[DType]) -> Result<Tens
     }
 }
 
-/// The address of the first number of a tensor whose rows are dense. It is that tensor's until what was launched on its stream has ended, even if
+/// The address of a dense tensor's first number. It is that tensor's until what was launched on its stream has ended, even if
 /// it is dropped before: memory is given back in the order of the stream.
 pub(super) fn address(tensor: &Tensor) -> Result<*const c_void> {
+    if !tensor.is_contiguous() {
+        bail!("kernels need a dense tensor, not {:?} with strides {:?}", tensor.dims(), tensor.stride());
+    }
+    row_address(tensor)
+}
+
+/// The same of what `rows` or `matrix` gave.
+pub(super) fn row_address(tensor: &Tensor) -> Result<*const c_void> {
     let (storage, layout) = tensor.storage_and_layout();
     let first = match &*storage {
         #[cfg(feature = "cuda-emulation")]
@@ -78,26 +86,21 @@ pub(super) fn address(tensor: &Tensor) -> Result<*const c_void> {
         Storage::Cuda(storage) => gpu::address(storage)?,
         _ => bail!("kernels read no {:?} on {:?}", tensor.dtype(), tensor.device()),
     };
-    offset(first, layout, tensor.dtype())
+    Ok(offset(first, layout, tensor.dtype()))
 }
 
 /// The same where a kernel writes, too.
 pub(super) fn address_mut(tensor: &Tensor) -> Result<*mut c_void> {
+    if !tensor.is_contiguous() {
+        bail!("kernels write dense tensors, not {:?} with strides {:?}", tensor.dims(), tensor.stride());
+    }
     let found = Writable(Cell::new(null_mut()));
     tensor.inplace_op1(&found)?;
     Ok(found.0.get())
 }
 
-fn offset(first: *const c_void, layout: &Layout, dtype: DType) -> Result<*const c_void> {
-    let rows_are_dense = match *layout.stride() {
-        [_, 1] => true,
-        [_, head, 1] if head == layout.dims()[2] => true,
-        _ => layout.is_contiguous(),
-    };
-    if !rows_are_dense {
-        bail!("kernels need a dense tensor, not {:?} with strides {:?}", layout.shape(), layout.stride());
-    }
-    Ok(first.wrapping_byte_add(layout.start_offset() * dtype.size_in_bytes()))
+fn offset(first: *const c_void, layout: &Layout, dtype: DType) -> *const c_void {
+    first.wrapping_byte_add(layout.start_offset() * dtype.size_in_bytes())
 }
 
 struct Writable(Cell<*mut c_void>);
@@ -111,7 +114,7 @@ impl InplaceOp1 for Writable {
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> Result<()> {
         use candle_core::backend::BackendStorage;
         let (dtype, first) = (storage.dtype(), emulation::address_mut(storage)?);
-        self.0.set(offset(first, layout, dtype)?.cast_mut());
+        self.0.set(offset(first, layout, dtype).cast_mut());
         Ok(())
     }
 
@@ -123,7 +126,7 @@ impl InplaceOp1 for Writable {
     #[cfg(feature = "cuda")]
     fn cuda_fwd(&self, storage: &mut candle_core::CudaStorage, layout: &Layout) -> Result<()> {
         use candle_core::backend::BackendStorage;
-        self.0.set(offset(gpu::address(storage)?, layout, storage.dtype())?.cast_mut());
+        self.0.set(offset(gpu::address(storage)?, layout, storage.dtype()).cast_mut());
         Ok(())
     }
 }
@@ -198,7 +201,7 @@ mod emulation {
 }
 
 #[cfg(feature = "cuda")]
-pub(crate) use gpu::open;
+pub(crate) use gpu::{memory, open};
 
 #[cfg(feature = "cuda")]
 mod gpu {
@@ -249,6 +252,11 @@ mod gpu {
         stream.context().bind_to_thread().w()?;
         // SAFETY: the target has room for the words, which the driver copies from pageable memory at once.
         unsafe { result::memcpy_htod_async(target.expose_provenance() as u64, words, stream.cu_stream()) }.w()
+    }
+
+    /// Bytes of the card.
+    pub(crate) fn memory(device: &Device) -> Result<usize> {
+        device.as_cuda_device()?.cuda_stream().context().total_mem().w()
     }
 
     pub(super) fn stream(device: &CudaDevice) -> Result<Stream> {

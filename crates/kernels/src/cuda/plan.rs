@@ -150,22 +150,18 @@ impl Plan {
     }
 }
 
-/// Keys of a split: so few that all blocks run at the same time, or all of a document.
+/// Keys of a split: so many that all blocks run at the same time, or nearly; where a short document's blocks end early, a long one
+/// is split as finely as if they were not there.
 fn split(queries: &Segments, keys: &Segments, heads: usize) -> usize {
-    let documents: Vec<(usize, usize)> = (0..keys.count())
-        .map(|b| (queries.length(b).div_ceil(FEW), keys.length(b)))
-        .filter(|(blocks, keys)| blocks * keys > 0)
-        .collect();
-    let longest = documents.iter().map(|(_, keys)| *keys).max().unwrap_or(0);
+    let documents: Vec<(usize, usize)> =
+        (0..keys.count()).map(|b| (queries.length(b).div_ceil(FEW), keys.length(b))).collect();
     let blocks = |split: usize| -> usize {
         documents.iter().map(|(blocks, keys)| blocks * keys.div_ceil(split)).sum::<usize>() * heads
     };
     let total: usize = documents.iter().map(|(blocks, keys)| blocks * keys).sum();
-    let mut split = (total * heads).div_ceil(AT_ONCE).next_multiple_of(SPLIT).max(2 * SPLIT);
-    while split < longest && blocks(split) > AT_ONCE {
-        split += SPLIT;
-    }
-    split
+    let balanced = (total * heads).div_ceil(AT_ONCE).next_multiple_of(SPLIT).max(2 * SPLIT);
+    let mut choices = (balanced..=balanced + balanced / 2).step_by(SPLIT);
+    choices.find(|split| blocks(*split) <= AT_ONCE).unwrap_or(balanced)
 }
 
 impl From<&Visibility> for ffi::Visibility {
@@ -192,4 +188,29 @@ fn blocks(segments: &Segments, size: usize, chunks: impl Fn(usize) -> usize) -> 
         }
     }
     blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{AT_ONCE, split};
+    use crate::Segments;
+
+    fn of(queries: &[usize], keys: &[usize], heads: usize) -> usize {
+        split(&Segments::from_lengths(queries), &Segments::from_lengths(keys), heads)
+    }
+
+    #[test]
+    fn splits_run_at_the_same_time_and_long_documents_are_split_beside_short_ones() {
+        let one = of(&[4], &[16_384], 12);
+        assert!(16_384usize.div_ceil(one) * 12 <= AT_ONCE && one < 1000, "{one}");
+        let eight = of(&[4; 8], &[16_384; 8], 12);
+        assert_eq!(16_384usize.div_ceil(eight), 2, "{eight}");
+        let mut keys = [1000; 16];
+        keys[3] = 100_000;
+        let mixed = of(&[4; 16], &keys, 16);
+        assert!(mixed < 12_000, "{mixed}");
+        // What has ended, and nothing at all.
+        assert_eq!(of(&[0, 4], &[90_000, 16_384], 12), one);
+        assert!(of(&[0], &[5], 12) > 0);
+    }
 }

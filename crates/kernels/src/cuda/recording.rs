@@ -1,5 +1,6 @@
 //! Launches that are recorded once and repeated.
 
+use super::place::address;
 use crate::Device;
 use candle_core::{DType, Error, Result, Shape, Tensor, bail};
 use std::cell::RefCell;
@@ -9,8 +10,9 @@ use std::fmt;
 /// launches are one graph, so that a GPU does not wait for the next small kernel to be asked for.
 ///
 /// The first call runs the body as it is and keeps all memory that its kernels are given; the second gives them the same memory
-/// again and records the launches; all others repeat those. So a body must launch kernels of this module only, on memory that
-/// they are given or that outlives the recording, and copy nothing.
+/// again and records the launches; all others repeat those. So a body should launch kernels of this module only, on memory that
+/// they are given or that outlives the recording, and copy nothing; one that does more runs as it is every time. Nothing else may
+/// use the device meanwhile.
 #[derive(Default)]
 pub(crate) struct Recording {
     /// What the body depends on, as its caller numbers it.
@@ -18,9 +20,10 @@ pub(crate) struct Recording {
     /// In the order in which they were asked for.
     rooms: Vec<Tensor>,
     result: Option<Tensor>,
-    /// Once the launches have been recorded; none of what cannot be repeated so.
+    /// Whether its launches may be recorded.
+    is_repeatable: bool,
     #[cfg(feature = "cuda")]
-    graph: Option<Option<graph::Graph>>,
+    graph: Option<graph::Graph>,
 }
 
 impl fmt::Debug for Recording {
@@ -30,25 +33,25 @@ impl fmt::Debug for Recording {
 }
 
 impl Recording {
-    /// What `body` returns, which is the same memory at every call of one `epoch`.
+    /// What `body` returns; it may be the same memory at every call of one `epoch`.
     ///
     /// # Errors
-    /// When the body fails, or launches something else than before or what cannot be recorded.
+    /// When the body fails or asks for other memory than before.
     pub(crate) fn run<E: From<Error>>(
         &mut self,
         device: &Device,
         epoch: u64,
         mut body: impl FnMut() -> std::result::Result<Tensor, E>,
     ) -> std::result::Result<Tensor, E> {
-        if let (Some(result), true) = (&self.result, self.epoch == Some(epoch)) {
-            let result = result.clone();
-            self.again(device, body)?;
-            return Ok(result);
+        if self.epoch == Some(epoch) {
+            return self.again(device, body);
         }
         *self = Self::default();
         let (result, rooms) = with_rooms(Rooms::New(Vec::new()), &mut body);
-        (self.epoch, self.rooms, self.result) = (Some(epoch), rooms, Some(result?));
-        Ok(self.result.clone().ok_or_else(|| Error::Msg("a recording without a result".into()))?)
+        let result = result?;
+        self.is_repeatable = is_one_of(&result, &rooms)?;
+        (self.epoch, self.rooms, self.result) = (Some(epoch), rooms, Some(result.clone()));
+        Ok(result)
     }
 
     /// Runs what the body ran before, on the same memory.
@@ -56,26 +59,38 @@ impl Recording {
         &mut self,
         device: &Device,
         mut body: impl FnMut() -> std::result::Result<Tensor, E>,
-    ) -> std::result::Result<(), E> {
+    ) -> std::result::Result<Tensor, E> {
         let mut run = || {
             let (result, rooms) = with_rooms(Rooms::Again(std::mem::take(&mut self.rooms), 0), &mut body);
             self.rooms = rooms;
             result
         };
         #[cfg(feature = "cuda")]
-        {
+        if let (Some(result), true) = (&self.result, self.is_repeatable) {
             if self.graph.is_none() {
-                self.graph = Some(graph::record(device, &mut run)?);
+                self.graph = graph::record(device, || run().is_ok())?;
+                self.is_repeatable = self.graph.is_some();
             }
-            if let Some(Some(graph)) = &self.graph {
+            if let Some(graph) = &self.graph {
                 graph.launch()?;
-                return Ok(());
+                return Ok(result.clone());
             }
         }
         #[cfg(not(feature = "cuda"))]
         let _ = device;
-        run().map(|_| ())
+        run()
     }
+}
+
+/// Whether a tensor lies in one of the rooms, whose memory stays.
+fn is_one_of(tensor: &Tensor, rooms: &[Tensor]) -> Result<bool> {
+    let own = address(tensor)?;
+    for room in rooms {
+        if address(room)? == own {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Where the memory of this thread's kernels comes from.
@@ -134,9 +149,10 @@ pub(super) fn recorded_room(shape: &Shape, dtype: DType, make: impl FnOnce() -> 
 #[cfg(feature = "cuda")]
 mod graph {
     use candle_core::cuda_backend::WrapErr;
-    use candle_core::cuda_backend::cudarc::driver::{CudaGraph, sys};
-    use candle_core::{Device, Error, Result, Tensor};
+    use candle_core::cuda_backend::cudarc::driver::{CudaGraph, CudaStream, sys};
+    use candle_core::{Device, Result};
     use std::ptr::null_mut;
+    use std::sync::Arc;
 
     /// Kernels in their order.
     pub(super) struct Graph(CudaGraph);
@@ -169,18 +185,30 @@ mod graph {
         }
     }
 
-    /// What `body` launches on the device's stream, which runs nothing meanwhile; none if it does more than launch kernels.
-    pub(super) fn record<E: From<Error>>(
-        device: &Device,
-        body: impl FnOnce() -> std::result::Result<Tensor, E>,
-    ) -> std::result::Result<Option<Graph>, E> {
+    /// What `body` launches on the device's stream, which runs nothing meanwhile; none if it fails, or does more than launch kernels.
+    pub(super) fn record(device: &Device, body: impl FnOnce() -> bool) -> Result<Option<Graph>> {
+        /// Ends the recording, whatever happens.
+        struct Capture(Arc<CudaStream>);
+        impl Capture {
+            fn end(&self) -> Option<Graph> {
+                let graph = self.0.end_capture(sys::CUgraphInstantiate_flags(0)).ok().flatten().map(Graph);
+                // What could not be recorded is no error of what comes next.
+                let _ = self.0.context().check_err();
+                graph
+            }
+        }
+        impl Drop for Capture {
+            fn drop(&mut self) {
+                if !matches!(self.0.capture_status(), Ok(sys::CUstreamCaptureStatus::CU_STREAM_CAPTURE_STATUS_NONE)) {
+                    self.end();
+                }
+            }
+        }
         let stream = device.as_cuda_device()?.cuda_stream();
         stream.begin_capture(sys::CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL).w()?;
-        let result = body();
-        let graph = stream.end_capture(sys::CUgraphInstantiate_flags(0));
-        result?;
-        let Some(graph) = graph.w()? else { return Err(Error::Msg("a recording without launches".into()).into()) };
-        let graph = Graph(graph);
-        Ok(if graph.is_kernels_only()? { Some(graph) } else { None })
+        let capture = Capture(stream);
+        let is_whole = body();
+        let Some(graph) = capture.end() else { return Ok(None) };
+        Ok(if is_whole && graph.is_kernels_only()? { Some(graph) } else { None })
     }
 }

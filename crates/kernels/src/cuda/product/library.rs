@@ -1,11 +1,12 @@
 //! Products by cuBLASLt.
 
-use super::{Product, Sizes, Then};
-use crate::cuda::place::{address, address_mut};
+use super::{Product, Sizes, Then, plain};
+use crate::cuda::place::{address_mut, row_address};
+use candle_core::cuda_backend::DeviceId;
 use candle_core::cuda_backend::WrapErr;
 use candle_core::cuda_backend::cudarc::cublaslt::{result, sys};
 use candle_core::cuda_backend::cudarc::driver::{CudaSlice, CudaStream, DevicePtr};
-use candle_core::{DType, Error, Result, Tensor};
+use candle_core::{DType, Error, Result, Tensor, bail};
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -16,34 +17,42 @@ const WORKSPACE_BYTES: usize = 32 << 20;
 /// The greatest alignment that makes a difference.
 const ALIGNED: usize = 256;
 
-/// Of each stream, in whose order its products use the workspace.
-static LIBRARIES: LazyLock<Mutex<HashMap<usize, Library>>> = LazyLock::new(Mutex::default);
+/// Shapes whose algorithms are remembered.
+const MOST_SHAPES: usize = 1 << 12;
+
+/// Of each device that was opened, in the order of whose stream products use the workspace.
+static LIBRARIES: LazyLock<Mutex<HashMap<DeviceId, Library>>> = LazyLock::new(Mutex::default);
 
 /// Writes or adds the product.
 pub(super) fn multiply(product: &Product, target: &Tensor, then: Then<'_>) -> Result<()> {
-    let stream = product.a.device().as_cuda_device()?.cuda_stream();
+    let device = product.a.device().as_cuda_device()?;
+    let stream = device.cuda_stream();
     stream.context().bind_to_thread().w()?;
     let mut libraries = LIBRARIES.lock().unwrap_or_else(PoisonError::into_inner);
-    let library = match libraries.entry(stream.cu_stream() as usize) {
+    let library = match libraries.entry(device.id()) {
         std::collections::hash_map::Entry::Occupied(found) => found.into_mut(),
         std::collections::hash_map::Entry::Vacant(place) => place.insert(Library::new(&stream)?),
     };
-    library.multiply(&Call::new(product, target, then)?)
+    if library.multiply(&Call::new(product, target, then)?)? {
+        return Ok(());
+    }
+    drop(libraries);
+    plain::multiply(product, target, then)
 }
 
 struct Library {
     handle: sys::cublasLtHandle_t,
     workspace: CudaSlice<u8>,
     stream: Arc<CudaStream>,
-    /// What the library advised.
-    algorithms: HashMap<Shape, sys::cublasLtMatmulAlgo_t>,
+    /// What the library advised, if it has an algorithm.
+    algorithms: HashMap<Shape, Option<sys::cublasLtMatmulAlgo_t>>,
 }
 
 // SAFETY: a handle may be used by any thread.
 unsafe impl Send for Library {}
 
 /// What the choice of an algorithm depends on.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Shape {
     sizes: Sizes,
     transposed: [bool; 2],
@@ -69,9 +78,9 @@ struct Call {
 
 impl Call {
     fn new(product: &Product, target: &Tensor, then: Then<'_>) -> Result<Self> {
-        let (a, b, to) = (address(&product.a)?, address(&product.b)?, address_mut(target)?);
+        let (a, b, to) = (row_address(&product.a)?, row_address(&product.b)?, address_mut(target)?);
         let bias = match then {
-            Then::Write(Some(bias)) => address(bias)?,
+            Then::Write(Some(bias)) => row_address(bias)?,
             _ => std::ptr::null(),
         };
         // The bias is read as the result is written.
@@ -84,7 +93,7 @@ impl Call {
             result: type_of(target.dtype()),
             has_bias: !bias.is_null(),
             adds: matches!(then, Then::Add),
-            strides: [&product.a, &product.b, target].map(|matrix| matrix.stride()[0]),
+            strides: [&product.a, &product.b, target].map(|matrix| matrix.stride()[0].max(matrix.dims()[1])),
             alignments,
         };
         Ok(Self { shape, a, b, bias, target: to })
@@ -106,16 +115,21 @@ impl Library {
         Ok(Self { handle, workspace, stream: stream.clone(), algorithms: HashMap::new() })
     }
 
-    fn multiply(&mut self, call: &Call) -> Result<()> {
+    /// Returns whether it could.
+    fn multiply(&mut self, call: &Call) -> Result<bool> {
         let described = Described::new(call)?;
         let algorithm = match self.algorithms.get(&call.shape) {
             Some(algorithm) => *algorithm,
             None => {
                 let advised = described.advise(self.handle, &call.shape)?;
+                if self.algorithms.len() >= MOST_SHAPES {
+                    self.algorithms.clear();
+                }
                 self.algorithms.insert(call.shape, advised);
                 advised
             }
         };
+        let Some(algorithm) = algorithm else { return Ok(false) };
         let (workspace, _in_order) = self.workspace.device_ptr(&self.stream);
         let (one, kept) = (1.0f32, if call.shape.adds { 1.0f32 } else { 0.0 });
         let Described { operation, matrices: [b, a, target] } = &described;
@@ -140,7 +154,10 @@ impl Library {
                 self.stream.cu_stream().cast(),
             )
         };
-        multiplied.map_err(failed)
+        match multiplied {
+            Ok(()) => Ok(true),
+            Err(error) => bail!("product: cuBLASLt: {:?} for {:?}", error.0, call.shape),
+        }
     }
 }
 
@@ -229,11 +246,14 @@ impl Described {
         Ok(Self { operation, matrices })
     }
 
-    /// The algorithm that the library expects to be the fastest.
-    fn advise(&self, handle: sys::cublasLtHandle_t, shape: &Shape) -> Result<sys::cublasLtMatmulAlgo_t> {
+    /// The algorithm that the library expects to be the fastest, if it has any.
+    fn advise(&self, handle: sys::cublasLtHandle_t, shape: &Shape) -> Result<Option<sys::cublasLtMatmulAlgo_t>> {
         use sys::cublasLtMatmulPreferenceAttributes_t as Attribute;
         let preference = Preference(result::create_matmul_pref().map_err(failed)?);
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, WORKSPACE_BYTES)?;
+        // Parts of sums are never rounded to the type of the result.
+        let in_f32 = sys::cublasLtReductionScheme_t::CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE as u32;
+        preference.set(Attribute::CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, in_f32)?;
         let [a, b, target] = shape.alignments.map(|bytes| bytes as u32);
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, b)?;
         preference.set(Attribute::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, a)?;
@@ -244,6 +264,10 @@ impl Described {
         let advised = unsafe {
             result::get_matmul_algo_heuristic(handle, self.operation.0, b.0, a.0, target.0, target.0, preference.0)
         };
-        Ok(advised.map_err(failed)?.algo)
+        match advised {
+            Ok(advised) => Ok(Some(advised.algo)),
+            Err(error) if error.0 == sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED => Ok(None),
+            Err(error) => Err(failed(error)),
+        }
     }
 }

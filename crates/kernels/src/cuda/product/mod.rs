@@ -1,14 +1,13 @@
 //! Products of matrices: by cuBLASLt on a GPU, by candle's where the CPU stands for one.
 
-#[cfg(not(feature = "cuda"))]
-mod emulated;
 #[cfg(feature = "cuda")]
 mod library;
+mod plain;
 
-#[cfg(not(feature = "cuda"))]
-use emulated::multiply;
 #[cfg(feature = "cuda")]
 use library::multiply;
+#[cfg(not(feature = "cuda"))]
+use plain::multiply;
 
 use super::element::FLOATS;
 use super::place::{matrix, room};

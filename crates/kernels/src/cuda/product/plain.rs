@@ -1,4 +1,4 @@
-//! The products of an emulated GPU.
+//! Products by candle, in f32: those of an emulated GPU, and of shapes for which the library has no algorithm.
 
 use super::{Product, Then};
 use candle_core::{DType, Result, Tensor};
