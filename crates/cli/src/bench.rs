@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use epitome_data::{Example, Source};
 use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_distributed::ProcessGroup;
 use epitome_model::{Documents, Parameters, Weights};
 use epitome_train::{Batch, Gradients, KEPT_BYTES, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
 use serde::Serialize;
@@ -93,7 +94,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn encode(arguments: &Arguments) -> Result<f64> {
-    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device)?;
+    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device, &ProcessGroup::single())?;
     let led = summarizer.led();
     let ids = ids(arguments.tokens, led.config().vocab_size)?;
     let documents = Documents::new([(ids.as_slice(), [0].as_slice())])?;
@@ -115,7 +116,7 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         extractive: Some(false),
         ..GenerationOptions::default()
     };
-    let summarizer = arguments.model.load(&options, &arguments.device)?;
+    let summarizer = arguments.model.load(&options, &arguments.device, &ProcessGroup::single())?;
     let source = source(arguments.tokens, &summarizer)?;
     best(arguments.repeat, || {
         let summaries = summarizer.summarize(std::slice::from_ref(&source), &mut |_| {})?;
@@ -133,7 +134,7 @@ fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
 
 /// One update without dropout, which the models of the reference's benchmark do not have.
 fn train(arguments: &Arguments) -> Result<f64> {
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(&ProcessGroup::single())?;
     if device.is_cpu() && arguments.device.name() != "f32" {
         return usage("bench train computes in f32 on the CPU");
     }

@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `ffi` | the launchers and their argument structs |
+//! | `nccl` | sums over the GPUs of several processes |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
@@ -24,6 +25,7 @@ mod global_attention;
 mod head;
 mod linear;
 mod memory;
+mod nccl;
 mod optimizer;
 mod place;
 mod plan;
@@ -39,12 +41,12 @@ pub use global_attention::global_attention;
 pub(crate) use head::Head;
 pub use linear::{Linear, dtype_of};
 pub use memory::{Memory, Past};
+pub(crate) use nccl::Communicator;
 pub(crate) use optimizer::{adamw_step, sum_of_squares};
-#[cfg(feature = "cuda-emulation")]
-pub use place::emulated;
-#[cfg(feature = "cuda")]
-pub(crate) use place::open;
 pub use place::runs_on;
+#[cfg(feature = "cuda-emulation")]
+pub use place::{emulated, emulated_gpus};
+pub(crate) use place::{gpu_count, open};
 pub use plan::Plan;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, layer_norm, layer_norm_backward};
 
