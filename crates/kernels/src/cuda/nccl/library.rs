@@ -124,7 +124,7 @@ impl Library {
         }
         // SAFETY: NCCL has a constant text for every number.
         let text = unsafe { CStr::from_ptr((self.get_error_string)(code)) };
-        bail!("{function}: {}; with NCCL_DEBUG=WARN in the environment NCCL says why", text.to_string_lossy())
+        bail!("{function}: {}", text.to_string_lossy())
     }
 }
 
