@@ -8,6 +8,8 @@ mod decode;
 mod evaluate;
 mod extractive;
 mod fixture;
+#[cfg(all(feature = "mpi", feature = "cuda-emulation"))]
+mod gpus;
 mod memory;
 mod models;
 mod monitoring;

@@ -12,7 +12,11 @@ use crate::fixture::{Folder, Run, cache, command, json_lines, model, run, send_s
 
 /// The program in `processes` processes.
 fn mpirun(processes: usize, arguments: &[&str]) -> Command {
-    let program = command(arguments);
+    launch(processes, &command(arguments))
+}
+
+/// Any program with its arguments in `processes` processes.
+pub(crate) fn launch(processes: usize, program: &Command) -> Command {
     let mut mpirun = Command::new("mpirun");
     mpirun.args(["-np", &processes.to_string(), "--oversubscribe", "--bind-to", "none"]);
     // Continuous integration often runs as root.
@@ -31,7 +35,7 @@ fn together(processes: usize, arguments: &[&str]) -> Run {
 
 /// What a run gave. Now and then the `mpirun` of Open MPI 4.1 does not end after it has aborted a run: it waits for a thread
 /// of its own, long after the processes are gone. Then it is ended here, as one that failed.
-fn wait_for(mut mpirun: Command) -> Run {
+pub(crate) fn wait_for(mut mpirun: Command) -> Run {
     let mut child = mpirun.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let (stdout, stderr) = (read_all(child.stdout.take().unwrap()), read_all(child.stderr.take().unwrap()));
     let mut last_with_processes = Instant::now();
@@ -73,7 +77,7 @@ fn has_children(process: u32) -> bool {
 
 /// A run whose records are tokens, of which only some have a global position: an update has a global token in some
 /// processes only, or in none.
-fn config(folder: &Folder, steps: usize, save_steps: usize) -> String {
+pub(crate) fn config(folder: &Folder, steps: usize, save_steps: usize) -> String {
     let record = |index: usize| {
         let ids: Vec<usize> = (0..10 + index % 7).map(|token| 5 + (token * 31 + index * 17) % 200).collect();
         let global: &[usize] = if index.is_multiple_of(3) { &[0] } else { &[] };
@@ -91,7 +95,7 @@ fn config(folder: &Folder, steps: usize, save_steps: usize) -> String {
 }
 
 /// Losses and validation losses in order.
-fn numbers(folder: &Folder, run: &str) -> Vec<f64> {
+pub(crate) fn numbers(folder: &Folder, run: &str) -> Vec<f64> {
     let number = |line: &Value, key: &str| line.get(key).and_then(Value::as_f64);
     let lines = json_lines(&folder.read(&format!("{run}/metrics.jsonl")));
     let keys = ["loss", "validation_loss"];

@@ -81,7 +81,7 @@ pub(crate) fn tensors(name: &str) -> HashMap<String, Tensor> {
 pub(crate) fn on_every_device(check: impl Fn(&Device)) {
     check(&Device::Cpu);
     #[cfg(feature = "cuda")]
-    check(&epitome_kernels::DeviceName::Cuda(0).open().unwrap());
+    check(&epitome_kernels::DeviceName::Cuda(None).open().unwrap());
     #[cfg(feature = "cuda-emulation")]
     epitome_kernels::cuda::emulated(|| check(&Device::Cpu));
 }

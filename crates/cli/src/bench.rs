@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 use epitome_data::{Example, Source};
 use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_distributed::ProcessGroup;
 use epitome_model::{Documents, Parameters, Weights};
 use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients, kept_bytes};
 use serde::Serialize;
@@ -100,7 +101,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 }
 
 fn encode(arguments: &Arguments) -> Result<f64> {
-    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device)?;
+    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device, &ProcessGroup::single())?;
     let led = summarizer.led();
     let ids = ids(arguments.tokens, led.config().vocab_size)?;
     let documents = Documents::new((0..arguments.batch_size).map(|_| (ids.as_slice(), [0].as_slice())))?;
@@ -122,7 +123,7 @@ fn generate(arguments: &Arguments) -> Result<f64> {
         extractive: Some(false),
         ..GenerationOptions::default()
     };
-    let summarizer = arguments.model.load(&options, &arguments.device)?;
+    let summarizer = arguments.model.load(&options, &arguments.device, &ProcessGroup::single())?;
     let sources = vec![source(arguments.tokens, &summarizer)?; arguments.batch_size as usize];
     best(arguments.repeat, || {
         let summaries = summarizer.summarize(&sources, &mut |_| {})?;
@@ -140,7 +141,7 @@ fn source(tokens: u32, summarizer: &Summarizer) -> Result<Source> {
 
 /// One update without dropout, which the models of the reference's benchmark do not have.
 fn train(arguments: &Arguments) -> Result<f64> {
-    let device = arguments.device.open()?;
+    let device = arguments.device.open(&ProcessGroup::single())?;
     if device.is_cpu() && arguments.device.name() != "f32" {
         return usage("bench train computes in f32 on the CPU");
     }

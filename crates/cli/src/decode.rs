@@ -62,7 +62,7 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         return usage("--attribute needs --format json: text has no place for passages");
     }
     match &arguments.input {
-        _ if !group.is_root() => shared::serve(group, || arguments.decoding.load()),
+        _ if !group.is_root() => shared::serve(group, || arguments.decoding.load(group)),
         Some(input) => decode_records(arguments, group, input),
         None => decode_files(arguments, group),
     }
@@ -83,7 +83,7 @@ fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         .iter()
         .map(|file| Ok(Record::from_text(file.display().to_string(), read_document(file)?)))
         .collect::<Result<Vec<_>>>()?;
-    let summarizer = arguments.decoding.load()?;
+    let summarizer = arguments.decoding.load(group)?;
     let output = Output::create(arguments.output.as_deref())?;
     let format = arguments.format.unwrap_or(if arguments.decoding.attribute { Format::Json } else { Format::Text });
     let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
@@ -101,7 +101,7 @@ fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> 
     let mut records = Records::open(input, names.clone(), arguments.decoding.skip_bad_records)?;
     let model = arguments.decoding.model.files();
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
-    let summarizer = arguments.decoding.load()?;
+    let summarizer = arguments.decoding.load(group)?;
     let bar = progress::bar(progress::count_records(input, names), "records");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone());
     let output = match (&arguments.output, arguments.resume) {

@@ -72,10 +72,10 @@ pub(crate) struct DecodingOptions {
 }
 
 impl DecodingOptions {
-    /// Loads the model with these options.
-    pub(crate) fn load(&self) -> Result<Summarizer> {
+    /// Loads the model with these options, in every process of `group` together.
+    pub(crate) fn load(&self, group: &ProcessGroup) -> Result<Summarizer> {
         let options = GenerationOptions { prompt: self.prompt.prompt.clone(), ..self.generation.options() };
-        Ok(self.model.load(&options, &self.device)?.attributing(self.attribute))
+        Ok(self.model.load(&options, &self.device, group)?.attributing(self.attribute))
     }
 
     /// The decoding of records with a loaded model.

@@ -2,12 +2,13 @@
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
+use epitome_distributed::ProcessGroup;
 use epitome_kernels::DeviceName;
 
 /// `--device` and `--precision`.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct DeviceOptions {
-    /// Where to compute: cpu, cuda or cuda:N
+    /// Where to compute: cpu, cuda or cuda:N; of several processes on a machine, cuda gives each a GPU of its own
     #[arg(long, default_value = "cpu")]
     pub(crate) device: DeviceName,
     /// Numbers to compute with
@@ -39,9 +40,10 @@ impl DeviceOptions {
         Ok(())
     }
 
-    /// The device.
-    pub(crate) fn open(&self) -> Result<epitome_kernels::Device> {
-        self.device.open().with_context(|| format!("--device {} cannot be used", self.device))
+    /// The device of this process; all of `group` must call this together.
+    pub(crate) fn open(&self, group: &ProcessGroup) -> Result<epitome_kernels::Device> {
+        let device = self.device.of_process(group).and_then(DeviceName::open);
+        device.with_context(|| format!("--device {} cannot be used", self.device))
     }
 
     /// Its kind.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use clap::Args;
 use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_distributed::ProcessGroup;
 
 use crate::device::DeviceOptions;
 use crate::failure::warn;
@@ -44,12 +45,17 @@ impl ModelOption {
         self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
     }
 
-    /// Loads the model; what the user should know about its settings goes to stderr.
+    /// Loads the model, in every process of `group` together; what the user should know about its settings goes to stderr.
     ///
     /// # Errors
     /// When there is no model, one of its files is wrong, or the generation options contradict each other.
-    pub(crate) fn load(&self, options: &GenerationOptions, place: &DeviceOptions) -> Result<Summarizer> {
-        let (precision, device) = (place.precision(), &place.open()?);
+    pub(crate) fn load(
+        &self,
+        options: &GenerationOptions,
+        place: &DeviceOptions,
+        group: &ProcessGroup,
+    ) -> Result<Summarizer> {
+        let (precision, device) = (place.precision(), &place.open(group)?);
         let summarizer = match self.directory() {
             Some(directory) => Summarizer::load(&directory, options, precision, device)?,
             None if BUNDLED.is_empty() => {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use epitome_data::{Record, Source, Target};
 use epitome_decode::{GenerationOptions, Summarizer};
+use epitome_distributed::ProcessGroup;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -64,7 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut records = Records::open(&arguments.input, names.clone(), arguments.skip_bad_records)?;
     let model = arguments.model.files();
     check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
-    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device)?;
+    let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device, &ProcessGroup::single())?;
     let output = Output::create(arguments.output.as_deref())?;
     let bar = progress::bar(progress::count_records(&arguments.input, names), "records");
     let mut scoring = Scoring {

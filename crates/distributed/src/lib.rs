@@ -83,6 +83,14 @@ impl ProcessGroup {
         }
     }
 
+    /// Number of this process among those that share its machine, from 0, in the order of [`ProcessGroup::rank`].
+    pub fn rank_on_this_machine(&self) -> usize {
+        match &self.0 {
+            Group::Single => 0,
+            Group::Mpi(group) => group.rank_on_this_machine(),
+        }
+    }
+
     /// Whether this is the process that writes files and speaks to the user.
     pub fn is_root(&self) -> bool {
         self.rank() == 0
@@ -151,6 +159,7 @@ mod tests {
         let mut values = [1.5f32, -2.0];
         group.all_reduce(&mut values);
         assert_eq!((values, group.rank(), group.world_size(), group.is_root()), ([1.5, -2.0], 0, 1, true));
+        assert_eq!((group.rank_on_this_machine(), group.on_this_machine()), (0, 1));
         assert_eq!(group.gather(&[1, 2]), Some(vec![vec![1, 2]]));
         assert_eq!([true, false].map(|flag| group.any(flag)), [true, false]);
     }

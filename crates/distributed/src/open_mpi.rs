@@ -10,8 +10,13 @@ use mpi::traits::{Communicator, CommunicatorCollectives, Equivalence, Root};
 /// Values of a message: MPI counts with 32 bits, and messages of this size fill any network.
 const MESSAGE: usize = 1 << 22;
 
+/// What is sent of nothing, from a real address: that of an empty vector can be the one by which MPI means "in place".
+static NOTHING: [u8; 1] = [0];
+
 pub(crate) struct Group {
     world: SimpleCommunicator,
+    /// Those that share this process's memory, in the order of the world's ranks.
+    machine: SimpleCommunicator,
     /// Ends MPI when it goes.
     _universe: Universe,
 }
@@ -19,7 +24,8 @@ pub(crate) struct Group {
 impl Group {
     pub(crate) fn join(_: &str) -> Result<Self, crate::Error> {
         let (universe, _) = mpi::initialize_with_threading(Threading::Funneled).ok_or(crate::Error::NotStarted)?;
-        Ok(Self { world: universe.world(), _universe: universe })
+        let world = universe.world();
+        Ok(Self { machine: world.split_shared(world.rank()), world, _universe: universe })
     }
 
     pub(crate) fn rank(&self) -> usize {
@@ -31,7 +37,11 @@ impl Group {
     }
 
     pub(crate) fn on_this_machine(&self) -> usize {
-        self.world.split_shared(self.world.rank()).size() as usize
+        self.machine.size() as usize
+    }
+
+    pub(crate) fn rank_on_this_machine(&self) -> usize {
+        self.machine.rank() as usize
     }
 
     pub(crate) fn all_reduce<T: Equivalence + Copy>(&self, values: &mut [T]) {
@@ -43,6 +53,7 @@ impl Group {
 
     pub(crate) fn gather(&self, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         let root = self.world.process_at_rank(0);
+        let bytes = if bytes.is_empty() { &NOTHING[..0] } else { bytes };
         let length = bytes.len() as i32;
         if self.rank() != 0 {
             root.gather_into(&length);
@@ -53,7 +64,7 @@ impl Group {
         root.gather_into_root(&length, &mut lengths[..]);
         let starts: Vec<i32> =
             lengths.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length))).collect();
-        let mut all = vec![0u8; lengths.iter().map(|length| *length as usize).sum()];
+        let mut all = vec![0u8; lengths.iter().map(|length| *length as usize).sum::<usize>().max(NOTHING.len())];
         root.gather_varcount_into_root(bytes, &mut PartitionMut::new(&mut all[..], &lengths[..], &starts[..]));
         let parts = starts.iter().zip(&lengths).map(|(start, length)| (*start as usize, *length as usize));
         Some(parts.map(|(start, length)| all[start..start + length].to_vec()).collect())

@@ -1,6 +1,7 @@
 //! [`DeviceName`].
 
-use candle_core::{Device, Result};
+use candle_core::{Device, Result, bail};
+use epitome_distributed::ProcessGroup;
 use std::fmt;
 use std::str::FromStr;
 
@@ -9,14 +10,53 @@ use std::str::FromStr;
 pub enum DeviceName {
     /// The host.
     Cpu,
-    /// The NVIDIA GPU with this number.
-    Cuda(usize),
+    /// The NVIDIA GPU with this number. Without one it is the first, or of several processes on a machine each has its own.
+    Cuda(Option<usize>),
 }
 
 impl DeviceName {
     /// Whether this build computes there.
     pub fn is_supported(self) -> bool {
+        #[cfg(feature = "cuda-emulation")]
+        if crate::cuda::runs_on(&Device::Cpu) {
+            return true;
+        }
         self == Self::Cpu || cfg!(feature = "cuda")
+    }
+
+    /// The device of this process of a group: `cuda` is the GPU with the process's number on its machine. All processes must
+    /// call this together.
+    ///
+    /// # Errors
+    /// In the first process, when one GPU is named for several processes, or a machine has fewer GPUs than processes. The
+    /// others wait until it has ended them.
+    pub fn of_process(self, group: &ProcessGroup) -> Result<Self> {
+        if group.world_size() == 1 || self == Self::Cpu {
+            return Ok(self);
+        }
+        let own = self.own_gpu(group);
+        let problem = own.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let all = group.gather(problem.as_bytes()).unwrap_or_default();
+        if let Some(problem) = all.iter().find(|problem| !problem.is_empty()) {
+            bail!("{}", String::from_utf8_lossy(problem));
+        }
+        group.barrier();
+        own
+    }
+
+    fn own_gpu(self, group: &ProcessGroup) -> Result<Self> {
+        if let Self::Cuda(Some(_)) = self {
+            bail!("it is one GPU for {} processes; `cuda` gives each process a GPU of its own", group.world_size());
+        }
+        let (gpus, own) = (gpu_count()?, group.rank_on_this_machine());
+        let (rank, processes) = (group.rank(), group.on_this_machine());
+        if gpus < processes {
+            bail!(
+                "process {rank} sees {gpus} GPU(s), and its machine has {processes} processes: each needs a GPU of its own, \
+                 and to see all of them"
+            );
+        }
+        Ok(Self::Cuda(Some(own)))
     }
 
     /// The device, which one thread at a time may use: its work is done in one order.
@@ -26,10 +66,10 @@ impl DeviceName {
     pub fn open(self) -> Result<Device> {
         match self {
             Self::Cpu => Ok(Device::Cpu),
-            #[cfg(feature = "cuda")]
-            Self::Cuda(index) => crate::cuda::open(index),
-            #[cfg(not(feature = "cuda"))]
-            Self::Cuda(_) => candle_core::bail!("this build has no GPU support"),
+            #[cfg(gpu)]
+            Self::Cuda(index) => crate::cuda::open(index.unwrap_or_default()),
+            #[cfg(not(gpu))]
+            Self::Cuda(_) => bail!("this build has no GPU support"),
         }
     }
 }
@@ -43,16 +83,24 @@ pub fn gpu_memory(device: &Device) -> Option<usize> {
     }
 }
 
+fn gpu_count() -> Result<usize> {
+    #[cfg(gpu)]
+    return crate::cuda::gpu_count();
+    #[cfg(not(gpu))]
+    bail!("this build has no GPU support")
+}
+
 impl FromStr for DeviceName {
     type Err = String;
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         match text.split_once(':') {
             None if text == "cpu" => Ok(Self::Cpu),
-            None if text == "cuda" => Ok(Self::Cuda(0)),
-            Some(("cuda", index)) => {
-                index.parse().map(Self::Cuda).map_err(|_| format!("`{index}` is not the number of a GPU"))
-            }
+            None if text == "cuda" => Ok(Self::Cuda(None)),
+            Some(("cuda", index)) => index
+                .parse()
+                .map(|index| Self::Cuda(Some(index)))
+                .map_err(|_| format!("`{index}` is not the number of a GPU")),
             _ => Err("expected cpu, cuda or cuda:N".into()),
         }
     }
@@ -62,7 +110,8 @@ impl fmt::Display for DeviceName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cpu => f.write_str("cpu"),
-            Self::Cuda(index) => write!(f, "cuda:{index}"),
+            Self::Cuda(None) => f.write_str("cuda"),
+            Self::Cuda(Some(index)) => write!(f, "cuda:{index}"),
         }
     }
 }
@@ -74,11 +123,12 @@ mod tests {
     #[test]
     fn devices_are_named_as_in_pytorch() {
         assert_eq!("cpu".parse(), Ok(DeviceName::Cpu));
-        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(0)));
-        assert_eq!("cuda:3".parse(), Ok(DeviceName::Cuda(3)));
+        assert_eq!("cuda".parse(), Ok(DeviceName::Cuda(None)));
+        assert_eq!("cuda:3".parse(), Ok(DeviceName::Cuda(Some(3))));
         for wrong in ["", "gpu", "cuda:", "cuda:-1", "cpu:0", "CUDA"] {
             assert!(wrong.parse::<DeviceName>().is_err(), "{wrong}");
         }
-        assert_eq!(DeviceName::Cuda(2).to_string(), "cuda:2");
+        assert_eq!(DeviceName::Cuda(Some(2)).to_string(), "cuda:2");
+        assert_eq!(DeviceName::Cuda(None).to_string(), "cuda");
     }
 }

@@ -11,6 +11,7 @@
 //! | `cpu` | the kernels on plain slices |
 //! | `cuda` | the same operations on a GPU (features `cuda` and `cuda-emulation`), to which those of `ops` turn |
 //! | `device` | where to compute, as users name it |
+//! | `collective` | sums of tensors over several processes |
 //! | `precision` | what the products of inference are made of |
 //! | `process`, `available` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds and can still get |
 //!
@@ -40,6 +41,7 @@
 //! is not f32 or, without GPU support, not on the CPU.
 
 mod available;
+mod collective;
 mod cpu;
 #[cfg(gpu)]
 pub mod cuda;
@@ -53,6 +55,7 @@ mod visibility;
 
 pub use available::available_memory;
 pub use candle_core::Device;
+pub use collective::Collective;
 pub use device::{DeviceName, gpu_memory};
 pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, AdamWParameter, adamw_step};

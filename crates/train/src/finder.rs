@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use epitome_distributed::ProcessGroup;
+use epitome_kernels::Collective;
 use serde::Serialize;
 
 use crate::memory::{self, Processes};
@@ -91,7 +92,7 @@ pub fn find_learning_rate(
     }
     let mut config = config.clone();
     config.optim.ema_decay = None;
-    let mut setup = Setup::new(&config, None)?;
+    let mut setup = Setup::new(&config, None, &ProcessGroup::single())?;
     setup.announce(on_event);
     memory::check(&mut setup, &config, sweep.steps, Processes::ALONE)?;
     on_event(Event::Started {
@@ -115,12 +116,13 @@ fn run(
 ) -> Result<Vec<SweepPoint>> {
     let workers = Workers::new(config.run.parallel_micro_batches)?;
     let group = ProcessGroup::single();
+    let alone = Collective::join(&group, &setup.device)?;
     let mut points = Vec::new();
     let mut mean = RunningMean::default();
     let mut least = f64::INFINITY;
     for index in 0..sweep.steps {
         let started = std::time::Instant::now();
-        let update = match update::compute(setup, config, &workers, (&group, None)) {
+        let update = match update::compute(setup, config, &workers, (&alone, None)) {
             // The loss has left the numbers, which is as far as it can grow.
             Err(Error::NotFinite { .. }) if index > 0 => break,
             update => update?,

@@ -1,19 +1,20 @@
 //! Where a run computes, and in which numbers.
 
 use candle_core::{DType, Device};
+use epitome_distributed::ProcessGroup;
 use epitome_kernels::{DeviceName, Precision};
 
 use crate::{Error, Result, RunConfig};
 
 impl RunConfig {
-    /// The device, and the type of hidden states there.
+    /// The device of this process of `group`, and the type of hidden states there.
     ///
     /// # Errors
     /// When it cannot be used.
-    pub(crate) fn place(&self) -> Result<(Device, DType)> {
+    pub(crate) fn place(&self, group: &ProcessGroup) -> Result<(Device, DType)> {
         let (name, precision) = self.named_place().map_err(|message| Error::config("the run", message))?;
         let refused = |error| Error::config("run.device", format!("`{name}` cannot be used: {error}"));
-        let device = name.open().map_err(refused)?;
+        let device = name.of_process(group).and_then(DeviceName::open).map_err(refused)?;
         let activations = precision.activations(&device)?;
         Ok((device, activations))
     }

@@ -2,7 +2,7 @@
 //! from the sums of all gradients.
 
 use epitome_distributed::ProcessGroup;
-use epitome_kernels::{self as kernels, Loss};
+use epitome_kernels::{self as kernels, Collective, Loss};
 use epitome_model::Parameters;
 
 use crate::workers::{Workers, shares};
@@ -11,7 +11,7 @@ use crate::{Batch, Error, Gradients, Pass, Result, Trainable, accumulate_gradien
 /// Gradients and losses of all batches. The processes share the batches, and so do the workers of each; `pass` says how to
 /// run a batch, by its index. Every process gets the same bits.
 pub(crate) fn gradients<'p>(
-    group: &ProcessGroup,
+    processes: &Collective,
     workers: &Workers,
     trainable: &Trainable,
     batches: &[Batch],
@@ -19,6 +19,7 @@ pub(crate) fn gradients<'p>(
 ) -> Result<(Gradients, Loss)> {
     let cost = |batch: &Batch| batch.documents.ids().len() + batch.labels.len();
     let costs: Vec<usize> = batches.iter().map(cost).collect();
+    let group = processes.group();
     let own = shares(&costs, group.world_size()).into_iter().nth(group.rank()).unwrap_or_default();
     let own_costs: Vec<usize> = own.iter().map(|&index| costs[index]).collect();
     let parts = workers.share(&own_costs, |places| -> Result<_> {
@@ -35,7 +36,7 @@ pub(crate) fn gradients<'p>(
         gradients.merge(part.0)?;
         loss += part.1;
     }
-    all_reduce(group, trainable.parameters(), &mut gradients)?;
+    all_reduce(processes, trainable.parameters(), &mut gradients)?;
     Ok((gradients, all_reduce_loss(group, loss)))
 }
 
@@ -60,7 +61,8 @@ pub(crate) fn check_alike(group: &ProcessGroup, step: usize, examples: usize, pa
 
 /// Replaces gradients by their sums over all processes. A parameter that took part nowhere gets no gradient, and one that
 /// took part in some process has one in all: there may be a global token on one side only.
-fn all_reduce(group: &ProcessGroup, parameters: &Parameters, gradients: &mut Gradients) -> Result<()> {
+fn all_reduce(processes: &Collective, parameters: &Parameters, gradients: &mut Gradients) -> Result<()> {
+    let group = processes.group();
     if group.world_size() == 1 {
         return Ok(());
     }
@@ -69,10 +71,11 @@ fn all_reduce(group: &ProcessGroup, parameters: &Parameters, gradients: &mut Gra
     group.all_reduce_f64(&mut counts);
     for ((name, parameter), count) in parameters.iter().zip(counts) {
         if count > 0.0 {
-            kernels::update(&gradients.sum(name, parameter)?, |values| group.all_reduce(values))?;
+            gradients.sum(name, parameter)?;
         }
     }
-    Ok(())
+    let sums: Vec<_> = gradients.iter().map(|(_, sum)| sum).collect();
+    Ok(processes.all_reduce(&sums)?)
 }
 
 /// The loss of all processes together.

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Device;
 use epitome_data::Tokenizer;
+use epitome_distributed::ProcessGroup;
 use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
 
 use crate::average::Average;
@@ -15,6 +17,7 @@ use crate::{Event, Optimizer, Result, RunConfig, Trainable};
 /// A run ready to start.
 pub(crate) struct Setup {
     pub(crate) model: Config,
+    pub(crate) device: Device,
     pub(crate) trainable: Trainable,
     pub(crate) optimizer: Optimizer,
     pub(crate) average: Option<Average>,
@@ -28,9 +31,9 @@ pub(crate) struct Setup {
 
 impl Setup {
     /// Loads or initialises everything, from the newest intact checkpoint in `output` if there is one.
-    pub(crate) fn resume(config: &RunConfig, output: &Path) -> Result<Self> {
+    pub(crate) fn resume(config: &RunConfig, output: &Path, group: &ProcessGroup) -> Result<Self> {
         let (checkpoint, mut notices) = checkpoint::newest_intact(output)?;
-        let mut setup = Self::new(config, checkpoint.as_deref())?;
+        let mut setup = Self::new(config, checkpoint.as_deref(), group)?;
         if config.run.load_best_model_at_end {
             notices.extend(forget_lost_best(&mut setup.state, output));
         }
@@ -38,8 +41,8 @@ impl Setup {
     }
 
     /// Loads or initialises everything.
-    pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>) -> Result<Self> {
-        let (device, activations) = config.place()?;
+    pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>, group: &ProcessGroup) -> Result<Self> {
+        let (device, activations) = config.place(group)?;
         let model = match checkpoint {
             Some(checkpoint) => Config::load(checkpoint)?,
             None => config.model.resolve()?,
@@ -71,6 +74,7 @@ impl Setup {
             training,
             validation,
             model,
+            device,
             notices: Vec::new(),
         })
     }

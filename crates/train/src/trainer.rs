@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
+use epitome_kernels::Collective;
 use serde_json::{Value, json};
 
 use crate::checkpoint::{Contents, TrainState, Validation};
@@ -38,14 +39,11 @@ pub fn train(
     };
     guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
-    if group.world_size() > 1 && config.is_on_gpu() {
-        return Err(Error::config("run.device", "several processes train on the cpu only"));
-    }
     let _lock = if group.is_root() { Some(RunLock::acquire(output)?) } else { None };
     group.barrier();
     let processes = Processes { all: group.world_size(), on_this_machine: group.on_this_machine() };
     memory::check_model(config, processes)?;
-    let mut setup = Setup::resume(config, output)?;
+    let mut setup = Setup::resume(config, output, group)?;
     replicas::check_alike(group, setup.state.step, setup.training.len(), setup.trainable.parameters())?;
     setup.announce(on_event);
     if resume && setup.state.step == 0 {
@@ -56,9 +54,16 @@ pub fn train(
     // Nobody writes before everybody has looked.
     group.barrier();
     let monitor = if group.is_root() { Some(begin(config, output, &setup)?) } else { None };
+    let collective = Collective::join(group, &setup.device)?;
     let workers = Workers::new(config.run.parallel_micro_batches)?;
-    let saved_step = setup.state.step;
-    Run { config, context, setup, saved_step, monitor, workers, on_event, score_summaries }.run(total_steps)
+    let (saved_step, processes) = (setup.state.step, &collective);
+    let run = Run { config, context, processes, setup, saved_step, monitor, workers, on_event, score_summaries };
+    let outcome = run.run(total_steps);
+    // A run that has failed fails here alone, perhaps.
+    if matches!(outcome, Ok(_) | Err(Error::Stopped { .. })) {
+        collective.leave()?;
+    }
+    outcome
 }
 
 /// Writes the configuration and opens what the run is watched by.
@@ -74,6 +79,7 @@ fn begin(config: &RunConfig, output: &Path, setup: &Setup) -> Result<Monitor> {
 struct Run<'a> {
     config: &'a RunConfig,
     context: Context<'a>,
+    processes: &'a Collective<'a>,
     setup: Setup,
     /// Updates made when the state was last saved or loaded.
     saved_step: usize,
@@ -159,7 +165,7 @@ impl<'a> Run<'a> {
         let started = Instant::now();
         let interrupted = self.interrupted();
         let Update { gradients, norm, loss, source_tokens, target_tokens } =
-            update::compute(&mut self.setup, self.config, &self.workers, (self.context.group, interrupted))?;
+            update::compute(&mut self.setup, self.config, &self.workers, (self.processes, interrupted))?;
         let (step, mean) = (self.setup.state.step + 1, loss.loss / target_tokens as f64);
         let rate = learning_rate(&self.config.optim, step - 1, total_steps);
         let Setup { optimizer, average, trainable, state, .. } = &mut self.setup;

@@ -2,8 +2,7 @@
 
 use std::sync::atomic::AtomicBool;
 
-use epitome_distributed::ProcessGroup;
-use epitome_kernels::{DropoutKey, Loss};
+use epitome_kernels::{Collective, DropoutKey, Loss};
 use epitome_model::Dropouts;
 
 use crate::setup::Setup;
@@ -22,7 +21,7 @@ pub(crate) struct Update {
     pub(crate) target_tokens: usize,
 }
 
-/// Runs the batches of the update after those that `setup.state` counts, shared by the processes of `group`.
+/// Runs the batches of the update after those that `setup.state` counts, shared by `processes`.
 ///
 /// # Errors
 /// When the loss or the norm is not a number, or the work is interrupted.
@@ -30,7 +29,7 @@ pub(crate) fn compute(
     setup: &mut Setup,
     config: &RunConfig,
     workers: &Workers,
-    (group, interrupted): (&ProcessGroup, Option<&AtomicBool>),
+    (processes, interrupted): (&Collective, Option<&AtomicBool>),
 ) -> Result<Update> {
     let step = setup.state.step;
     let micro_batches = setup.training.micro_batches(step)?;
@@ -49,7 +48,7 @@ pub(crate) fn compute(
             interrupted,
         }
     };
-    let (gradients, loss) = replicas::gradients(group, workers, &setup.trainable, &batches, &pass)?;
+    let (gradients, loss) = replicas::gradients(processes, workers, &setup.trainable, &batches, &pass)?;
     let norm = gradients.norm()?;
     for (what, value) in [("loss", loss.loss / target_tokens as f64), ("norm of the gradients", norm)] {
         if !value.is_finite() {

@@ -95,7 +95,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     if !group.is_root() {
         return match arguments.data {
-            Some(_) => shared::serve(group, || arguments.decoding.load()),
+            Some(_) => shared::serve(group, || arguments.decoding.load(group)),
             None => Ok(()),
         };
     }

@@ -83,7 +83,7 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
         let mut ahead = evaluable(arguments, data)?;
         while ahead.next(|_| Ok(())).transpose()?.is_some() {}
     }
-    let summarizer = arguments.decoding.load()?;
+    let summarizer = arguments.decoding.load(group)?;
     if let Some(directory) = &arguments.output {
         fs::create_dir_all(directory).with_context(|| format!("cannot write {}", directory.display()))?;
     }

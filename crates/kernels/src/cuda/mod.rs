@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `ffi` | the launchers and their argument structs |
+//! | `nccl` | sums over the GPUs of several processes |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `key_splits` | attention of few queries to many keys |
@@ -28,6 +29,7 @@ mod head;
 mod key_splits;
 mod linear;
 mod memory;
+mod nccl;
 mod optimizer;
 mod place;
 mod plan;
@@ -48,12 +50,14 @@ pub(crate) use head::Head;
 pub use linear::{Linear, dtype_of};
 pub(crate) use linear::{add_input_gradient, input_gradient, linear, parameter_gradients};
 pub use memory::{Memory, Past};
+pub(crate) use nccl::Communicator;
 pub(crate) use optimizer::{adamw_step, sum_of_squares};
-#[cfg(feature = "cuda-emulation")]
-pub use place::emulated;
-pub use place::runs_on;
 #[cfg(feature = "cuda")]
-pub(crate) use place::{memory, open};
+pub(crate) use place::memory;
+pub use place::runs_on;
+#[cfg(feature = "cuda-emulation")]
+pub use place::{emulated, emulated_gpus};
+pub(crate) use place::{gpu_count, open};
 pub use plan::Plan;
 pub(crate) use recording::Recording;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, column_sums, layer_norm, layer_norm_backward};

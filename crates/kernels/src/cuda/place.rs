@@ -9,26 +9,33 @@ use std::ptr::null_mut;
 
 #[cfg(feature = "cuda-emulation")]
 thread_local! {
-    static EMULATED: Cell<bool> = const { Cell::new(false) };
+    /// How many GPUs there are.
+    static EMULATED: Cell<usize> = const { Cell::new(0) };
 }
 
 /// Runs `body`, for which this thread's tensors on the CPU are a GPU's: operations go through the emulated kernels.
 #[cfg(feature = "cuda-emulation")]
 pub fn emulated<R>(body: impl FnOnce() -> R) -> R {
-    struct Restore(bool);
+    emulated_gpus(1, body)
+}
+
+/// The same on a machine with `count` GPUs, which all are the CPU.
+#[cfg(feature = "cuda-emulation")]
+pub fn emulated_gpus<R>(count: usize, body: impl FnOnce() -> R) -> R {
+    struct Restore(usize);
     impl Drop for Restore {
         fn drop(&mut self) {
             EMULATED.set(self.0);
         }
     }
-    let _restore = Restore(EMULATED.replace(true));
+    let _restore = Restore(EMULATED.replace(count));
     body()
 }
 
 /// Whether operations on tensors of this device are those of this module.
 pub fn runs_on(device: &Device) -> bool {
     #[cfg(feature = "cuda-emulation")]
-    if EMULATED.get() {
+    if EMULATED.get() > 0 {
         return true;
     }
     device.is_cuda()
@@ -172,9 +179,25 @@ pub(super) fn stream(device: &Device) -> Result<Stream> {
 }
 
 #[cfg(feature = "cuda-emulation")]
+pub(crate) use emulation::{gpu_count, open};
+
+#[cfg(feature = "cuda-emulation")]
 mod emulation {
-    use candle_core::{CpuStorage, Result, bail};
+    use super::EMULATED;
+    use candle_core::{CpuStorage, Device, Result, bail};
     use std::ffi::c_void;
+
+    pub(crate) fn gpu_count() -> Result<usize> {
+        Ok(EMULATED.get())
+    }
+
+    pub(crate) fn open(index: usize) -> Result<Device> {
+        match EMULATED.get() {
+            0 => bail!("this build has no GPU support"),
+            count if index < count => Ok(Device::Cpu),
+            count => bail!("there is no GPU {index} among {count} emulated ones"),
+        }
+    }
 
     /// Of the storage's first number.
     pub(super) fn address(storage: &CpuStorage) -> Result<*const c_void> {
@@ -201,13 +224,13 @@ mod emulation {
 }
 
 #[cfg(feature = "cuda")]
-pub(crate) use gpu::{memory, open};
+pub(crate) use gpu::{gpu_count, memory, open};
 
 #[cfg(feature = "cuda")]
 mod gpu {
     use super::Stream;
     use candle_core::backend::BackendStorage;
-    use candle_core::cuda_backend::cudarc::driver::{DevicePtr, result, sys};
+    use candle_core::cuda_backend::cudarc::driver::{CudaContext, DevicePtr, result, sys};
     use candle_core::cuda_backend::{CudaDType, WrapErr};
     use candle_core::{CudaDevice, CudaStorage, DType, Device, Result, bail};
     use std::ffi::c_void;
@@ -228,6 +251,11 @@ mod gpu {
         let stream = storage.device().cuda_stream();
         let (address, _in_order) = storage.as_cuda_slice::<T>()?.device_ptr(&stream);
         Ok(std::ptr::with_exposed_provenance(address as usize))
+    }
+
+    /// How many GPUs this process sees.
+    pub(crate) fn gpu_count() -> Result<usize> {
+        Ok(CudaContext::device_count().w()? as usize)
     }
 
     /// A device with one stream, in whose order all is done whatever the thread, and which keeps the memory it was given.

@@ -66,7 +66,7 @@ pub struct RunOptions {
     pub memory_limit_gib: Option<f64>,
     /// Of hidden states and products: `f32`, on a GPU also `bf16`. Parameters and sums of gradients are in f32.
     pub precision: String,
-    /// `cpu`, `cuda` or `cuda:N`.
+    /// `cpu`, `cuda` or `cuda:N`; of several processes `cuda` gives each a GPU of its own.
     pub device: String,
     /// Where the run is written, unless `--output` says.
     #[serde(skip_serializing_if = "Option::is_none")]

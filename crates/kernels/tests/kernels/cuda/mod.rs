@@ -14,7 +14,7 @@ use half::bf16;
 thread_local! {
     /// Opening one takes a while, and its library for products is not for several threads.
     static DEVICE: Device =
-        if cfg!(feature = "cuda") { DeviceName::Cuda(0).open().unwrap() } else { Device::Cpu };
+        if cfg!(feature = "cuda") { DeviceName::Cuda(None).open().unwrap() } else { Device::Cpu };
 }
 
 /// Where the kernels run.
