@@ -26,32 +26,33 @@ struct Source {
 
 /// Starts to copy ROWS rows; `source(row)` says from where. All THREADS of the block take part, or those of a warp, `thread`
 /// being their index.
-template <int ROWS, int THREADS, int D, typename SourceOf>
-__device__ __forceinline__ void copy_rows(Tile<D> tile, SourceOf source, int thread = threadIdx.x) {
-    constexpr int STEP = THREADS / Tile<D>::CHUNKS;
+template <int ROWS, int THREADS, typename AnyTile, typename SourceOf>
+__device__ __forceinline__ void copy_rows(AnyTile tile, SourceOf source, int thread = threadIdx.x) {
+    constexpr int STEP = THREADS / AnyTile::CHUNKS;
     static_assert(ROWS % STEP == 0, "threads must share rows evenly");
-    int chunk = thread % Tile<D>::CHUNKS;
+    int chunk = thread % AnyTile::CHUNKS;
 #pragma unroll
     for (int first = 0; first < ROWS; first += STEP) {
-        int row = first + thread / Tile<D>::CHUNKS;
+        int row = first + thread / AnyTile::CHUNKS;
         Source from = source(row);
         ptx::copy_async(tile.chunk(row, chunk), from.row + 8 * chunk, from.exists);
     }
 }
 
 /// The A operands of 16 rows at `row` and 16 columns at `column`.
-template <int D> __device__ __forceinline__ void load_a(uint32_t (&a)[4], Tile<D> tile, int row, int column) {
+template <typename AnyTile>
+__device__ __forceinline__ void load_a(uint32_t (&a)[4], AnyTile tile, int row, int column) {
     int lane = lane_index();
     ptx::load_matrices(a, tile.chunk(row + lane % 16, column / 8 + lane / 16));
 }
 
 /// The A operands of rows `row..row + 16 M`, all columns.
-template <int M, int D>
-__device__ __forceinline__ void load_a_rows(uint32_t (&a)[M][D / 16][4], Tile<D> tile, int row) {
+template <int M, int DEPTHS, typename AnyTile>
+__device__ __forceinline__ void load_a_rows(uint32_t (&a)[M][DEPTHS][4], AnyTile tile, int row) {
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
-        for (int k = 0; k < D / 16; k++) load_a(a[m][k], tile, row + 16 * m, 16 * k);
+        for (int k = 0; k < DEPTHS; k++) load_a(a[m][k], tile, row + 16 * m, 16 * k);
     }
 }
 

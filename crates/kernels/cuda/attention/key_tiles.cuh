@@ -45,7 +45,9 @@ template <int KEYS> struct KeyTiles {
     __device__ Source source(KeyTile tile, int row, const void *values, int64_t stride, int head, int size) const {
         auto rows = static_cast<const bf16 *>(values);
         if (row >= tile.count) return {rows, false};
-        return {head_row(rows, stride, document.first_key + position(tile, row), head, size), true};
+        // The same for all threads; what each adds is one product of 32 bits.
+        auto first = head_row(rows, stride, document.first_key + (tile.global ? 0 : tile.first), head, size);
+        return {first + int64_t(tile.global ? document.globals[tile.first + row] : row) * int(stride), true};
     }
 
     /// A bit for each key of a tile that is global: it has been counted. Tiles must be asked for in order.
@@ -57,6 +59,12 @@ template <int KEYS> struct KeyTiles {
             load_next_global();
         }
         return bits;
+    }
+
+    /// Whether a query sees a key of a tile, which may be one that is made for more queries.
+    __device__ bool sees(KeyTile tile) const {
+        bool reaches = tile.global || (tile.first < seen.end && tile.first + tile.count > seen.first);
+        return reaches && queries.first < queries.end;
     }
 
     /// Whether all queries see all keys of a tile.
@@ -78,3 +86,26 @@ template <int KEYS> struct KeyTiles {
         next_global = passed < document.global_count ? document.globals[passed] : NONE;
     }
 };
+
+/// Sets dropped probabilities of a tile to 0; what is kept is scaled at the end.
+template <int M, int KEYS>
+__device__ __forceinline__ void drop(
+    float (&probabilities)[M][KEYS / 8][4],
+    const Draws &draws,
+    const Stream (&streams)[M][2],
+    const KeyTiles<KEYS> &tiles,
+    KeyTile tile
+) {
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+            int column = fragment_column(n, side);
+            int key = column < tile.count ? tiles.position(tile, column) : 0;
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                if (!kept(draws, streams[i / 2][i % 2], key)) probabilities[i / 2][n][i % 2 * 2 + side] = 0.0f;
+            }
+        }
+    }
+}

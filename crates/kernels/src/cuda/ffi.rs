@@ -153,8 +153,8 @@ macro_rules! launchers {
 }
 
 launchers! {
-    AttentionForward = epitome_attention_forward_bf16 | epitome_attention_forward_any_f32
-        | epitome_attention_forward_any_bf16
+    AttentionForward = epitome_attention_forward_warp_group_bf16 | epitome_attention_forward_bf16
+        | epitome_attention_forward_any_f32 | epitome_attention_forward_any_bf16
         => (problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
     AttentionDelta = epitome_attention_delta_f32 | epitome_attention_delta_bf16
         => (output: *const c_void, gradient: *const c_void, delta: *mut f32, rows: i64, heads: c_int, size: c_int);

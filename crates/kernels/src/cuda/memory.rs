@@ -1,7 +1,8 @@
 //! Keys and values that decoding keeps on a GPU.
 
-use super::attention::{Units, attention_forward, has_fast_kernels};
+use super::attention::attention_forward;
 use super::decoding::{full, memory_attention, past_attention};
+use super::units::{Units, has_fast_kernels};
 use crate::Segments;
 use candle_core::{DType, Result, Tensor, bail};
 use std::ops::Range;

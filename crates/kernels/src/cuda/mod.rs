@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `ffi` | the launchers and their argument structs |
+//! | `units` | which of the kernels for attention a device uses |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
@@ -28,9 +29,10 @@ mod optimizer;
 mod place;
 mod plan;
 mod rows;
+mod units;
 
 pub(crate) use adafactor::adafactor_step;
-pub use attention::{Units, attention_backward, attention_forward};
+pub use attention::{attention_backward, attention_forward};
 pub use cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
 pub use decoding::{memory_attention, past_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
@@ -47,6 +49,7 @@ pub(crate) use place::open;
 pub use place::runs_on;
 pub use plan::Plan;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, layer_norm, layer_norm_backward};
+pub use units::Units;
 
 use candle_core::{Result, bail};
 use std::ffi::c_int;

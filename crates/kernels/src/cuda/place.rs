@@ -121,6 +121,15 @@ pub(super) fn stream(device: &Device) -> Result<Stream> {
     }
 }
 
+/// The compute capability of a GPU; nothing where it is emulated.
+pub(super) fn capability(device: &Device) -> Result<Option<(i32, i32)>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => gpu::capability(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
 #[cfg(feature = "cuda-emulation")]
 mod emulation {
     use candle_core::{CpuStorage, Result, bail};
@@ -194,6 +203,10 @@ mod gpu {
             result::mem_pool::set_attribute(pool, release_threshold, (&raw mut most).cast()).w()?;
         }
         Ok(device)
+    }
+
+    pub(super) fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
+        device.cuda_stream().context().compute_capability().w()
     }
 
     pub(super) fn stream(device: &CudaDevice) -> Result<Stream> {
