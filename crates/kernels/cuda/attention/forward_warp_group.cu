@@ -9,9 +9,11 @@ constexpr int GROUPS = BLOCK / GROUP_ROWS;
 constexpr int THREADS = GROUPS * GROUP_THREADS;
 constexpr int KEYS = 64;
 
-template <int D> struct Shape {
+template <int D, bool DROPOUT> struct Shape {
     static constexpr int BLOCKS_PER_PROCESSOR = D == 64 ? 2 : 1;
     static constexpr int STAGES = 4;
+    /// Two blocks and the streams of draws leave no registers for the queries.
+    static constexpr bool QUERIES_IN_REGISTERS = D == 128 || !DROPOUT;
     using Queries = Panels<BLOCK, D>;
     using Keys = Panels<KEYS, D>;
     static constexpr int SHARED_BYTES = ptx::SWIZZLE_BYTES + Queries::BYTES + 2 * STAGES * Keys::BYTES;
@@ -84,16 +86,16 @@ struct Softmax {
 };
 
 template <int D, bool DROPOUT>
-__global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
+__global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESSOR)
     attention_forward(Problem problem, bf16 *output, float *log_sum_exp) {
-    using S = Shape<D>;
+    using S = Shape<D, DROPOUT>;
     constexpr int STAGES = S::STAGES;
     Block block = problem.plan.query_blocks[blockIdx.x];
     int head = blockIdx.y;
     Document document(problem.plan, block.document);
     Range queries{block.first, min(block.first + BLOCK, document.queries)};
     KeyTiles<KEYS> tiles(document, problem.visibility, queries);
-    int own_first = queries.first + group_index() * GROUP_ROWS;
+    int own_rows = group_index() * GROUP_ROWS, own_first = queries.first + own_rows;
     // What this warp group needs of the tiles that the block copies.
     Range own_queries{min(own_first, queries.end), min(own_first + GROUP_ROWS, queries.end)};
     KeyTiles<KEYS> own_tiles(document, problem.visibility, own_queries);
@@ -129,10 +131,12 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
 
     int first_row = 16 * warp_index();
     auto query_of = [&](int row) { return queries.first + first_row + row; };
-    uint32_t own_query[1][D / 16][4];
-    ptx::wait_copies<STAGES - 2>();
-    __syncthreads();
-    load_a_rows<1>(own_query, query_tile, first_row);
+    uint32_t registers[1][D / 16][4];
+    if constexpr (S::QUERIES_IN_REGISTERS) {
+        ptx::wait_copies<STAGES - 2>();
+        __syncthreads();
+        load_a_rows<1>(registers, query_tile, first_row);
+    }
     Stream streams[1][2];
     if constexpr (DROPOUT) {
 #pragma unroll
@@ -147,6 +151,18 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     clear(context);
     Softmax softmax;
     float scale = problem.scale * LOG2_E;
+    auto start_scores = [&](int index) {
+        if constexpr (S::QUERIES_IN_REGISTERS) {
+            start_transposed(scores[0], registers[0], key_tile(index));
+        } else {
+            start_transposed(scores[0], query_tile, own_rows, key_tile(index));
+        }
+        ptx::commit_products();
+    };
+    auto start_context = [&](int index) {
+        start_product(context[0], probabilities, value_tile(index));
+        ptx::commit_products();
+    };
     auto weigh = [&](KeyTile tile) {
         uint64_t hidden = own_tiles.hidden(tile);
         if (!own_tiles.whole(tile, hidden)) {
@@ -168,10 +184,8 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         if (current && pending) {
             // The values of the tile before are added while the softmax of this one is made.
             ptx::fence_products();
-            start_transposed(scores[0], own_query[0], key_tile(index));
-            ptx::commit_products();
-            start_product(context[0], probabilities, value_tile(index - 1));
-            ptx::commit_products();
+            start_scores(index);
+            start_context(index - 1);
             ptx::wait_products<1>();
             ptx::pin(scores[0]);
             weigh(tile);
@@ -180,15 +194,13 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
             ptx::pin(probabilities);
         } else if (current) {
             ptx::fence_products();
-            start_transposed(scores[0], own_query[0], key_tile(index));
-            ptx::commit_products();
+            start_scores(index);
             ptx::wait_products<0>();
             ptx::pin(scores[0]);
             weigh(tile);
         } else if (pending) {
             ptx::fence_products();
-            start_product(context[0], probabilities, value_tile(index - 1));
-            ptx::commit_products();
+            start_context(index - 1);
             ptx::wait_products<0>();
             ptx::pin(context[0]);
         }
@@ -220,10 +232,16 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     }
 }
 
-template <int D> int start(const Problem &problem, bf16 *output, float *log_sum_exp, cudaStream_t stream) {
-    auto kernel = problem.draws.threshold == 0 ? attention_forward<D, false> : attention_forward<D, true>;
+template <int D, bool DROPOUT>
+int start(const Problem &problem, bf16 *output, float *log_sum_exp, cudaStream_t stream) {
     dim3 grid(problem.plan.query_block_count, problem.heads);
-    return launch(kernel, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, output, log_sum_exp);
+    auto kernel = attention_forward<D, DROPOUT>;
+    return launch(kernel, grid, THREADS, Shape<D, DROPOUT>::SHARED_BYTES, stream, problem, output, log_sum_exp);
+}
+
+template <int D> int start(const Problem &problem, bf16 *output, float *log_sum_exp, cudaStream_t stream) {
+    auto chosen = problem.draws.threshold == 0 ? start<D, false> : start<D, true>;
+    return chosen(problem, output, log_sum_exp, stream);
 }
 
 } // namespace

@@ -65,7 +65,16 @@ pub fn attention_backward(
     check(op, unsafe { launch(address(&output)?, dy, delta_address, rows, heads, size, call.stream) })?;
     let incoming = Incoming { gradient: dy, log_sum_exp: address(&log_sum_exp)?.cast(), delta: delta_address };
     match call.fitting(units) {
-        Units::WarpGroups | Units::Matrix => incoming.fast(&call),
+        Units::WarpGroups => incoming.fast(
+            &call,
+            ffi::epitome_attention_backward_queries_warp_group_bf16,
+            ffi::epitome_attention_backward_keys_warp_group_bf16,
+        ),
+        Units::Matrix => incoming.fast(
+            &call,
+            ffi::epitome_attention_backward_queries_bf16,
+            ffi::epitome_attention_backward_keys_bf16,
+        ),
         Units::Plain => incoming.plain(&call),
     }
 }
@@ -91,7 +100,12 @@ impl Incoming {
         Ok(gradients)
     }
 
-    fn fast(&self, call: &Call) -> Result<[Tensor; 3]> {
+    fn fast(
+        &self,
+        call: &Call,
+        queries: ffi::AttentionBackwardQueries,
+        keys: ffi::AttentionBackwardKeys,
+    ) -> Result<[Tensor; 3]> {
         let gradients = [call.like(0)?, call.like(1)?, call.like(2)?];
         let [dq, dk, dv] = [address_mut(&gradients[0])?, address_mut(&gradients[1])?, address_mut(&gradients[2])?];
         let width = (call.problem.heads * call.problem.head_size) as usize;
@@ -103,18 +117,8 @@ impl Incoming {
         // SAFETY: as in `plain`; the partial sums have the rows of the plan.
         let codes = unsafe {
             [
-                ffi::epitome_attention_backward_queries_bf16(problem, gradient, log_sum_exp, delta, dq, stream),
-                ffi::epitome_attention_backward_keys_bf16(
-                    problem,
-                    gradient,
-                    log_sum_exp,
-                    delta,
-                    dk,
-                    dv,
-                    pk,
-                    pv,
-                    stream,
-                ),
+                queries(problem, gradient, log_sum_exp, delta, dq, stream),
+                keys(problem, gradient, log_sum_exp, delta, dk, dv, pk, pv, stream),
                 ffi::epitome_attention_reduce_global_bf16(problem, pk, pv, dk, dv, stream),
             ]
         };
