@@ -17,6 +17,7 @@ constexpr int LANES = 32, GROUP_WARPS = 4, ROWS = 16, DEPTH = 16;
 /// NaN.
 constexpr uint32_t POISON = 0xffffffff;
 
+/// An operand, [16, rows]: its depth, then its rows (of A; the columns of B).
 using Numbers = std::vector<uint16_t>;
 
 /// An operand in shared memory, after the section on matrix descriptors in the PTX reference.
@@ -27,38 +28,34 @@ struct Descriptor {
         : start((bits & 0x3fff) << 4), leading((bits >> 16 & 0x3fff) << 4), stride((bits >> 32 & 0x3fff) << 4),
           base_offset(bits >> 49 & 7), swizzle(bits >> 62) {}
 
-    /// Chunks of 16 bytes of a row of the pattern.
+    /// Chunks of 16 bytes in a line of the pattern.
     uint32_t width() const { return swizzle == 0 ? 1 : 16 >> swizzle; }
 
-    /// The address of the number at `row` (of A; a column of B) and `depth`: eight rows of a pattern are eight of the matrix,
-    /// or eight of its depth where its rows follow each other in memory.
-    uint32_t address(uint32_t row, uint32_t depth, bool rows_adjacent) const {
-        uint32_t at = rows_adjacent ? row % 8 * 2 : depth % 8 * 2;
-        uint32_t line = 16 * width();
-        if (swizzle == 0) {
-            at += rows_adjacent ? depth % 8 * 16 + depth / 8 * leading + row / 8 * stride
-                                : row % 8 * 16 + depth / 8 * leading + row / 8 * stride;
-        } else if (rows_adjacent) {
-            uint32_t chunk = row / 8;
-            at += chunk % width() * 16 + chunk / width() * leading + depth % 8 * line + depth / 8 * stride;
+    /// The address of the chunk with the number at `row` and `depth`: eight numbers of one row, or of one depth where rows are
+    /// adjacent. Eight lines of the pattern are eight rows, or eight depths.
+    uint32_t chunk(uint32_t row, uint32_t depth, bool rows_adjacent) const {
+        uint32_t along = (rows_adjacent ? row : depth) / 8, across = rows_adjacent ? depth : row;
+        uint32_t at = across % 8 * 16 * width();
+        if (swizzle != 0) {
+            at += along % width() * 16 + along / width() * leading + across / 8 * stride;
         } else {
-            at += depth / 8 * 16 + row % 8 * line + row / 8 * stride;
+            // Without a pattern the strides are those of the depth and of rows.
+            at += depth / 8 * leading + row / 8 * stride;
         }
-        uint32_t absolute = start + at;
-        uint32_t phase = (absolute >> 7) - base_offset;
-        return absolute ^ ((phase & (width() - 1)) << 4);
+        uint32_t address = start + at, phase = (address >> 7) - base_offset;
+        return address ^ (phase & (width() - 1)) << 4;
     }
 
-    /// [rows, 16] from row `first`.
+    /// `rows` rows from row `first`.
     Numbers read(int first, int rows, bool rows_adjacent) const {
-        if (start % 16 != 0) fail("a matrix that is not aligned");
-        Numbers numbers;
-        for (int row = first; row < first + rows; row++) {
-            for (int depth = 0; depth < DEPTH; depth++) {
-                const unsigned char *at = shared_pointer(address(row, depth, rows_adjacent), 2);
-                uint16_t number;
-                std::memcpy(&number, at, 2);
-                numbers.push_back(number);
+        Numbers numbers(DEPTH * rows);
+        int row_step = rows_adjacent ? 8 : 1, depth_step = rows_adjacent ? 1 : 8;
+        for (int row = 0; row < rows; row += row_step) {
+            for (int depth = 0; depth < DEPTH; depth += depth_step) {
+                uint16_t eight[8];
+                std::memcpy(eight, shared_pointer(chunk(first + row, depth, rows_adjacent), sizeof eight), sizeof eight);
+                uint16_t *target = &numbers[depth * rows + row];
+                for (int i = 0; i < 8; i++) target[rows_adjacent ? i : i * rows] = eight[i];
             }
         }
         return numbers;
@@ -72,7 +69,7 @@ struct Product {
     int group;
     Numbers a, b;
 
-    /// The operands as they are now: [16, 16] and [columns, 16].
+    /// The operands as they are now.
     std::array<Numbers, 2> operands() const {
         const GroupProduct &first = lanes[0];
         int warp = current->index.x / LANES % GROUP_WARPS;
@@ -81,49 +78,59 @@ struct Product {
         Numbers a(ROWS * DEPTH);
         for (int lane = 0; lane < LANES; lane++) {
             for (int i = 0; i < 4; i++) {
-                uint16_t *pair = &a[(lane / 4 + i % 2 * 8) * DEPTH + lane % 4 * 2 + i / 2 * 8];
-                pair[0] = lanes[lane].a[i];
-                pair[1] = lanes[lane].a[i] >> 16;
+                int row = lane / 4 + i % 2 * 8, depth = lane % 4 * 2 + i / 2 * 8;
+                a[depth * ROWS + row] = lanes[lane].a[i];
+                a[(depth + 1) * ROWS + row] = lanes[lane].a[i] >> 16;
             }
         }
         return {a, b};
     }
 };
 
-/// Sums that products in flight change: what they are, while the registers hold NaN.
+/// Sums that products in flight change, while the registers hold NaN.
 struct Sums {
     std::array<float *, LANES> registers;
-    std::array<std::vector<float>, LANES> values;
-    int in_flight;
+    int columns, in_flight = 0;
+    /// [16, columns].
+    std::vector<float> values;
 
-    Sums(const std::array<GroupProduct, LANES> &lanes) : in_flight(0) {
+    explicit Sums(const std::array<GroupProduct, LANES> &lanes) : columns(lanes[0].columns), values(ROWS * columns) {
+        for (int lane = 0; lane < LANES; lane++) registers[lane] = lanes[lane].sums;
+        each([](float &held, float &value) {
+            value = held;
+            held = __uint_as_float(POISON);
+        });
+    }
+
+    /// `visit` of every register and its sum.
+    template <typename Visit> void each(Visit visit) {
         for (int lane = 0; lane < LANES; lane++) {
-            float *own = lanes[lane].sums;
-            registers[lane] = own;
-            values[lane].assign(own, own + lanes[lane].columns / 2);
-            std::fill_n(own, values[lane].size(), __uint_as_float(POISON));
+            for (int i = 0; i < columns / 2; i++) {
+                int row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
+                visit(registers[lane][i], values[row * columns + column]);
+            }
         }
     }
 
     void add(const Product &product) {
-        for (int lane = 0; lane < LANES; lane++) {
-            for (size_t i = 0; i < values[lane].size(); i++) {
-                int row = lane / 4 + i / 2 % 2 * 8, column = i / 4 * 8 + lane % 4 * 2 + i % 2;
-                float sum = product.lanes[0].accumulate ? values[lane][i] : 0.0f;
-                const uint16_t *a = &product.a[row * DEPTH], *b = &product.b[column * DEPTH];
-                for (int k = 0; k < DEPTH; k++) sum += widen(a[k]) * widen(b[k]);
-                values[lane][i] = sum;
+        if (!product.lanes[0].accumulate) std::fill(values.begin(), values.end(), 0.0f);
+        std::vector<float> b(product.b.size());
+        std::transform(product.b.begin(), product.b.end(), b.begin(), widen);
+        for (int row = 0; row < ROWS; row++) {
+            float *sums = &values[row * columns];
+            for (int depth = 0; depth < DEPTH; depth++) {
+                float a = widen(product.a[depth * ROWS + row]);
+                const float *others = &b[depth * columns];
+                for (int column = 0; column < columns; column++) sums[column] += a * others[column];
             }
         }
     }
 
-    void arrive() const {
-        for (int lane = 0; lane < LANES; lane++) {
-            for (size_t i = 0; i < values[lane].size(); i++) {
-                if (__float_as_uint(registers[lane][i]) != POISON) fail("the sums of a product in flight were written");
-                registers[lane][i] = values[lane][i];
-            }
-        }
+    void arrive() {
+        each([](float &held, float &value) {
+            if (__float_as_uint(held) != POISON) fail("the sums of a product in flight were written");
+            held = value;
+        });
     }
 };
 
