@@ -44,6 +44,12 @@ template <int N> __device__ __forceinline__ void pin(uint32_t (&a)[N][4]) {
     for (int i = 0; i < 4 * N; i++) asm volatile("" : "+r"(a[i / 4][i % 4])::"memory");
 }
 
+/// Has `value`, which is not negative, computed before a wait that follows. The assembler puts a wait before whatever does not
+/// need its products, unless a branch stands between.
+__device__ __forceinline__ void come_before_wait(float value) {
+    if (value < 0.0f) __trap();
+}
+
 #define SUMS(n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
 #define EIGHT_SUMS(n) \
     SUMS(n), SUMS(n + 1), SUMS(n + 2), SUMS(n + 3), SUMS(n + 4), SUMS(n + 5), SUMS(n + 6), SUMS(n + 7)
@@ -100,6 +106,7 @@ using emulation::shared_address;
 template <int PENDING> void wait_products() { emulation::wait_products(PENDING); }
 
 template <typename Registers> void pin(Registers &) {}
+inline void come_before_wait(float) {}
 
 template <bool TRANSPOSED, int N>
 void multiply_group(float (&c)[N][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {

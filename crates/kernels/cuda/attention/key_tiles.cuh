@@ -45,9 +45,7 @@ template <int KEYS> struct KeyTiles {
     __device__ Source source(KeyTile tile, int row, const void *values, int64_t stride, int head, int size) const {
         auto rows = static_cast<const bf16 *>(values);
         if (row >= tile.count) return {rows, false};
-        // The same for all threads; what each adds is one product of 32 bits.
-        auto first = head_row(rows, stride, document.first_key + (tile.global ? 0 : tile.first), head, size);
-        return {first + int64_t(tile.global ? document.globals[tile.first + row] : row) * int(stride), true};
+        return {head_row(rows, stride, document.first_key + position(tile, row), head, size), true};
     }
 
     /// A bit for each key of a tile that is global: it has been counted. Tiles must be asked for in order.

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "../warp_group.cuh"
-#include "fragments.cuh"
+#include "key_tiles.cuh"
 
 constexpr int GROUP_THREADS = 128;
 /// Rows of a warp group.
@@ -39,6 +39,42 @@ template <int ROWS, int D> struct Panels {
         return ptx::matrix_descriptor(memory + row * ROW_BYTES, PANEL_BYTES, BLOCK_BYTES);
     }
 };
+
+/// Starts to copy ROWS rows, `source(row)` saying from where; all THREADS of the block take part.
+template <int THREADS, int ROWS, int D, typename SourceOf>
+__device__ __forceinline__ void copy_panels(Panels<ROWS, D> tile, SourceOf source) {
+    constexpr int CHUNKS = Panels<ROWS, D>::CHUNKS, STEP = THREADS / CHUNKS;
+    static_assert(ROWS % STEP == 0 && STEP % 8 == 0, "a thread's rows have their chunks at the same place");
+    int own_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    unsigned char *own = tile.chunk(own_row, chunk);
+#pragma unroll
+    for (int first = 0; first < ROWS; first += STEP) {
+        Source from = source(first + own_row);
+        ptx::copy_async(own + first * Panels<ROWS, D>::ROW_BYTES, from.row + 8 * chunk, from.exists);
+    }
+}
+
+/// Starts to copy the first `count` rows from those at `first`, `stride` numbers apart. What follows them in the tile is zeros.
+template <int THREADS, int ROWS, int D>
+__device__ __forceinline__ void copy_panels(Panels<ROWS, D> tile, const bf16 *first, int64_t stride, int count) {
+    uint32_t step = stride;
+    // 32 bits by 32: one instruction.
+    copy_panels<THREADS>(tile, [&](int row) { return Source{first + uint64_t(uint32_t(row)) * step, row < count}; });
+}
+
+/// Starts to copy a tile of k or v.
+template <int THREADS, int KEYS, int D>
+__device__ __forceinline__ void copy_keys(
+    Panels<KEYS, D> target, const KeyTiles<KEYS> &tiles, KeyTile tile, const void *values, int64_t stride, int head
+) {
+    if (tile.global) {
+        copy_panels<THREADS>(target, [&](int row) { return tiles.source(tile, row, values, stride, head, D); });
+    } else {
+        auto rows = static_cast<const bf16 *>(values);
+        auto first = head_row(rows, stride, tiles.document.first_key + tile.first, head, D);
+        copy_panels<THREADS>(target, first, stride, tile.count);
+    }
+}
 
 /// The dynamic shared memory from where a pattern begins; a launch asks for SWIZZLE_BYTES more than it needs.
 __device__ __forceinline__ unsigned char *panel_memory() {
