@@ -122,10 +122,13 @@ template <bool TRANSPOSED, int N> void multiply_group(float (&c)[N][4], uint64_t
 /// Describes a matrix in shared memory in the pattern of 128 bytes: chunk c of 16 bytes of line r of 128 lies at c ^ (r % 8).
 /// Eight lines are a block of the matrix, and `stride` bytes lie between one block and the next in the direction across the
 /// lines, `leading` in the direction along them.
-__device__ __forceinline__ uint64_t matrix_descriptor(const void *start, int leading, int stride) {
-    constexpr uint64_t SWIZZLE_128 = 1;
-    uint64_t address = shared_address(start);
-    return (address & 0x3ffff) >> 4 | uint64_t(leading >> 4) << 16 | uint64_t(stride >> 4) << 32 | SWIZZLE_128 << 62;
+/// It begins `offset` bytes after `tile`, to which the pattern belongs.
+__device__ __forceinline__ uint64_t matrix_descriptor(const void *tile, int offset, int leading, int stride) {
+    constexpr uint32_t SWIZZLE_128 = 1;
+    // Shared memory is less than 256 KB: sums of addresses stay in their 14 bits.
+    uint32_t low = (shared_address(tile) >> 4 | leading >> 4 << 16) + (offset >> 4);
+    uint32_t high = stride >> 4 | SWIZZLE_128 << 30;
+    return uint64_t(high) << 32 | low;
 }
 
 } // namespace ptx

@@ -4,9 +4,9 @@
 // Work: three products, 6 D operations a visible pair and head, 77 GFLOP for the layer of forward_bf16.cu: 98 us at 790 TFLOP/s.
 //
 // Schedule: a block owns 128 queries, each of its two warp groups 64; queries and their outputs' gradients are in shared memory,
-// tiles of 64 keys and values arrive three ahead in rings of four. Scores and their gradients are started together, and the
-// exponentials made meanwhile; the rounded gradients are operand A from registers. What a warp group waits for is covered by the
-// other three of a multiprocessor (two blocks; one for heads of 128).
+// tiles of 64 keys and values arrive three ahead in rings of four. Scores and their gradients are started together; the rounded
+// gradients are operand A from registers. The assembler puts the exponentials behind the wait for both products: what a warp
+// group waits for has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
 //
 // Registers, 122 of 128 for heads of 64 (128 with dropout), 167 for 128 (181), none spilled; shared memory 99,328 and 197,632
 // bytes. Not yet run on a GPU.

@@ -29,14 +29,14 @@ template <int ROWS, int D> struct Panels {
 
     /// An operand whose rows (or columns, of B) are the rows from `row` on, and whose depth is 16 columns.
     __device__ __forceinline__ uint64_t across(int row, int column) const {
-        const unsigned char *start = memory + column / 64 * PANEL_BYTES + row * ROW_BYTES + column % 64 * 2;
-        // All 16 columns are in one panel: the first offset is not used.
-        return ptx::matrix_descriptor(start, 16, BLOCK_BYTES);
+        int offset = column / 64 * PANEL_BYTES + row * ROW_BYTES + column % 64 * 2;
+        // All 16 columns are in one panel: the distance along lines is not used.
+        return ptx::matrix_descriptor(memory, offset, 16, BLOCK_BYTES);
     }
 
     /// An operand B whose columns are all D and whose depth is the 16 rows from `row` on.
     __device__ __forceinline__ uint64_t along(int row) const {
-        return ptx::matrix_descriptor(memory + row * ROW_BYTES, PANEL_BYTES, BLOCK_BYTES);
+        return ptx::matrix_descriptor(memory, row * ROW_BYTES, PANEL_BYTES, BLOCK_BYTES);
     }
 };
 
