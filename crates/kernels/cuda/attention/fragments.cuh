@@ -156,6 +156,11 @@ __device__ __forceinline__ int fragment_row(int m, int half) { return 16 * m + 8
 /// Column in which this lane has the element `side` (0 or 1) of tile n.
 __device__ __forceinline__ int fragment_column(int n, int side) { return 8 * n + 2 * (lane_index() % 4) + side; }
 
+/// The lowest `count` bits, of at most 64; none for a negative count.
+__device__ __forceinline__ uint64_t low_bits(int count) {
+    return count >= 64 ? ~uint64_t(0) : (uint64_t(1) << max(count, 0)) - 1;
+}
+
 /// Sets elements outside `visible(row)`, a range of columns, to `value`; `hidden` has a bit for each column that no row sees.
 template <int M, int COLUMNS, typename Visible>
 __device__ __forceinline__ void hide(float (&acc)[M][COLUMNS / 8][4], float value, uint64_t hidden, Visible visible) {
@@ -165,13 +170,14 @@ __device__ __forceinline__ void hide(float (&acc)[M][COLUMNS / 8][4], float valu
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             Range range = visible(fragment_row(m, half));
+            // A bit for each column that this row sees, from this lane's first on.
+            uint64_t seen = (low_bits(range.end) & ~low_bits(range.first) & ~hidden) >> fragment_column(0, 0);
+            uint32_t words[2] = {uint32_t(seen), uint32_t(seen >> 32)};
 #pragma unroll
             for (int n = 0; n < COLUMNS / 8; n++) {
 #pragma unroll
                 for (int side = 0; side < 2; side++) {
-                    int column = fragment_column(n, side);
-                    bool seen = column >= range.first && column < range.end && !(hidden >> column & 1);
-                    if (!seen) acc[m][n][2 * half + side] = value;
+                    if (!(words[n / 4] >> (8 * (n % 4) + side) & 1)) acc[m][n][2 * half + side] = value;
                 }
             }
         }

@@ -24,8 +24,9 @@ template <int ROWS = BLOCK> struct OwnedKeys {
     __device__ OwnedKeys(const Problem &problem, Block block, bool global, int first_row = 0)
         : document(problem.plan, block.document), visibility(problem.visibility), global(global) {
         int count = global ? document.global_count : document.keys, first_key = block.first + first_row;
-        keys = {min(first_key, count), min(first_key + ROWS, count)};
-        if (keys.first == keys.end) {
+        // Only a part of a block can be without keys.
+        keys = {ROWS < BLOCK ? min(first_key, count) : first_key, min(first_key + ROWS, count)};
+        if (ROWS < BLOCK && keys.first == keys.end) {
             queries = common = {0, 0};
             partial_row = 0;
         } else if (global) {
