@@ -13,12 +13,22 @@ fn main() {
 
 #[cfg(any(feature = "cuda", feature = "cuda-emulation"))]
 mod kernels {
+    #[cfg(feature = "cuda")]
+    use std::path::Path;
     use std::path::PathBuf;
 
     #[cfg(all(feature = "cuda", feature = "cuda-emulation"))]
     compile_error!("the features `cuda` and `cuda-emulation` define the same functions: choose one");
 
     const LIBRARY: &str = "epitome_cuda_kernels";
+
+    /// The last is for processors that come later.
+    #[cfg(feature = "cuda")]
+    const TARGETS: [&str; 3] = ["80,code=sm_80", "90,code=sm_90", "90,code=compute_90"];
+
+    /// How the names end of files with instructions that processors of capability 9.0 alone have.
+    #[cfg(feature = "cuda")]
+    const WARP_GROUP: &str = "_warp_group";
 
     pub(super) fn build() {
         println!("cargo::rerun-if-changed=cuda");
@@ -42,24 +52,24 @@ mod kernels {
         let mut library = cc::Build::new();
         // One at a time: for several files at once device code would be made to be linked, which no file here needs.
         for source in sources {
-            library.objects(nvcc().file(source).compile_intermediates());
+            library.objects(nvcc(&source).file(source).compile_intermediates());
         }
         library.cpp(true).compile(LIBRARY);
         println!("cargo::rustc-link-lib=cudart");
     }
 
     #[cfg(feature = "cuda")]
-    fn nvcc() -> cc::Build {
+    fn nvcc(source: &Path) -> cc::Build {
         let mut build = cc::Build::new();
         // Debugging information of device code would turn its optimization off; that of lines does not.
         build.cuda(true).cudart("none").opt_level(2).debug(false).flag("-lineinfo");
         // Of device code, too.
         build.flag("-std=c++17");
-        for architecture in [80, 90] {
-            build.flag("-gencode").flag(format!("arch=compute_{architecture},code=sm_{architecture}"));
+        let stem = source.file_stem().and_then(|stem| stem.to_str()).expect("names in ASCII");
+        let targets: &[&str] = if stem.ends_with(WARP_GROUP) { &["90a,code=sm_90a"] } else { &TARGETS };
+        for target in targets {
+            build.flag("-gencode").flag(format!("arch=compute_{target}"));
         }
-        // For processors that come later.
-        build.flag("-gencode").flag("arch=compute_90,code=compute_90");
         build
     }
 
@@ -69,6 +79,6 @@ mod kernels {
         build.cpp(true).std("c++17").opt_level(2).flag("-x").flag("c++");
         // Numbers are read through pointers to other types, as CUDA allows.
         build.flag("-fno-strict-aliasing").flag("-Wno-unknown-pragmas");
-        build.file("cuda/emulation/device.cpp").files(sources).compile(LIBRARY);
+        build.files(["cuda/emulation/device.cpp", "cuda/emulation/products.cpp"]).files(sources).compile(LIBRARY);
     }
 }

@@ -10,18 +10,25 @@ struct Betas {
     float rest1, beta2, rest2;
 };
 
+/// The launchers of attention on matrix units.
 extern "C" {
-int epitome_attention_forward_bf16(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
+using AttentionForward = int(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
+using AttentionBackwardQueries = int(
+    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, cudaStream_t
+);
+using AttentionBackwardKeys = int(
+    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dk, void *dv,
+    float *partial_dk, float *partial_dv, cudaStream_t
+);
+AttentionForward epitome_attention_forward_bf16, epitome_attention_forward_warp_group_bf16;
+AttentionBackwardQueries epitome_attention_backward_queries_bf16, epitome_attention_backward_queries_warp_group_bf16;
+AttentionBackwardKeys epitome_attention_backward_keys_bf16, epitome_attention_backward_keys_warp_group_bf16;
+}
+
+extern "C" {
 int epitome_attention_forward_any_bf16(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
 int epitome_attention_delta_bf16(
     const void *output, const void *gradient, float *delta, int64_t rows, int heads, int size, cudaStream_t
-);
-int epitome_attention_backward_queries_bf16(
-    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, cudaStream_t
-);
-int epitome_attention_backward_keys_bf16(
-    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dk, void *dv,
-    float *partial_dk, float *partial_dv, cudaStream_t
 );
 int epitome_attention_reduce_global_bf16(
     const Problem *, const float *partial_dk, const float *partial_dv, void *dk, void *dv, cudaStream_t

@@ -1,7 +1,10 @@
 // Times the CUDA kernels at the sizes of LED-base and LED-large and compares attention on the matrix units with attention without.
 //
-//     nvcc -O3 -std=c++17 -arch=sm_90 -I crates/kernels/cuda crates/kernels/benches/cuda/main.cu \
-//         crates/kernels/cuda/*/*.cu -o cuda-bench && ./cuda-bench
+//     nvcc -O3 -std=c++17 -gencode arch=compute_90a,code=sm_90a -I crates/kernels/cuda \
+//         crates/kernels/benches/cuda/main.cu crates/kernels/cuda/*/*.cu -o cuda-bench && ./cuda-bench
+//
+// On processors of another capability it leaves out the kernels of warp groups: then for `sm_80`, say, without their files
+// (`_warp_group.cu`) and with -D NO_WARP_GROUPS.
 //
 // Prints the median of several runs, and its share of the peaks given as PEAK_TFLOPS and PEAK_GBS (790 and 3350 unless set).
 
@@ -99,10 +102,26 @@ double milliseconds(const std::function<int()> &run) {
 void print(const std::string &what, double time, double operations, double bytes) {
     double tflops = operations / time / 1e9, gbs = bytes / time / 1e6;
     std::printf(
-        "%-46s %8.3f ms  %6.1f TFLOP/s (%4.1f %%)  %6.0f GB/s (%4.1f %%)\n", what.c_str(), time, tflops,
+        "%-50s %8.3f ms  %6.1f TFLOP/s (%4.1f %%)  %6.0f GB/s (%4.1f %%)\n", what.c_str(), time, tflops,
         100 * tflops / setting("PEAK_TFLOPS", 790), gbs, 100 * gbs / setting("PEAK_GBS", 3350)
     );
 }
+
+/// Kernels on matrix units.
+struct Units {
+    const char *name;
+    AttentionForward *forward;
+    AttentionBackwardQueries *queries;
+    AttentionBackwardKeys *keys;
+};
+
+const Units ALL_UNITS[] = {
+    {"", epitome_attention_forward_bf16, epitome_attention_backward_queries_bf16, epitome_attention_backward_keys_bf16},
+#ifndef NO_WARP_GROUPS
+    {", warp groups", epitome_attention_forward_warp_group_bf16, epitome_attention_backward_queries_warp_group_bf16,
+     epitome_attention_backward_keys_warp_group_bf16},
+#endif
+};
 
 /// Attention within documents of one length.
 struct Case {
@@ -167,20 +186,16 @@ struct Case {
         partial_dv = room<float>(partial);
     }
 
-    int forward() { return epitome_attention_forward_bf16(&problem, output, log_sum_exp, nullptr); }
+    int forward(const Units &units) { return units.forward(&problem, output, log_sum_exp, nullptr); }
     int prepare() {
         int64_t rows = problem.plan.queries;
         return epitome_attention_delta_bf16(
             output, gradient, delta, rows, problem.heads, problem.head_size, nullptr
         );
     }
-    int queries() {
-        return epitome_attention_backward_queries_bf16(&problem, gradient, log_sum_exp, delta, dq, nullptr);
-    }
-    int keys() {
-        return epitome_attention_backward_keys_bf16(
-            &problem, gradient, log_sum_exp, delta, dk, dv, partial_dk, partial_dv, nullptr
-        );
+    int queries(const Units &units) { return units.queries(&problem, gradient, log_sum_exp, delta, dq, nullptr); }
+    int keys(const Units &units) {
+        return units.keys(&problem, gradient, log_sum_exp, delta, dk, dv, partial_dk, partial_dv, nullptr);
     }
     int reduce() {
         return epitome_attention_reduce_global_bf16(&problem, partial_dk, partial_dv, dk, dv, nullptr);
@@ -206,11 +221,15 @@ struct Case {
     }
 
     void time(const std::string &what) {
+        for (const Units &units : ALL_UNITS) time(what + units.name, units);
+    }
+
+    void time(const std::string &what, const Units &units) {
         double unit = 2.0 * pairs() * problem.head_size;
-        double forward_time = milliseconds([&] { return forward(); });
+        double forward_time = milliseconds([&] { return forward(units); });
         print(what + " forward", forward_time, 2 * unit, 8.0 * count);
         double delta_time = milliseconds([&] { return prepare(); });
-        double query_time = milliseconds([&] { return queries(); }), key_time = milliseconds([&] { return keys(); });
+        double query_time = milliseconds([&] { return queries(units); }), key_time = milliseconds([&] { return keys(units); });
         double reduce_time = milliseconds([&] { return reduce(); });
         print("  delta", delta_time, 0, 4.0 * count);
         print("  dq, three products", query_time, 3 * unit, 10.0 * count);
@@ -234,11 +253,17 @@ struct Case {
     }
 
     void check(const std::string &what) {
+        for (const Units &units : ALL_UNITS) check(what + units.name, units);
+    }
+
+    void check(const std::string &what, const Units &units) {
         std::printf("%s\n", what.c_str());
-        require(forward(), "forward");
+        // NaN, so that what is not written shows.
+        for (bf16 *target : {output, dq, dk, dv}) require(cudaMemset(target, 0xff, 2 * count), "cudaMemset");
+        require(forward(units), "forward");
         require(prepare(), "delta");
-        require(queries(), "dq");
-        require(keys(), "dk, dv");
+        require(queries(units), "dq");
+        require(keys(units), "dk, dv");
         require(reduce(), "reduce");
         require(exact(), "exact");
         require(cudaDeviceSynchronize(), "kernels");

@@ -9,7 +9,7 @@
 // partial sums, which reduce_global.cu adds up in order. In the blocks of the band their rows are computed like others and
 // then overwritten by that sum.
 
-#include "fragments.cuh"
+#include "owned_keys.cuh"
 
 namespace {
 
@@ -44,62 +44,6 @@ template <int D> struct Stage {
           streams(reinterpret_cast<Stream *>(delta + QUERIES)) {}
 };
 
-/// The gradients of keys and values, or of global ones the partial sums.
-struct Targets {
-    bf16 *dk, *dv;
-    float *partial_dk, *partial_dv;
-};
-
-/// The keys of a block.
-struct OwnedKeys {
-    Document document;
-    Visibility visibility;
-    bool global;
-    /// Of the document, or of its global positions.
-    Range keys;
-    /// The queries to walk, and those that see every key.
-    Range queries, common;
-    /// Of global keys, the row of the partial sums of the first.
-    int64_t partial_row;
-
-    __device__ OwnedKeys(const Problem &problem, Block block, bool global)
-        : document(problem.plan, block.document), visibility(problem.visibility), global(global) {
-        int count = global ? document.global_count : document.keys;
-        keys = {block.first, min(block.first + BLOCK, count)};
-        if (global) {
-            int first = block.chunk * problem.plan.chunk;
-            queries = common = {first, min(first + problem.plan.chunk, document.queries)};
-            partial_row = problem.plan.partial_offsets[block.document] +
-                          int64_t(block.chunk) * document.global_count + keys.first;
-        } else {
-            queries = visibility.queries_of(keys, document.queries);
-            common.first = visibility.queries_of({keys.end - 1, keys.end}, document.queries).first;
-            common.end = visibility.queries_of({keys.first, keys.first + 1}, document.queries).end;
-            partial_row = 0;
-        }
-    }
-
-    __device__ bool exists(int row) const { return keys.first + row < keys.end; }
-
-    /// Position in the document of a row that exists.
-    __device__ int position(int row) const {
-        return global ? document.globals[keys.first + row] : keys.first + row;
-    }
-
-    __device__ Source source(int row, const void *values, int64_t stride, int head, int size) const {
-        auto rows = static_cast<const bf16 *>(values);
-        if (!exists(row)) return {rows, false};
-        return {head_row(rows, stride, document.first_key + position(row), head, size), true};
-    }
-
-    /// The queries that see a row.
-    __device__ Range seen_by(int row) const {
-        if (global) return queries;
-        int key = keys.first + row;
-        return visibility.queries_of({key, key + 1}, document.queries);
-    }
-};
-
 template <int D, bool DROPOUT>
 __global__ void __launch_bounds__(Shape<D>::THREADS, Shape<D>::BLOCKS_PER_PROCESSOR) attention_backward_keys(
     Problem problem, bool global, const bf16 *gradient, const float *log_sum_exp, const float *delta, Targets targets
@@ -107,7 +51,7 @@ __global__ void __launch_bounds__(Shape<D>::THREADS, Shape<D>::BLOCKS_PER_PROCES
     using S = Shape<D>;
     constexpr int M = S::M, PART = S::PART, THREADS = S::THREADS;
     const Plan &plan = problem.plan;
-    OwnedKeys owned(problem, global ? plan.global_blocks[blockIdx.x] : plan.key_blocks[blockIdx.x], global);
+    OwnedKeys<> owned(problem, global ? plan.global_blocks[blockIdx.x] : plan.key_blocks[blockIdx.x], global);
     int head = blockIdx.y;
     int first_query_row = owned.document.first_query;
     int64_t dense = int64_t(problem.heads) * D;

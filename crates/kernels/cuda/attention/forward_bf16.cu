@@ -11,7 +11,7 @@
 // barrier a tile. Scores, probabilities and the weighted sum stay in registers; the exponent is base 2 with the scale folded
 // in. Only tiles at an edge, or with a global key among those of the band, are masked.
 //
-// A version for wgmma and bulk copies would replace this file's kernel behind the same launcher.
+// forward_warp_group.cu does the same by the instructions that processors of capability 9.0 have for it.
 
 #include "key_tiles.cuh"
 #include "softmax.cuh"
@@ -32,28 +32,6 @@ template <int D> struct Shape {
     static constexpr int QUERY_BYTES = BLOCK * Tile<D>::ROW_BYTES;
     static constexpr int SHARED_BYTES = QUERY_BYTES + 2 * STAGES * TILE_BYTES;
 };
-
-/// Sets dropped probabilities to 0; what is kept is scaled at the end.
-__device__ __forceinline__ void drop(
-    float (&probabilities)[M][KEYS / 8][4],
-    const Draws &draws,
-    const Stream (&streams)[M][2],
-    const KeyTiles<KEYS> &tiles,
-    KeyTile tile
-) {
-#pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-        for (int side = 0; side < 2; side++) {
-            int column = fragment_column(n, side);
-            int key = column < tile.count ? tiles.position(tile, column) : 0;
-#pragma unroll
-            for (int i = 0; i < 2 * M; i++) {
-                if (!kept(draws, streams[i / 2][i % 2], key)) probabilities[i / 2][n][i % 2 * 2 + side] = 0.0f;
-            }
-        }
-    }
-}
 
 template <int D, bool DROPOUT>
 __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem, bf16 *output, float *log_sum_exp) {
@@ -130,7 +108,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem,
             hide<M, KEYS>(scores, -INFINITY, hidden, [&](int row) { return tiles.columns(tile, query_of(row)); });
         }
         softmax.add(scores, context, scale);
-        if constexpr (DROPOUT) drop(scores, problem.draws, streams, tiles, tile);
+        if constexpr (DROPOUT) drop<M, KEYS>(scores, problem.draws, streams, tiles, tile);
         multiply<M, KEYS>(context, scores, value_tile(stage), 0);
     }
     ptx::wait_copies<0>();

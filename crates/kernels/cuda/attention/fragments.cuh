@@ -26,32 +26,33 @@ struct Source {
 
 /// Starts to copy ROWS rows; `source(row)` says from where. All THREADS of the block take part, or those of a warp, `thread`
 /// being their index.
-template <int ROWS, int THREADS, int D, typename SourceOf>
-__device__ __forceinline__ void copy_rows(Tile<D> tile, SourceOf source, int thread = threadIdx.x) {
-    constexpr int STEP = THREADS / Tile<D>::CHUNKS;
+template <int ROWS, int THREADS, typename AnyTile, typename SourceOf>
+__device__ __forceinline__ void copy_rows(AnyTile tile, SourceOf source, int thread = threadIdx.x) {
+    constexpr int STEP = THREADS / AnyTile::CHUNKS;
     static_assert(ROWS % STEP == 0, "threads must share rows evenly");
-    int chunk = thread % Tile<D>::CHUNKS;
+    int chunk = thread % AnyTile::CHUNKS;
 #pragma unroll
     for (int first = 0; first < ROWS; first += STEP) {
-        int row = first + thread / Tile<D>::CHUNKS;
+        int row = first + thread / AnyTile::CHUNKS;
         Source from = source(row);
         ptx::copy_async(tile.chunk(row, chunk), from.row + 8 * chunk, from.exists);
     }
 }
 
 /// The A operands of 16 rows at `row` and 16 columns at `column`.
-template <int D> __device__ __forceinline__ void load_a(uint32_t (&a)[4], Tile<D> tile, int row, int column) {
+template <typename AnyTile>
+__device__ __forceinline__ void load_a(uint32_t (&a)[4], AnyTile tile, int row, int column) {
     int lane = lane_index();
     ptx::load_matrices(a, tile.chunk(row + lane % 16, column / 8 + lane / 16));
 }
 
 /// The A operands of rows `row..row + 16 M`, all columns.
-template <int M, int D>
-__device__ __forceinline__ void load_a_rows(uint32_t (&a)[M][D / 16][4], Tile<D> tile, int row) {
+template <int M, int DEPTHS, typename AnyTile>
+__device__ __forceinline__ void load_a_rows(uint32_t (&a)[M][DEPTHS][4], AnyTile tile, int row) {
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
-        for (int k = 0; k < D / 16; k++) load_a(a[m][k], tile, row + 16 * m, 16 * k);
+        for (int k = 0; k < DEPTHS; k++) load_a(a[m][k], tile, row + 16 * m, 16 * k);
     }
 }
 
@@ -155,6 +156,11 @@ __device__ __forceinline__ int fragment_row(int m, int half) { return 16 * m + 8
 /// Column in which this lane has the element `side` (0 or 1) of tile n.
 __device__ __forceinline__ int fragment_column(int n, int side) { return 8 * n + 2 * (lane_index() % 4) + side; }
 
+/// The lowest `count` bits, of at most 64; none for a negative count.
+__device__ __forceinline__ uint64_t low_bits(int count) {
+    return count >= 64 ? ~uint64_t(0) : (uint64_t(1) << max(count, 0)) - 1;
+}
+
 /// Sets elements outside `visible(row)`, a range of columns, to `value`; `hidden` has a bit for each column that no row sees.
 template <int M, int COLUMNS, typename Visible>
 __device__ __forceinline__ void hide(float (&acc)[M][COLUMNS / 8][4], float value, uint64_t hidden, Visible visible) {
@@ -164,13 +170,14 @@ __device__ __forceinline__ void hide(float (&acc)[M][COLUMNS / 8][4], float valu
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             Range range = visible(fragment_row(m, half));
+            // A bit for each column that this row sees, from this lane's first on.
+            uint64_t seen = (low_bits(range.end) & ~low_bits(range.first) & ~hidden) >> fragment_column(0, 0);
+            uint32_t words[2] = {uint32_t(seen), uint32_t(seen >> 32)};
 #pragma unroll
             for (int n = 0; n < COLUMNS / 8; n++) {
 #pragma unroll
                 for (int side = 0; side < 2; side++) {
-                    int column = fragment_column(n, side);
-                    bool seen = column >= range.first && column < range.end && !(hidden >> column & 1);
-                    if (!seen) acc[m][n][2 * half + side] = value;
+                    if (!(words[n / 4] >> (8 * (n % 4) + side) & 1)) acc[m][n][2 * half + side] = value;
                 }
             }
         }

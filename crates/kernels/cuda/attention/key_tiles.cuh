@@ -59,6 +59,12 @@ template <int KEYS> struct KeyTiles {
         return bits;
     }
 
+    /// Whether a query sees a key of a tile, which may be one that is made for more queries.
+    __device__ bool sees(KeyTile tile) const {
+        bool reaches = tile.global || (tile.first < seen.end && tile.first + tile.count > seen.first);
+        return reaches && queries.first < queries.end;
+    }
+
     /// Whether all queries see all keys of a tile.
     __device__ bool whole(KeyTile tile, uint64_t hidden) const {
         Range all = tile.global ? Range{0, document.global_count} : common;
@@ -78,3 +84,26 @@ template <int KEYS> struct KeyTiles {
         next_global = passed < document.global_count ? document.globals[passed] : NONE;
     }
 };
+
+/// Sets dropped probabilities of a tile to 0; what is kept is scaled at the end.
+template <int M, int KEYS>
+__device__ __forceinline__ void drop(
+    float (&probabilities)[M][KEYS / 8][4],
+    const Draws &draws,
+    const Stream (&streams)[M][2],
+    const KeyTiles<KEYS> &tiles,
+    KeyTile tile
+) {
+#pragma unroll
+    for (int n = 0; n < KEYS / 8; n++) {
+#pragma unroll
+        for (int side = 0; side < 2; side++) {
+            int column = fragment_column(n, side);
+            int key = column < tile.count ? tiles.position(tile, column) : 0;
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                if (!kept(draws, streams[i / 2][i % 2], key)) probabilities[i / 2][n][i % 2 * 2 + side] = 0.0f;
+            }
+        }
+    }
+}

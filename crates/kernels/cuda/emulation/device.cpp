@@ -4,6 +4,7 @@
 #undef _FORTIFY_SOURCE
 
 #include "device.h"
+#include "products.h"
 
 #include <algorithm>
 #include <csetjmp>
@@ -27,6 +28,10 @@ constexpr size_t STACK_BYTES = 256 << 10;
 constexpr int LANES = 32;
 /// NaN in every format, and the least likely index.
 constexpr int POISON = 0xff;
+/// Bytes of the smallest part of shared memory that is followed.
+constexpr size_t CHUNK = 16;
+/// Where a block's shared memory begins: a multiple of 128 bytes, as on a GPU, and of no more.
+constexpr uint32_t FIRST_SHARED = 1024 + 128;
 
 enum class State { Ready, AtWarp, AtBlock, Done };
 
@@ -50,6 +55,8 @@ struct Fiber : Thread {
     Context context;
     State state = State::Ready;
     std::vector<Copy> copies;
+    /// Chunks of shared memory that arrived and that no fence has shown to the matrix units yet.
+    std::vector<size_t> unfenced;
     int groups = 0;
     std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
 };
@@ -67,6 +74,8 @@ struct Block {
     const std::function<void()> *body = nullptr;
     unsigned char *shared = nullptr;
     size_t shared_bytes = 0;
+    /// Which fiber has filled a chunk and not fenced it since, counted from 1.
+    std::vector<int> unfenced;
     int at_barrier = 0;
     int threads = 0;
     /// Blocks that have run on this thread of the process.
@@ -74,12 +83,6 @@ struct Block {
 };
 
 thread_local Block block;
-
-[[noreturn]] void fail(const char *what) {
-    auto at = current->block_index;
-    std::fprintf(stderr, "emulated kernel: %s (block %u %u %u, thread %u)\n", what, at.x, at.y, at.z, current->index.x);
-    std::abort();
-}
 
 #ifdef __SANITIZE_ADDRESS__
 void switch_context(Context &from, Context &to) {
@@ -130,6 +133,7 @@ void start(Fiber &fiber) {
     makecontext(&fiber.context.start, fiber_main, 0);
     fiber.state = State::Ready;
     fiber.copies.clear();
+    fiber.unfenced.clear();
     fiber.groups = 0;
 }
 
@@ -141,7 +145,9 @@ void release(State waiting, size_t first, size_t end) {
 
 void run_block(dim3 grid, dim3 index) {
     std::memset(block.shared, POISON, block.shared_bytes);
+    block.unfenced.assign(block.shared_bytes / CHUNK + 1, 0);
     block.at_barrier = 0;
+    begin_products(block.threads / LANES);
     for (int i = 0; i < block.threads; i++) {
         Fiber &fiber = *block.fibers[i];
         fiber.index = dim3(i, 0, 0);
@@ -171,9 +177,28 @@ void run_block(dim3 grid, dim3 index) {
             fail("threads wait for others that never come");
         }
     }
+    end_products();
+}
+
+/// Delivers a copy of the running fiber.
+void deliver(const Copy &copy) {
+    if (copy.source != nullptr) {
+        std::memcpy(copy.target, copy.source, copy.bytes);
+    } else {
+        std::memset(copy.target, 0, copy.bytes);
+    }
+    size_t chunk = (static_cast<unsigned char *>(copy.target) - block.shared) / CHUNK;
+    block.unfenced[chunk] = running().index.x + 1;
+    running().unfenced.push_back(chunk);
 }
 
 } // namespace
+
+void fail(const char *what) {
+    auto at = current->block_index;
+    std::fprintf(stderr, "emulated kernel: %s (block %u %u %u, thread %u)\n", what, at.x, at.y, at.z, current->index.x);
+    std::abort();
+}
 
 void run(dim3 grid, int threads, size_t shared_bytes, const std::function<void()> &body) {
     Thread launcher;
@@ -246,13 +271,29 @@ void wait_copies(int pending) {
     for (auto &copy : copies) {
         if (copy.group >= delivered) {
             copies[kept++] = copy;
-        } else if (copy.source != nullptr) {
-            std::memcpy(copy.target, copy.source, copy.bytes);
         } else {
-            std::memset(copy.target, 0, copy.bytes);
+            deliver(copy);
         }
     }
     copies.resize(kept);
+}
+
+void fence_copies() {
+    for (size_t chunk : running().unfenced) {
+        if (block.unfenced[chunk] == int(running().index.x) + 1) block.unfenced[chunk] = 0;
+    }
+    running().unfenced.clear();
+}
+
+uint32_t shared_address(const void *pointer) {
+    return FIRST_SHARED + (static_cast<const unsigned char *>(pointer) - block.shared);
+}
+
+const unsigned char *shared_pointer(uint32_t address, size_t bytes) {
+    size_t at = address - FIRST_SHARED;
+    if (address < FIRST_SHARED || at + bytes > block.shared_bytes) fail("an address outside shared memory");
+    if (block.unfenced[at / CHUNK] != 0) fail("matrix units read what was copied and not fenced");
+    return block.shared + at;
 }
 
 } // namespace emulation

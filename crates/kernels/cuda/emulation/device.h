@@ -70,6 +70,16 @@ void copy_async(void *shared, const void *global, size_t bytes, bool valid);
 void commit_copies();
 /// Waits for all but the latest `pending` groups.
 void wait_copies(int pending);
+/// Lets matrix units see what this thread's copies brought.
+void fence_copies();
+
+/// The address by which matrix units know shared memory.
+uint32_t shared_address(const void *pointer);
+/// What they read there. Ends the process if a copy filled it and was not fenced.
+const unsigned char *shared_pointer(uint32_t address, size_t bytes);
+
+/// Ends the process, saying what is wrong with the kernel.
+[[noreturn]] void fail(const char *what);
 
 template <typename T> struct Shuffle {
     T value;
@@ -102,6 +112,12 @@ inline void __syncwarp() {
 template <typename T> T __shfl_sync(unsigned, T value, int source) { return emulation::shuffle(value, source); }
 template <typename T> T __shfl_xor_sync(unsigned, T value, int mask) {
     return emulation::shuffle(value, int(threadIdx.x % 32) ^ mask);
+}
+
+inline bool __any_sync(unsigned lanes, bool own) {
+    int any = own;
+    for (int mask = 16; mask > 0; mask /= 2) any |= __shfl_xor_sync(lanes, any, mask);
+    return any != 0;
 }
 
 template <typename T> T min(T a, T b) { return b < a ? b : a; }

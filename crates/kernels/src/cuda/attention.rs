@@ -6,23 +6,12 @@ use super::ffi::{self, Stream};
 use super::key_splits::KeySplits;
 use super::place::{address, address_mut, dense, room, row_address, rows, stream};
 use super::plan::Plan;
+use super::units::Units;
 use crate::ops::attention::Attended;
 use crate::random::{Mask, active};
 use crate::{Attention, Dropout};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::ffi::{c_int, c_void};
-
-/// The head sizes that the kernels on matrix units have.
-const FAST_SIZES: [usize; 2] = [64, 128];
-
-/// Which kernels compute attention.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Units {
-    /// Those on the matrix units, for bf16 and a head size of 64 or 128; else the others.
-    Matrix,
-    /// Those without, for any head size.
-    Plain,
-}
 
 /// [`attention_forward`](crate::attention_forward): q `[Tq, H, D]`, k and v `[Tk, H, D]`, f32 or bf16.
 ///
@@ -52,12 +41,14 @@ pub(super) fn attend_by_plan(
     let output = call.like(0)?;
     let (heads, queries) = (call.problem.heads as usize, spec.queries.total());
     let log_sum_exp = room((heads, queries), DType::F32, q.device())?;
-    let launch: ffi::AttentionForward = if call.is_fast(units) {
-        ffi::epitome_attention_forward_bf16
-    } else {
-        let [f32, bf16]: [ffi::AttentionForward; 2] =
-            [ffi::epitome_attention_forward_any_f32, ffi::epitome_attention_forward_any_bf16];
-        of_type("attention_forward", call.dtype, f32, bf16)?
+    let launch: ffi::AttentionForward = match call.fitting(units) {
+        Units::WarpGroups => ffi::epitome_attention_forward_warp_group_bf16,
+        Units::Matrix => ffi::epitome_attention_forward_bf16,
+        Units::Plain => {
+            let [f32, bf16]: [ffi::AttentionForward; 2] =
+                [ffi::epitome_attention_forward_any_f32, ffi::epitome_attention_forward_any_bf16];
+            of_type("attention_forward", call.dtype, f32, bf16)?
+        }
     };
     let (to, sums) = (address_mut(&output)?, address_mut(&log_sum_exp)?.cast());
     // SAFETY: what the problem points to outlives the launch, and the targets have the shapes that are written.
@@ -111,7 +102,19 @@ pub(super) fn gradients(
     // SAFETY: all three have as many numbers as `rows`, `heads` and `size` say.
     check(op, unsafe { launch(address(&output)?, dy, delta_address, rows, heads, size, call.stream) })?;
     let incoming = Incoming { gradient: dy, log_sum_exp: address(&log_sum_exp)?.cast(), delta: delta_address };
-    if call.is_fast(units) { incoming.fast(&call) } else { incoming.plain(&call) }
+    match call.fitting(units) {
+        Units::WarpGroups => incoming.fast(
+            &call,
+            ffi::epitome_attention_backward_queries_warp_group_bf16,
+            ffi::epitome_attention_backward_keys_warp_group_bf16,
+        ),
+        Units::Matrix => incoming.fast(
+            &call,
+            ffi::epitome_attention_backward_queries_bf16,
+            ffi::epitome_attention_backward_keys_bf16,
+        ),
+        Units::Plain => incoming.plain(&call),
+    }
 }
 
 /// What the backward starts from: the gradient of the output, log-sum-exp and delta.
@@ -135,7 +138,12 @@ impl Incoming {
         Ok(gradients)
     }
 
-    fn fast(&self, call: &Call) -> Result<[Tensor; 3]> {
+    fn fast(
+        &self,
+        call: &Call,
+        queries: ffi::AttentionBackwardQueries,
+        keys: ffi::AttentionBackwardKeys,
+    ) -> Result<[Tensor; 3]> {
         let gradients = [call.like(0)?, call.like(1)?, call.like(2)?];
         let [dq, dk, dv] = [address_mut(&gradients[0])?, address_mut(&gradients[1])?, address_mut(&gradients[2])?];
         let width = (call.problem.heads * call.problem.head_size) as usize;
@@ -147,18 +155,8 @@ impl Incoming {
         // SAFETY: as in `plain`; the partial sums have the rows of the plan.
         let codes = unsafe {
             [
-                ffi::epitome_attention_backward_queries_bf16(problem, gradient, log_sum_exp, delta, dq, stream),
-                ffi::epitome_attention_backward_keys_bf16(
-                    problem,
-                    gradient,
-                    log_sum_exp,
-                    delta,
-                    dk,
-                    dv,
-                    pk,
-                    pv,
-                    stream,
-                ),
+                queries(problem, gradient, log_sum_exp, delta, dq, stream),
+                keys(problem, gradient, log_sum_exp, delta, dk, dv, pk, pv, stream),
                 ffi::epitome_attention_reduce_global_bf16(problem, pk, pv, dk, dv, stream),
             ]
         };
@@ -222,24 +220,14 @@ impl Call {
         Ok(Self { problem, partial_rows: placed.plan.partial_rows(), dtype, stream: stream(device)?, inputs })
     }
 
-    fn is_fast(&self, units: Units) -> bool {
-        is_fast(units, self.dtype, self.problem.head_size as usize)
+    fn fitting(&self, units: Units) -> Units {
+        units.that_fit(self.dtype, self.problem.head_size as usize)
     }
 
     /// Room for something of the shape of q, k or v.
     pub(super) fn like(&self, input: usize) -> Result<Tensor> {
         room(self.inputs[input].shape(), self.dtype, self.inputs[input].device())
     }
-}
-
-/// Whether kernels on matrix units compute it.
-pub(super) fn is_fast(units: Units, dtype: DType, head_size: usize) -> bool {
-    units == Units::Matrix && dtype == DType::BF16 && has_fast_kernels(head_size)
-}
-
-/// Whether the kernels on matrix units are made for heads of this size.
-pub(super) fn has_fast_kernels(size: usize) -> bool {
-    FAST_SIZES.contains(&size)
 }
 
 impl From<Option<Dropout>> for ffi::Draws {

@@ -153,14 +153,22 @@ macro_rules! launchers {
 }
 
 launchers! {
-    AttentionForward = epitome_attention_forward_bf16 | epitome_attention_forward_any_f32
-        | epitome_attention_forward_any_bf16
+    AttentionForward = epitome_attention_forward_warp_group_bf16 | epitome_attention_forward_bf16
+        | epitome_attention_forward_any_f32 | epitome_attention_forward_any_bf16
         => (problem: *const Problem, output: *mut c_void, log_sum_exp: *mut f32);
     AttentionDelta = epitome_attention_delta_f32 | epitome_attention_delta_bf16
         => (output: *const c_void, gradient: *const c_void, delta: *mut f32, rows: i64, heads: c_int, size: c_int);
     AttentionBackward = epitome_attention_backward_any_f32 | epitome_attention_backward_any_bf16 => (
         problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
         dq: *mut c_void, dk: *mut c_void, dv: *mut c_void,
+    );
+    AttentionBackwardQueries = epitome_attention_backward_queries_warp_group_bf16
+        | epitome_attention_backward_queries_bf16 => (
+        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32, dq: *mut c_void,
+    );
+    AttentionBackwardKeys = epitome_attention_backward_keys_warp_group_bf16 | epitome_attention_backward_keys_bf16 => (
+        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
+        dk: *mut c_void, dv: *mut c_void, partial_dk: *mut f32, partial_dv: *mut f32,
     );
     LayerNorm = epitome_layer_norm_f32 | epitome_layer_norm_bf16 => (
         x: *const c_void, residual: *const c_void, weight: *const f32, bias: *const f32, draws: Draws, first: u64,
@@ -216,25 +224,6 @@ launchers! {
 }
 
 unsafe extern "C" {
-    pub(crate) fn epitome_attention_backward_queries_bf16(
-        problem: *const Problem,
-        gradient: *const c_void,
-        log_sum_exp: *const f32,
-        delta: *const f32,
-        dq: *mut c_void,
-        stream: Stream,
-    ) -> c_int;
-    pub(crate) fn epitome_attention_backward_keys_bf16(
-        problem: *const Problem,
-        gradient: *const c_void,
-        log_sum_exp: *const f32,
-        delta: *const f32,
-        dk: *mut c_void,
-        dv: *mut c_void,
-        partial_dk: *mut f32,
-        partial_dv: *mut f32,
-        stream: Stream,
-    ) -> c_int;
     pub(crate) fn epitome_attention_reduce_global_bf16(
         problem: *const Problem,
         partial_dk: *const f32,

@@ -1,8 +1,9 @@
 //! Attention of few queries to many keys, whose keys are split so that there are enough blocks of queries.
 
-use super::attention::{Units, attend, gradients, is_fast};
+use super::attention::{attend, gradients};
 use super::place::{address, address_mut, room, stream};
 use super::plan::BLOCK;
+use super::units::Units;
 use super::{check, ffi};
 use crate::ops::attention::Attended;
 use crate::random::active;
@@ -32,7 +33,7 @@ impl<'a> KeySplits<'a> {
         let plain = spec.visibility == Visibility::Full && active(spec.dropout).is_none();
         let blocks = queries.ranges().map(|rows| rows.len().div_ceil(BLOCK)).sum::<usize>() * heads;
         let longest = spec.keys.ranges().map(|rows| rows.len()).max().unwrap_or(0);
-        if !plain || !is_fast(units, q.dtype(), size) || blocks == 0 {
+        if !plain || units.that_fit(q.dtype(), size) == Units::Plain || blocks == 0 {
             return Ok(None);
         }
         let count = (ENOUGH / blocks).min(longest / LEAST_KEYS);

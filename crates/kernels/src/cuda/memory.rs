@@ -1,9 +1,10 @@
 //! Keys and values that decoding keeps on a GPU.
 
-use super::attention::{PlacedPlan, Units, attend_by_plan, has_fast_kernels};
+use super::attention::{PlacedPlan, attend_by_plan};
 use super::decoding::{full, memory_attention_by_plan, past_attention};
 use super::plan::Plan;
 use super::step::Step;
+use super::units::{Units, has_fast_kernels};
 use crate::Segments;
 use candle_core::{DType, Result, Tensor};
 use std::ops::Range;

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `ffi` | the launchers and their argument structs |
 //! | `nccl` | sums over the GPUs of several processes |
+//! | `units` | which of the kernels for attention a device uses |
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `key_splits` | attention of few queries to many keys |
@@ -37,9 +38,10 @@ mod product;
 mod recording;
 mod rows;
 mod step;
+mod units;
 
 pub(crate) use adafactor::adafactor_step;
-pub use attention::{Units, attention_backward, attention_forward};
+pub use attention::{attention_backward, attention_forward};
 pub use cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
 pub use decoding::{memory_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
@@ -61,8 +63,8 @@ pub(crate) use place::{gpu_count, open};
 pub use plan::Plan;
 pub(crate) use recording::Recording;
 pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, column_sums, layer_norm, layer_norm_backward};
-
 pub(crate) use step::{Step, StepRows};
+pub use units::Units;
 
 use candle_core::{Result, bail};
 use std::ffi::c_int;

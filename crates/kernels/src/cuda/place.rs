@@ -178,6 +178,15 @@ pub(super) fn stream(device: &Device) -> Result<Stream> {
     }
 }
 
+/// The compute capability of a GPU; nothing where it is emulated.
+pub(super) fn capability(device: &Device) -> Result<Option<(i32, i32)>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => gpu::capability(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
 #[cfg(feature = "cuda-emulation")]
 pub(crate) use emulation::{gpu_count, open};
 
@@ -285,6 +294,10 @@ mod gpu {
     /// Bytes of the card.
     pub(crate) fn memory(device: &Device) -> Result<usize> {
         device.as_cuda_device()?.cuda_stream().context().total_mem().w()
+    }
+
+    pub(super) fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
+        device.cuda_stream().context().compute_capability().w()
     }
 
     pub(super) fn stream(device: &CudaDevice) -> Result<Stream> {

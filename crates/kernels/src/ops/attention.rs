@@ -31,7 +31,7 @@ pub fn attention_forward(q: &Tensor, k: &Tensor, v: &Tensor, spec: &Attention) -
     let (heads, head_size) = check(q, k, v, spec)?;
     #[cfg(gpu)]
     if cuda::runs_on(q.device()) {
-        return cuda::attention_forward(q, k, v, spec, cuda::Units::Matrix);
+        return cuda::attention_forward(q, k, v, spec, cuda::Units::of(q.device())?);
     }
     let (output, log_sum_exp) =
         compute("attention_forward", [q, k, v], |[q, k, v]| forward(&Problem { spec, q, k, v, heads, head_size }))?;
@@ -59,7 +59,7 @@ pub fn attention_backward(
     }
     #[cfg(gpu)]
     if cuda::runs_on(q.device()) {
-        return cuda::attention_backward([q, k, v], spec, attended, dy, cuda::Units::Matrix);
+        return cuda::attention_backward([q, k, v], spec, attended, dy, cuda::Units::of(q.device())?);
     }
     let inputs = [q, k, v, output, dy, log_sum_exp];
     let gradients = compute("attention_backward", inputs, |[q, k, v, output, gradient, log_sum_exp]| {

@@ -1,6 +1,6 @@
 //! Attention. What `attention_reference::check` asks of the CPU's kernels it asks of these too.
 
-use super::{close, numbers_of, place, rounded};
+use super::{close, device, numbers_of, place, rounded};
 use crate::attention_reference::{Reference, Results, band, plain, with_dropout};
 use crate::numbers::Numbers;
 use candle_core::{DType, Tensor};
@@ -23,8 +23,15 @@ pub(crate) fn check(heads: usize, size: usize, spec: &Attention) {
     compare(DType::F32, (heads, size), spec, &inputs, Units::Plain, EXACT);
     compare(DType::BF16, (heads, size), spec, &inputs, Units::Plain, ROUNDED);
     if size == 64 || size == 128 {
-        compare(DType::BF16, (heads, size), spec, &inputs, Units::Matrix, ROUNDED);
+        for units in matrix_units() {
+            compare(DType::BF16, (heads, size), spec, &inputs, units, ROUNDED);
+        }
     }
+}
+
+/// The kernels on matrix units that the device has.
+fn matrix_units() -> impl Iterator<Item = Units> {
+    [Units::Matrix, Units::WarpGroups].into_iter().filter(|units| units.are_of(&device()).unwrap())
 }
 
 #[track_caller]
@@ -131,8 +138,10 @@ fn large_scores_on_matrix_units() {
     let [q, k, v, _] = inputs.each_ref().map(|values| rounded(values, DType::BF16));
     let wanted = Reference { spec: &spec, heads: 1, size: 64, q: &q, k: &k, v: &v }.run(&inputs[3]);
     let [q, k, v, _] = inputs.each_ref().map(|values| rows(values, 1, 64, DType::BF16));
-    let attended = attention_forward(&q, &k, &v, &spec, Units::Matrix).unwrap();
-    close("output", &attended.output, &wanted.output, 0.01);
+    for units in matrix_units() {
+        let attended = attention_forward(&q, &k, &v, &spec, units).unwrap();
+        close("output", &attended.output, &wanted.output, 0.01);
+    }
 }
 
 #[test]
@@ -141,17 +150,19 @@ fn a_document_is_bit_identical_alone_and_in_a_batch() {
     let global = [vec![1], vec![0, 77, 200], vec![]];
     let mut numbers = Numbers::seeded(3);
     let [q, k, v] = [(); 3].map(|()| rows(&numbers.vector(403 * heads * size), heads, size, DType::BF16));
-    let run = |from: usize, lengths: &[usize], global: &[Vec<usize>]| {
+    let run = |units: Units, from: usize, lengths: &[usize], global: &[Vec<usize>]| {
         let [q, k, v] = [&q, &k, &v].map(|rows| rows.narrow(0, from, lengths.iter().sum()).unwrap());
         let spec = band(lengths, 9, global.to_vec());
-        let attended = attention_forward(&q, &k, &v, &spec, Units::Matrix).unwrap();
-        let [dq, dk, dv] = attention_backward([&q, &k, &v], &spec, &attended, &q, Units::Matrix).unwrap();
+        let attended = attention_forward(&q, &k, &v, &spec, units).unwrap();
+        let [dq, dk, dv] = attention_backward([&q, &k, &v], &spec, &attended, &q, units).unwrap();
         [attended.output, dq, dk, dv].map(|tensor| numbers_of(&tensor))
     };
-    let together = run(0, &lengths, &global);
-    for (b, from) in [0, 37, 338].into_iter().enumerate() {
-        for (alone, together) in run(from, &lengths[b..=b], &global[b..=b]).iter().zip(&together) {
-            assert!(together[from * heads * size..][..alone.len()] == alone[..], "document {b}");
+    for units in matrix_units() {
+        let together = run(units, 0, &lengths, &global);
+        for (b, from) in [0, 37, 338].into_iter().enumerate() {
+            for (alone, together) in run(units, from, &lengths[b..=b], &global[b..=b]).iter().zip(&together) {
+                assert!(together[from * heads * size..][..alone.len()] == alone[..], "{units:?}, document {b}");
+            }
         }
     }
 }

@@ -1,0 +1,166 @@
+// The gradient of the queries on the matrix units of warp groups (wgmma, capability 9.0), bf16 operands, head sizes 64 and 128:
+// the formulas of backward_queries_bf16.cu.
+//
+// Work: three products, 6 D operations a visible pair and head, 77 GFLOP for the layer of forward_bf16.cu: 98 us at 790 TFLOP/s.
+//
+// Schedule: a block owns 128 queries, each of its two warp groups 64; queries and their outputs' gradients are in shared memory,
+// tiles of 64 keys and values arrive three ahead in rings of four. Scores and their gradients are started together; the rounded
+// gradients are operand A from registers. The assembler puts the exponentials behind the wait for both products: what a warp
+// group waits for has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
+//
+// Registers, 122 of 128 for heads of 64 (128 with dropout), 167 for 128 (181), none spilled; shared memory 99,328 and 197,632
+// bytes. Not yet run on a GPU.
+
+#include "panels.cuh"
+
+namespace {
+
+constexpr int GROUPS = BLOCK / GROUP_ROWS;
+constexpr int THREADS = GROUPS * GROUP_THREADS;
+constexpr int KEYS = 64;
+constexpr int STAGES = 4;
+
+template <int D> struct Shape {
+    static constexpr int BLOCKS_PER_PROCESSOR = D == 64 ? 2 : 1;
+    using Queries = Panels<BLOCK, D>;
+    using Keys = Panels<KEYS, D>;
+    static constexpr int SHARED_BYTES = ptx::SWIZZLE_BYTES + 2 * Queries::BYTES + 2 * STAGES * Keys::BYTES;
+};
+
+/// What a lane knows of its two rows.
+struct Rows {
+    /// In units of base 2; plus infinity where there is no query, which makes its probabilities 0.
+    float log_sum_exp[2];
+    float delta[2];
+    Stream streams[1][2];
+};
+
+template <int D, bool DROPOUT>
+__global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
+    attention_backward_queries(Problem problem, const bf16 *gradient, const float *log_sum_exp, const float *delta, bf16 *dq) {
+    using S = Shape<D>;
+    Block block = problem.plan.query_blocks[blockIdx.x];
+    int head = blockIdx.y;
+    Document document(problem.plan, block.document);
+    Range queries{block.first, min(block.first + BLOCK, document.queries)};
+    KeyTiles<KEYS> tiles(document, problem.visibility, queries);
+    int own_rows = group_index() * GROUP_ROWS, own_first = queries.first + own_rows;
+    // What this warp group needs of the tiles that the block copies.
+    Range own_queries{min(own_first, queries.end), min(own_first + GROUP_ROWS, queries.end)};
+    KeyTiles<KEYS> own_tiles(document, problem.visibility, own_queries);
+    int64_t dense = int64_t(problem.heads) * D;
+
+    unsigned char *memory = panel_memory();
+    typename S::Queries query_tile{memory}, gradient_tile{memory + S::Queries::BYTES};
+    auto stage = [&](int place) { return typename S::Keys{memory + 2 * S::Queries::BYTES + place * S::Keys::BYTES}; };
+    auto key_tile = [&](int index) { return stage(index % STAGES); };
+    auto value_tile = [&](int index) { return stage(STAGES + index % STAGES); };
+    auto copy_tile = [&](int index) {
+        if (index < tiles.count) {
+            KeyTile tile = tiles.at(index);
+            copy_keys<THREADS>(key_tile(index), tiles, tile, problem.k, problem.k_stride, head);
+            copy_keys<THREADS>(value_tile(index), tiles, tile, problem.v, problem.v_stride, head);
+        }
+        ptx::commit_copies();
+    };
+    auto copy_queries = [&](typename S::Queries target, const bf16 *rows, int64_t stride) {
+        auto first = head_row(rows, stride, document.first_query + queries.first, head, D);
+        copy_panels<THREADS>(target, first, stride, queries.end - queries.first);
+    };
+    copy_queries(query_tile, static_cast<const bf16 *>(problem.q), problem.q_stride);
+    copy_queries(gradient_tile, gradient, dense);
+    for (int index = 0; index < STAGES - 1; index++) copy_tile(index);
+
+    int first_row = 16 * warp_index();
+    auto query_of = [&](int row) { return queries.first + first_row + row; };
+    Rows rows;
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int query = query_of(fragment_row(0, half)), row = document.first_query + query;
+        bool exists = query < queries.end;
+        int64_t at = int64_t(head) * problem.plan.queries + row;
+        rows.log_sum_exp[half] = exists ? LOG2_E * log_sum_exp[at] : INFINITY;
+        rows.delta[half] = exists ? delta[at] : 0.0f;
+        if constexpr (DROPOUT) rows.streams[0][half] = stream_of(problem.draws, uint32_t(row) * problem.heads + head);
+    }
+
+    float scores[1][KEYS / 8][4], gradients[1][KEYS / 8][4], sums[1][D / 8][4];
+    uint32_t packed[KEYS / 16][4];
+    clear(sums);
+    float scale = problem.scale * LOG2_E;
+    for (int index = 0; index < tiles.count; index++) {
+        ptx::wait_copies<STAGES - 2>();
+        ptx::fence_copies();
+        __syncthreads();
+        copy_tile(index + STAGES - 1);
+        KeyTile tile = tiles.at(index);
+        if (!own_tiles.sees(tile)) continue;
+        ptx::fence_products();
+        start_transposed(scores[0], query_tile, own_rows, key_tile(index));
+        ptx::commit_products();
+        start_transposed(gradients[0], gradient_tile, own_rows, value_tile(index));
+        ptx::commit_products();
+        ptx::wait_products<1>();
+        ptx::pin(scores[0]);
+        uint64_t hidden = own_tiles.hidden(tile);
+        if (!own_tiles.whole(tile, hidden)) {
+            hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+        }
+#pragma unroll
+        for (int i = 0; i < KEYS / 2; i++) {
+            float &score = scores[0][i / 4][i % 4];
+            score = ptx::exp2_approximate(scale * score - rows.log_sum_exp[i % 4 / 2]);
+        }
+        ptx::wait_products<0>();
+        ptx::pin(gradients[0]);
+        if constexpr (DROPOUT) {
+            drop<1, KEYS>(gradients, problem.draws, rows.streams, own_tiles, tile);
+        }
+#pragma unroll
+        for (int i = 0; i < KEYS / 2; i++) {
+            float dp = gradients[0][i / 4][i % 4];
+            if constexpr (DROPOUT) dp *= problem.draws.keep;
+            gradients[0][i / 4][i % 4] = scores[0][i / 4][i % 4] * (dp - rows.delta[i % 4 / 2]);
+        }
+        pack(packed, gradients[0]);
+        ptx::pin(packed);
+        ptx::pin(sums[0]);
+        ptx::fence_products();
+        start_product(sums[0], packed, key_tile(index));
+        ptx::commit_products();
+        ptx::wait_products<0>();
+        ptx::pin(sums[0]);
+        ptx::pin(packed);
+    }
+    ptx::wait_copies<0>();
+
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int query = query_of(fragment_row(0, half));
+        if (query >= queries.end) continue;
+        bf16 *target = head_row(dq, problem.q_stride, document.first_query + query, head, D);
+        store_row<1, D>(target, sums, 0, half, problem.scale);
+    }
+}
+
+template <int D>
+int start(
+    const Problem &problem, const bf16 *gradient, const float *log_sum_exp, const float *delta, bf16 *dq, cudaStream_t stream
+) {
+    auto kernel = problem.draws.threshold == 0 ? attention_backward_queries<D, false> : attention_backward_queries<D, true>;
+    dim3 grid(problem.plan.query_block_count, problem.heads);
+    return launch(kernel, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, gradient, log_sum_exp, delta, dq);
+}
+
+} // namespace
+
+/// As epitome_attention_backward_queries_bf16, for processors of capability 9.0.
+extern "C" int epitome_attention_backward_queries_warp_group_bf16(
+    const Problem *problem, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, cudaStream_t stream
+) {
+    auto incoming = static_cast<const bf16 *>(gradient);
+    auto target = static_cast<bf16 *>(dq);
+    if (problem->head_size == 64) return start<64>(*problem, incoming, log_sum_exp, delta, target, stream);
+    if (problem->head_size == 128) return start<128>(*problem, incoming, log_sum_exp, delta, target, stream);
+    return INVALID;
+}

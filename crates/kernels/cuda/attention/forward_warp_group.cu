@@ -1,0 +1,263 @@
+// Attention forward on the matrix units of warp groups (wgmma, capability 9.0), bf16 operands, f32 sums, head sizes 64 and 128:
+// FlashAttention-3 (Shah et al., 2024) with asynchronous copies of 16 bytes, over the tiles of forward_bf16.cu.
+//
+// Work, bytes and floor: those of forward_bf16.cu, 51.6 GFLOP and 65 us for the layer there. Of its 1,025 keys a query tiles
+// make 1,152: 17 of the band and one of global keys for each 64 queries. With heads of 64 there is an exponential for 256
+// operations; a multiprocessor makes 16 of those and 4,096 of these a clock, so that both take as long and have to go on
+// together.
+//
+// Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers. Tiles of 64 keys
+// and values arrive in rings of four, keys three tiles ahead, values two: one barrier a tile. A warp group starts the scores of
+// a tile, then the weighted sum of the tile before, and makes the softmax while the latter goes on; probabilities are operand A
+// from registers. A warp group leaves out tiles that it does not see. Two blocks a multiprocessor, one for heads of 128.
+//
+// Registers, 128 of 128 for heads of 64, 218 for 128 (226 with dropout), none spilled; shared memory 82,944 and 164,864 bytes.
+// Not yet run on a GPU.
+
+#include "panels.cuh"
+
+namespace {
+
+constexpr int GROUPS = BLOCK / GROUP_ROWS;
+constexpr int THREADS = GROUPS * GROUP_THREADS;
+constexpr int KEYS = 64;
+
+template <int D, bool DROPOUT> struct Shape {
+    static constexpr int BLOCKS_PER_PROCESSOR = D == 64 ? 2 : 1;
+    static constexpr int STAGES = 4;
+    /// Two blocks and the streams of draws leave no registers for the queries.
+    static constexpr bool QUERIES_IN_REGISTERS = D == 128 || !DROPOUT;
+    using Queries = Panels<BLOCK, D>;
+    using Keys = Panels<KEYS, D>;
+    static constexpr int SHARED_BYTES = ptx::SWIZZLE_BYTES + Queries::BYTES + 2 * STAGES * Keys::BYTES;
+};
+
+/// The running softmax of a lane's two rows, each shared by four lanes, in units of base 2. Exponentials are relative to a
+/// maximum that is replaced only when they would pass 2^SLACK: what was summed is then seldom rescaled, and no digit is lost.
+struct Softmax {
+    static constexpr float SLACK = 8.0f;
+
+    float maximum[2], sum[2], rescale[2];
+    /// Whether a row of this warp has a new maximum.
+    bool renewed;
+
+    __device__ Softmax() {
+        for (int half = 0; half < 2; half++) {
+            maximum[half] = -INFINITY;
+            sum[half] = 0.0f;
+        }
+    }
+
+    /// Replaces scores by exponentials.
+    template <int N> __device__ __forceinline__ void add(float (&scores)[N][4], float scale) {
+        float most[2];
+        bool renews[2];
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float even = scores[0][2 * half], odd = scores[0][2 * half + 1];
+#pragma unroll
+            for (int n = 1; n < N; n++) {
+                even = fmaxf(even, scores[n][2 * half]);
+                odd = fmaxf(odd, scores[n][2 * half + 1]);
+            }
+            most[half] = lanes_max<4>(fmaxf(even, odd));
+            // False where nothing has been seen: that difference is no number.
+            renews[half] = scale * (most[half] - maximum[half]) > SLACK;
+        }
+        renewed = __any_sync(ALL_LANES, renews[0] || renews[1]);
+        if (renewed) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                rescale[half] = renews[half] ? ptx::exp2_approximate(scale * (maximum[half] - most[half])) : 1.0f;
+                sum[half] *= rescale[half];
+                maximum[half] = renews[half] ? most[half] : maximum[half];
+            }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            // A query that has seen nothing yet has scores of minus infinity alone, whose exponentials must be 0.
+            float base = maximum[half] == -INFINITY ? 0.0f : scale * maximum[half];
+            float even = 0.0f, odd = 0.0f;
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float &left = scores[n][2 * half], &right = scores[n][2 * half + 1];
+                left = ptx::exp2_approximate(scale * left - base);
+                right = ptx::exp2_approximate(scale * right - base);
+                even += left;
+                odd += right;
+            }
+            sum[half] += even + odd;
+        }
+    }
+
+    /// Makes sums of before relative to the maximum of now.
+    template <int N> __device__ __forceinline__ void renew(float (&context)[N][4]) const {
+        if (!renewed) return;
+#pragma unroll
+        for (int i = 0; i < 4 * N; i++) context[i / 4][i % 4] *= rescale[i % 4 / 2];
+    }
+};
+
+template <int D, bool DROPOUT>
+__global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESSOR)
+    attention_forward(Problem problem, bf16 *output, float *log_sum_exp) {
+    using S = Shape<D, DROPOUT>;
+    constexpr int STAGES = S::STAGES;
+    Block block = problem.plan.query_blocks[blockIdx.x];
+    int head = blockIdx.y;
+    Document document(problem.plan, block.document);
+    Range queries{block.first, min(block.first + BLOCK, document.queries)};
+    KeyTiles<KEYS> tiles(document, problem.visibility, queries);
+    int own_rows = group_index() * GROUP_ROWS, own_first = queries.first + own_rows;
+    // What this warp group needs of the tiles that the block copies.
+    Range own_queries{min(own_first, queries.end), min(own_first + GROUP_ROWS, queries.end)};
+    KeyTiles<KEYS> own_tiles(document, problem.visibility, own_queries);
+
+    unsigned char *memory = panel_memory();
+    typename S::Queries query_tile{memory};
+    auto stage = [&](int place) { return typename S::Keys{memory + S::Queries::BYTES + place * S::Keys::BYTES}; };
+    auto key_tile = [&](int index) { return stage(index % STAGES); };
+    auto value_tile = [&](int index) { return stage(STAGES + index % STAGES); };
+    auto copy_tile = [&](typename S::Keys target, int index, const void *values, int64_t stride) {
+        copy_keys<THREADS>(target, tiles, tiles.at(index), values, stride, head);
+    };
+    // Values are needed one step after their keys, and so are their places.
+    auto copy_step = [&](int index) {
+        if (index < tiles.count) copy_tile(key_tile(index), index, problem.k, problem.k_stride);
+        if (index > 0 && index <= tiles.count) copy_tile(value_tile(index - 1), index - 1, problem.v, problem.v_stride);
+        ptx::commit_copies();
+    };
+
+    auto first_query = head_row(
+        static_cast<const bf16 *>(problem.q), problem.q_stride, document.first_query + queries.first, head, D
+    );
+    copy_panels<THREADS>(query_tile, first_query, problem.q_stride, queries.end - queries.first);
+    for (int index = 0; index < STAGES - 1; index++) copy_step(index);
+
+    int first_row = 16 * warp_index();
+    auto query_of = [&](int row) { return queries.first + first_row + row; };
+    uint32_t registers[1][D / 16][4];
+    if constexpr (S::QUERIES_IN_REGISTERS) {
+        ptx::wait_copies<STAGES - 2>();
+        __syncthreads();
+        load_a_rows<1>(registers, query_tile, first_row);
+    }
+    Stream streams[1][2];
+    if constexpr (DROPOUT) {
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            uint32_t row = document.first_query + query_of(fragment_row(0, half));
+            streams[0][half] = stream_of(problem.draws, row * problem.heads + head);
+        }
+    }
+
+    float scores[1][KEYS / 8][4], context[1][D / 8][4];
+    uint32_t probabilities[KEYS / 16][4];
+    clear(context);
+    Softmax softmax;
+    float scale = problem.scale * LOG2_E;
+    auto start_scores = [&](int index) {
+        if constexpr (S::QUERIES_IN_REGISTERS) {
+            start_transposed(scores[0], registers[0], key_tile(index));
+        } else {
+            start_transposed(scores[0], query_tile, own_rows, key_tile(index));
+        }
+        ptx::commit_products();
+    };
+    auto start_context = [&](int index) {
+        start_product(context[0], probabilities, value_tile(index));
+        ptx::commit_products();
+    };
+    auto weigh = [&](KeyTile tile) {
+        uint64_t hidden = own_tiles.hidden(tile);
+        if (!own_tiles.whole(tile, hidden)) {
+            hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+        }
+        softmax.add(scores[0], scale);
+        if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tile);
+    };
+    // Whether there are probabilities whose values have not been added yet.
+    bool pending = false;
+    for (int index = 0; index <= tiles.count; index++) {
+        ptx::wait_copies<STAGES - 2>();
+        ptx::fence_copies();
+        __syncthreads();
+        // All threads have left the keys and values whose places these take.
+        copy_step(index + STAGES - 1);
+        KeyTile tile = tiles.at(index);
+        bool current = index < tiles.count && own_tiles.sees(tile);
+        if (current && pending) {
+            // The values of the tile before are added while the softmax of this one is made.
+            ptx::fence_products();
+            start_scores(index);
+            start_context(index - 1);
+            ptx::wait_products<1>();
+            ptx::pin(scores[0]);
+            weigh(tile);
+            ptx::come_before_wait(softmax.sum[0] + softmax.sum[1]);
+            ptx::wait_products<0>();
+            ptx::pin(context[0]);
+            ptx::pin(probabilities);
+        } else if (current) {
+            ptx::fence_products();
+            start_scores(index);
+            ptx::wait_products<0>();
+            ptx::pin(scores[0]);
+            weigh(tile);
+        } else if (pending) {
+            ptx::fence_products();
+            start_context(index - 1);
+            ptx::wait_products<0>();
+            ptx::pin(context[0]);
+        }
+        if (current) {
+            softmax.renew(context[0]);
+            pack(probabilities, scores[0]);
+            ptx::pin(context[0]);
+            ptx::pin(probabilities);
+        }
+        pending = current;
+    }
+    ptx::wait_copies<0>();
+
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        int query = query_of(fragment_row(0, half));
+        float sum = lanes_sum<4>(softmax.sum[half]);
+        if (query >= queries.end) continue;
+        bool none = sum == 0.0f || document.is_global(query);
+        int64_t row = document.first_query + query;
+        // 0 times a number that may be anything but NaN: a global query's sums are finite.
+        float factor = none ? 0.0f : problem.draws.keep / sum;
+        bf16 *target = head_row(output, int64_t(problem.heads) * D, row, head, D);
+        store_row<1, D>(target, context, 0, half, factor);
+        if (lane_index() % 4 == 0) {
+            float value = none ? INFINITY : LN_2 * (scale * softmax.maximum[half] + log2f(sum));
+            log_sum_exp[int64_t(head) * problem.plan.queries + row] = value;
+        }
+    }
+}
+
+template <int D, bool DROPOUT>
+int start(const Problem &problem, bf16 *output, float *log_sum_exp, cudaStream_t stream) {
+    dim3 grid(problem.plan.query_block_count, problem.heads);
+    auto kernel = attention_forward<D, DROPOUT>;
+    return launch(kernel, grid, THREADS, Shape<D, DROPOUT>::SHARED_BYTES, stream, problem, output, log_sum_exp);
+}
+
+template <int D> int start(const Problem &problem, bf16 *output, float *log_sum_exp, cudaStream_t stream) {
+    auto chosen = problem.draws.threshold == 0 ? start<D, false> : start<D, true>;
+    return chosen(problem, output, log_sum_exp, stream);
+}
+
+} // namespace
+
+/// As epitome_attention_forward_bf16, for processors of capability 9.0.
+extern "C" int epitome_attention_forward_warp_group_bf16(
+    const Problem *problem, void *output, float *log_sum_exp, cudaStream_t stream
+) {
+    auto rows = static_cast<bf16 *>(output);
+    if (problem->head_size == 64) return start<64>(*problem, rows, log_sum_exp, stream);
+    if (problem->head_size == 128) return start<128>(*problem, rows, log_sum_exp, stream);
+    return INVALID;
+}

@@ -1,0 +1,124 @@
+// Tiles of bf16 in shared memory as matrix units read them, and products of a warp group by them.
+#pragma once
+
+#include "../warp_group.cuh"
+#include "key_tiles.cuh"
+
+constexpr int GROUP_THREADS = 128;
+/// Rows of a warp group.
+constexpr int GROUP_ROWS = 64;
+
+/// By a shuffle, from which the compiler knows that a warp's lanes agree.
+__device__ __forceinline__ int group_index() { return __shfl_sync(ALL_LANES, int(threadIdx.x) / GROUP_THREADS, 0); }
+
+/// ROWS rows of D numbers, in panels of 64 columns. A row of a panel is 8 chunks of 16 bytes, chunk c of row r at c ^ (r % 8).
+template <int ROWS, int D> struct Panels {
+    static constexpr int CHUNKS = D / 8;
+    static constexpr int ROW_BYTES = 128;
+    static constexpr int PANEL_BYTES = ROWS * ROW_BYTES;
+    static constexpr int BYTES = D / 64 * PANEL_BYTES;
+    static constexpr int BLOCK_BYTES = 8 * ROW_BYTES;
+    static_assert(D % 64 == 0 && ROWS % 16 == 0, "whole panels, whole depths");
+
+    /// Its address is a multiple of ptx::SWIZZLE_BYTES.
+    unsigned char *memory;
+
+    __device__ __forceinline__ unsigned char *chunk(int row, int chunk) const {
+        return memory + chunk / 8 * PANEL_BYTES + row * ROW_BYTES + ((chunk % 8 ^ (row & 7)) << 4);
+    }
+
+    /// An operand whose rows (or columns, of B) are the rows from `row` on, and whose depth is 16 columns.
+    __device__ __forceinline__ uint64_t across(int row, int column) const {
+        int offset = column / 64 * PANEL_BYTES + row * ROW_BYTES + column % 64 * 2;
+        // All 16 columns are in one panel: the distance along lines is not used.
+        return ptx::matrix_descriptor(memory, offset, 16, BLOCK_BYTES);
+    }
+
+    /// An operand B whose columns are all D and whose depth is the 16 rows from `row` on.
+    __device__ __forceinline__ uint64_t along(int row) const {
+        return ptx::matrix_descriptor(memory, row * ROW_BYTES, PANEL_BYTES, BLOCK_BYTES);
+    }
+};
+
+/// Starts to copy ROWS rows, `source(row)` saying from where; all THREADS of the block take part.
+template <int THREADS, int ROWS, int D, typename SourceOf>
+__device__ __forceinline__ void copy_panels(Panels<ROWS, D> tile, SourceOf source) {
+    constexpr int CHUNKS = Panels<ROWS, D>::CHUNKS, STEP = THREADS / CHUNKS;
+    static_assert(ROWS % STEP == 0 && STEP % 8 == 0, "a thread's rows have their chunks at the same place");
+    int own_row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    unsigned char *own = tile.chunk(own_row, chunk);
+#pragma unroll
+    for (int first = 0; first < ROWS; first += STEP) {
+        Source from = source(first + own_row);
+        ptx::copy_async(own + first * Panels<ROWS, D>::ROW_BYTES, from.row + 8 * chunk, from.exists);
+    }
+}
+
+/// Starts to copy the first `count` rows from those at `first`, `stride` numbers apart. What follows them in the tile is zeros.
+template <int THREADS, int ROWS, int D>
+__device__ __forceinline__ void copy_panels(Panels<ROWS, D> tile, const bf16 *first, int64_t stride, int count) {
+    uint32_t step = stride;
+    // 32 bits by 32: one instruction.
+    copy_panels<THREADS>(tile, [&](int row) { return Source{first + uint64_t(uint32_t(row)) * step, row < count}; });
+}
+
+/// Starts to copy a tile of k or v.
+template <int THREADS, int KEYS, int D>
+__device__ __forceinline__ void copy_keys(
+    Panels<KEYS, D> target, const KeyTiles<KEYS> &tiles, KeyTile tile, const void *values, int64_t stride, int head
+) {
+    if (tile.global) {
+        copy_panels<THREADS>(target, [&](int row) { return tiles.source(tile, row, values, stride, head, D); });
+    } else {
+        auto rows = static_cast<const bf16 *>(values);
+        auto first = head_row(rows, stride, tiles.document.first_key + tile.first, head, D);
+        copy_panels<THREADS>(target, first, stride, tile.count);
+    }
+}
+
+/// The dynamic shared memory from where a pattern begins; a launch asks for SWIZZLE_BYTES more than it needs.
+__device__ __forceinline__ unsigned char *panel_memory() {
+    unsigned char *memory = dynamic_shared_memory();
+    return memory + (-ptx::shared_address(memory) & (ptx::SWIZZLE_BYTES - 1));
+}
+
+/// Starts acc [64, ROWS] = A B^T: A 64 rows in registers, B the rows of a tile.
+template <int ROWS, int D>
+__device__ __forceinline__ void start_transposed(
+    float (&acc)[ROWS / 8][4], const uint32_t (&left)[D / 16][4], Panels<ROWS, D> right
+) {
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) ptx::multiply_group<false>(acc, left[k], right.across(0, 16 * k), k > 0);
+}
+
+/// The same with A the rows of another tile from `row` on.
+template <int ROWS, int D, int LEFT_ROWS>
+__device__ __forceinline__ void start_transposed(
+    float (&acc)[ROWS / 8][4], Panels<LEFT_ROWS, D> left, int row, Panels<ROWS, D> right
+) {
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+        ptx::multiply_group<false>(acc, left.across(row, 16 * k), right.across(0, 16 * k), k > 0);
+    }
+}
+
+/// Starts acc [64, D] += A B: A in registers, B a tile.
+template <int ROWS, int D>
+__device__ __forceinline__ void start_product(
+    float (&acc)[D / 8][4], const uint32_t (&left)[ROWS / 16][4], Panels<ROWS, D> right
+) {
+#pragma unroll
+    for (int k = 0; k < ROWS / 16; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);
+}
+
+/// Sums of a warp rounded to bf16, as operand A of the next product.
+template <int N> __device__ __forceinline__ void pack(uint32_t (&a)[N / 2][4], const float (&acc)[N][4]) {
+#pragma unroll
+    for (int k = 0; k < N / 2; k++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const float *pair = &acc[2 * k + i / 2][i % 2 * 2];
+            a[k][i] = ptx::pack_bf16(pair[0], pair[1]);
+        }
+    }
+}
