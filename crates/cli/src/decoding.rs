@@ -1,6 +1,8 @@
 //! Records in, summaries out, in order: what `decode` and `evaluate` share.
 
-use std::mem;
+use std::collections::VecDeque;
+use std::panic::resume_unwind;
+use std::{mem, thread};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -97,6 +99,7 @@ impl DecodingOptions {
             batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * batch_tokens },
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
             waiting: Vec::new(),
+            ahead: VecDeque::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
         }
@@ -127,6 +130,9 @@ impl Truncated {
     }
 }
 
+/// A record and what the encoder reads of it; an empty document has no source.
+type Prepared = (Record, Option<Source>);
+
 /// Decodes records in small batches and hands out the summaries in the order of the records.
 pub(crate) struct Decoding<'a> {
     summarizer: &'a Summarizer,
@@ -136,8 +142,10 @@ pub(crate) struct Decoding<'a> {
     batch_size: usize,
     batch_tokens: usize,
     max_document_tokens: Option<usize>,
-    /// Records of the next batch; an empty document has no source.
-    waiting: Vec<(Record, Option<Source>)>,
+    /// Records of the next batch.
+    waiting: Vec<Prepared>,
+    /// What follows them, as far as it has been read.
+    ahead: VecDeque<Result<Prepared>>,
     tiling: TilingNotice,
     truncated: Truncated,
 }
@@ -173,19 +181,30 @@ impl Decoding<'_> {
     }
 
     fn run_all(&mut self, records: &mut Records, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
-        while let Some(prepared) = records.next(|record| self.source(record)) {
+        while let Some(prepared) = self.next(records) {
             match prepared {
+                Ok(prepared) if !self.fits(&prepared) => {
+                    self.ahead.push_front(Ok(prepared));
+                    self.decode_waiting(records, emit)?;
+                }
                 Ok((record, source)) => {
                     self.announce(&record, source.as_ref());
-                    self.push((record, source), emit)?;
+                    self.waiting.push((record, source));
+                    if self.waiting.len() >= self.batch_size {
+                        self.decode_waiting(records, emit)?;
+                    }
                 }
                 Err(error) => {
-                    self.decode_waiting(emit)?;
+                    self.decode_waiting(records, emit)?;
                     return Err(error);
                 }
             }
         }
-        self.decode_waiting(emit)
+        self.decode_waiting(records, emit)
+    }
+
+    fn next(&mut self, records: &mut Records) -> Option<Result<Prepared>> {
+        self.ahead.pop_front().or_else(|| records.next(|record| self.source(record)))
     }
 
     /// What the encoder reads of a record; nothing of an empty one.
@@ -193,11 +212,7 @@ impl Decoding<'_> {
     /// # Errors
     /// As [`Summarizer::source`].
     pub(crate) fn source(&self, record: &Record) -> Result<Option<Source>> {
-        if record.is_empty() {
-            return Ok(None);
-        }
-        let record = prompt::lead(record, &self.summarizer.generation().prompt)?;
-        Ok(Some(self.summarizer.source_to_summarize(&record, self.max_document_tokens)?))
+        source(self.summarizer, record, self.max_document_tokens)
     }
 
     /// Says what is unusual about a record.
@@ -210,36 +225,29 @@ impl Decoding<'_> {
         self.truncated.add(source);
     }
 
-    fn push(
-        &mut self,
-        prepared: (Record, Option<Source>),
-        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
-    ) -> Result<()> {
-        let tokens = |source: &Option<Source>| source.as_ref().map_or(0, |source| source.input_ids.len());
-        let waiting: usize = self.waiting.iter().map(|(_, source)| tokens(source)).sum();
-        if !self.waiting.is_empty() && waiting + tokens(&prepared.1) > self.batch_tokens {
-            self.decode_waiting(emit)?;
-        }
-        self.waiting.push(prepared);
-        if self.waiting.len() >= self.batch_size { self.decode_waiting(emit) } else { Ok(()) }
+    /// Whether a record belongs to the batch that waits.
+    fn fits(&self, prepared: &Prepared) -> bool {
+        let waiting: usize = self.waiting.iter().map(tokens_of).sum();
+        self.waiting.is_empty() || waiting + tokens_of(prepared) <= self.batch_tokens
     }
 
-    fn decode_waiting(&mut self, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
-        let (records, sources): (Vec<Record>, Vec<Option<Source>>) = mem::take(&mut self.waiting).into_iter().unzip();
+    fn decode_waiting(
+        &mut self,
+        records: &mut Records,
+        emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
+    ) -> Result<()> {
+        let (own, sources): (Vec<Record>, Vec<Option<Source>>) = mem::take(&mut self.waiting).into_iter().unzip();
         let empty: Vec<bool> = sources.iter().map(Option::is_none).collect();
         let sources: Vec<Source> = sources.into_iter().flatten().collect();
         let mut summaries = Vec::new().into_iter();
         if !sources.is_empty() {
-            let bar = &self.bar;
-            let found = shared::summarize(self.group, self.summarizer, &sources, &mut |progress| {
-                bar.set_message(format!("token {} of at most {}", progress.generated, progress.max_new_tokens));
-            });
-            if matches!(found, Err(epitome_decode::Error::Logits { .. })) && records.len() > 1 {
-                return self.decode_singly(records, sources, &empty, emit);
+            let found = self.summarize(&sources, records);
+            if matches!(found, Err(epitome_decode::Error::Logits { .. })) && own.len() > 1 {
+                return self.decode_singly((own, sources, &empty), records, emit);
             }
-            summaries = found.with_context(|| format!("decoding {}", ids(&records)))?.into_iter();
+            summaries = found.with_context(|| format!("decoding {}", ids(&own)))?.into_iter();
         }
-        for (record, empty) in records.into_iter().zip(empty) {
+        for (record, empty) in own.into_iter().zip(empty) {
             let summary = if empty { None } else { summaries.next() };
             let summary = summary.unwrap_or_else(|| self.of_nothing());
             let longest = summary.sequences.iter().chain([&summary.best]).map(|sequence| sequence.tokens.len()).max();
@@ -248,6 +256,37 @@ impl Decoding<'_> {
             self.bar.inc(1);
         }
         Ok(())
+    }
+
+    /// Summaries of a batch, while the records of the next are read and tokens made of them, where none has to be waited for.
+    fn summarize(&mut self, sources: &[Source], records: &mut Records) -> epitome_decode::Result<Vec<Summary>> {
+        let Self { bar, group, summarizer, max_document_tokens, batch_size, batch_tokens, .. } = &*self;
+        let work = || {
+            shared::summarize(group, summarizer, sources, &mut |progress| {
+                bar.set_message(format!("token {} of at most {}", progress.generated, progress.max_new_tokens));
+            })
+        };
+        if !records.are_there() {
+            return work();
+        }
+        // After an error nothing more is read.
+        let size = |next: &Result<Prepared>| next.as_ref().map_or(*batch_tokens, tokens_of);
+        let (mut count, mut tokens) = (self.ahead.len(), self.ahead.iter().map(size).fold(0, usize::saturating_add));
+        let read = || {
+            let mut ahead = Vec::new();
+            while count < *batch_size && tokens < *batch_tokens {
+                let Some(next) = records.next(|record| source(summarizer, record, *max_document_tokens)) else { break };
+                (count, tokens) = (count + 1, tokens.saturating_add(size(&next)));
+                ahead.push(next);
+            }
+            ahead
+        };
+        let (found, ahead) = thread::scope(|scope| {
+            let reader = scope.spawn(read);
+            (work(), reader.join())
+        });
+        self.ahead.extend(ahead.unwrap_or_else(|panic| resume_unwind(panic)));
+        found
     }
 
     /// What an empty document is summarized to.
@@ -260,18 +299,30 @@ impl Decoding<'_> {
     /// The documents of a batch of which one failed, one by one: those before it are not lost.
     fn decode_singly(
         &mut self,
-        records: Vec<Record>,
-        sources: Vec<Source>,
-        empty: &[bool],
+        (own, sources, empty): (Vec<Record>, Vec<Source>, &[bool]),
+        records: &mut Records,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let mut sources = sources.into_iter();
-        for (record, &empty) in records.into_iter().zip(empty) {
+        for (record, &empty) in own.into_iter().zip(empty) {
             self.waiting = vec![(record, if empty { None } else { sources.next() })];
-            self.decode_waiting(emit)?;
+            self.decode_waiting(records, emit)?;
         }
         Ok(())
     }
+}
+
+/// What the encoder reads of a record; nothing of an empty one.
+fn source(summarizer: &Summarizer, record: &Record, max_document_tokens: Option<usize>) -> Result<Option<Source>> {
+    if record.is_empty() {
+        return Ok(None);
+    }
+    let record = prompt::lead(record, &summarizer.generation().prompt)?;
+    Ok(Some(summarizer.source_to_summarize(&record, max_document_tokens)?))
+}
+
+fn tokens_of((_, source): &Prepared) -> usize {
+    source.as_ref().map_or(0, |source| source.input_ids.len())
 }
 
 fn ids(records: &[Record]) -> String {

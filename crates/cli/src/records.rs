@@ -21,12 +21,12 @@ impl fmt::Display for BadRecord {
 impl std::error::Error for BadRecord {}
 
 /// What a command asks of every record.
-type Check = dyn FnMut(&Record) -> Result<()>;
+type Check = dyn FnMut(&Record) -> Result<()> + Send;
 
 /// Records of files or of memory, in order. With `--skip-bad-records` a bad one is put aside wherever it is found to be
 /// bad: by the reader, by the command's own check, or when tokens are made of it.
 pub(crate) struct Records {
-    source: Box<dyn Iterator<Item = epitome_data::Result<Record>>>,
+    source: Box<dyn Iterator<Item = epitome_data::Result<Record>> + Send>,
     files: Vec<PathBuf>,
     check: Box<Check>,
     skip: bool,
@@ -51,7 +51,7 @@ impl Records {
     }
 
     /// With a check of every record as it is read.
-    pub(crate) fn checked_by(mut self, check: impl FnMut(&Record) -> Result<()> + 'static) -> Self {
+    pub(crate) fn checked_by(mut self, check: impl FnMut(&Record) -> Result<()> + Send + 'static) -> Self {
         self.check = Box::new(check);
         self
     }
@@ -59,6 +59,11 @@ impl Records {
     /// The files that are read; `-` for standard input.
     pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
         self.files.iter().map(PathBuf::as_path)
+    }
+
+    /// Whether the next record is there, and nobody has to write it first.
+    pub(crate) fn are_there(&self) -> bool {
+        self.files.iter().all(|file| file.is_file())
     }
 
     /// Whether bad records are put aside.

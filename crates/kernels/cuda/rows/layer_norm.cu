@@ -18,7 +18,7 @@ constexpr int WARPS = 4;
 constexpr int THREADS = WARPS * WARP;
 
 /// Of a block of the backward, with N packs in registers; without, shared memory bounds them.
-constexpr int backward_warps(int N) { return N == 0 ? 4 : 8; }
+__host__ __device__ constexpr int backward_warps(int N) { return N == 0 ? 4 : 8; }
 
 /// Rows of a block of the backward: few, so that there are enough blocks. `NORM_CHUNK_ROWS` in src/cuda/rows.rs is the same.
 constexpr int NORM_CHUNK_ROWS = 32;
