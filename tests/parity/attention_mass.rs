@@ -63,6 +63,8 @@ fn check(case: &Case<Forward>, led: &Led) {
         let (longer, shorter) = (&masses[0][whole][..shorter.len()], &masses[0][shorter]);
         let pairs = longer.iter().flatten().zip(shorter.iter().flatten());
         let difference = pairs.map(|(one, other)| (one - other).abs()).fold(0.0, f32::max);
-        assert!(longer == shorter, "{name}: a later token matters by {difference:e}");
+        // A GPU's products add up in an order that follows the number of rows.
+        let most = if encoded.device().is_cpu() { 0.0 } else { 1e-6 };
+        assert!(difference <= most, "{name}: a later token matters by {difference:e}");
     }
 }
