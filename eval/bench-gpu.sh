@@ -13,12 +13,11 @@ ours="--device cuda --precision bf16 --repeat ${REPEAT:-3}"
 theirs="--repeat ${REFERENCE_REPEAT:-2}"
 reference() {
     echo "reference: $*"
-    python3 eval/bench_reference.py "$@" 2>/dev/null || echo '{"error": "did not run"}'
+    python3 eval/bench_reference.py "$@" 2>"$folder/reference.log" || tail -n 1 "$folder/reference.log"
 }
 measure() {
     echo "epitome: $*"
-
-    "$epitome" bench "$@" $ours || echo '{"error": "did not run"}'
+    "$epitome" bench "$@" $ours || true
 }
 mkdir -p "$folder"
 reference peaks

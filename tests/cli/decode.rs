@@ -1,10 +1,14 @@
 //! `epitome decode`: what goes in, what comes out, in which order.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+use std::sync::mpsc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::fixture::{DECODER_POSITIONS, Folder, TEXT, command, finish, json_lines, model, run, run_with_stdin};
+use crate::fixture::{DECODER_POSITIONS, Folder, Run, TEXT, command, finish, json_lines, model, run, run_with_stdin};
 
 #[test]
 fn a_text_file_gives_its_summary_on_stdout() {
@@ -232,4 +236,60 @@ fn a_prompt_stands_where_a_query_does_and_before_one() {
         "record b",
         "--prompt",
     ]);
+}
+
+/// Whoever writes records one by one may wait for each summary.
+#[test]
+fn a_record_from_a_pipe_is_not_kept_until_the_next_comes() {
+    let mut command = command(&["decode", "--input", "-", "--model", model(), "--batch-size", "1"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let (told, lines) = mpsc::channel();
+    let output = BufReader::new(child.stdout.take().unwrap());
+    let reader = std::thread::spawn(move || output.lines().for_each(|line| told.send(line.unwrap()).unwrap()));
+    for id in ["first", "second"] {
+        writeln!(input, "{}", json!({"id": id, "document": TEXT})).unwrap();
+        let line = lines.recv_timeout(Duration::from_secs(60)).expect("a summary before the next record");
+        assert_eq!(json_lines(&line)[0]["id"], id);
+    }
+    drop(input);
+    reader.join().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
+/// However batches are cut, and whatever has been read ahead: what is said of a record is said once, and nothing of those behind an
+/// error.
+#[test]
+fn records_are_spoken_of_once_and_in_order() {
+    let folder = Folder::new();
+    let record = |n: usize| match n {
+        2 | 5 => format!("{{\"id\":\"void{n}\",\"document\":\" \"}}\n"),
+        _ => format!("{{\"id\":\"r{n}\",\"document\":\"Some words, number {n}.\"}}\n"),
+    };
+    let good: String = (0..7).map(record).collect();
+    let input = folder.write("in.jsonl", &good);
+    let broken = folder.write(
+        "broken.jsonl",
+        &format!("{}{{\"id\":\"r4\"}}\n{{\"id\":\"r5\"}}\n", &(0..4).map(record).collect::<String>()),
+    );
+    for size in ["1", "2", "3", "7", "20"] {
+        let decode = |input: &str, extra: &[&str]| {
+            let arguments = ["decode", "--input", input, "--model", model(), "--batch-size", size];
+            run(&[&arguments[..], extra].concat())
+        };
+        let decoded = decode(&input, &[]).succeeds();
+        let ids = |run: &Run| run.records().iter().map(|record| record["id"].clone()).collect::<Vec<Value>>();
+        assert_eq!(ids(&decoded), ["r0", "r1", "void2", "r3", "r4", "void5", "r6"], "{size}");
+        for void in ["void2", "void5"] {
+            assert_eq!(decoded.stderr.matches(void).count(), 1, "{size}: {}", decoded.stderr);
+        }
+        let failed = decode(&broken, &[]);
+        assert_eq!((failed.code, ids(&failed)), (1, ["r0", "r1", "void2", "r3"].map(Value::from).to_vec()), "{size}");
+        assert!(failed.stderr.contains("broken.jsonl:5") && !failed.stderr.contains(":6"), "{size}: {}", failed.stderr);
+        let skipped = decode(&broken, &["--skip-bad-records"]).succeeds();
+        for line in ["broken.jsonl:5", "broken.jsonl:6"] {
+            assert_eq!(skipped.stderr.matches(line).count(), 1, "{size}: {}", skipped.stderr);
+        }
+    }
 }

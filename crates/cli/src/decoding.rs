@@ -1,8 +1,6 @@
 //! Records in, summaries out, in order: what `decode` and `evaluate` share.
 
-use std::collections::VecDeque;
-use std::panic::resume_unwind;
-use std::{mem, thread};
+use std::mem;
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -16,7 +14,8 @@ use crate::failure::warn;
 use crate::fields::FieldOption;
 use crate::generation::GenerationArguments;
 use crate::model::ModelOption;
-use crate::prompt::{self, PromptOption};
+use crate::prompt::PromptOption;
+use crate::queue::{Limits, Prepared, Preparing, Queue, tokens_of};
 use crate::records::Records;
 use crate::shared;
 use crate::tiling::TilingNotice;
@@ -25,7 +24,7 @@ use crate::tiling::TilingNotice;
 const DEFAULT_BATCH_SIZE: usize = 16;
 /// ... and have no more than this many tokens, which bounds the memory.
 const DEFAULT_BATCH_TOKENS: usize = 16_384;
-/// The same for every so many bytes of a GPU, whose steps take hardly longer for many documents than for one ...
+/// Both for every so many bytes of a GPU, whose steps take hardly longer for many documents than for one ...
 const GPU_BYTES: usize = 10 << 30;
 /// ... but no more than this many times.
 const MOST_OF_GPU: usize = 8;
@@ -53,7 +52,7 @@ pub(crate) struct DecodingOptions {
     pub(crate) model: ModelOption,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
-    /// Documents that decode together [default: up to 16 with at most 16384 tokens; on a GPU as many for every 10 GiB that it has, up to 131072]
+    /// Documents that decode together [default: up to 16 with at most 16384 tokens; on a GPU so many for every 10 GiB that it has, up to 128 with at most 131072]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     /// Read only the first N tokens of a document; without this nothing is ever cut
@@ -90,16 +89,20 @@ impl DecodingOptions {
         let processes = group.world_size();
         let memory = epitome_kernels::gpu_memory(summarizer.led().shared().device());
         let times = memory.map_or(1, |bytes| (bytes / GPU_BYTES).clamp(1, MOST_OF_GPU));
-        let batch_tokens = times * DEFAULT_BATCH_TOKENS;
+        let batch = match self.batch_size {
+            Some(size) => Limits { records: processes * size as usize, tokens: usize::MAX },
+            None => Limits {
+                records: processes * times * DEFAULT_BATCH_SIZE,
+                tokens: processes * times * DEFAULT_BATCH_TOKENS,
+            },
+        };
         Decoding {
             summarizer,
             group,
             bar,
-            batch_size: processes * self.batch_size.map_or(DEFAULT_BATCH_SIZE, |size| size as usize),
-            batch_tokens: if self.batch_size.is_some() { usize::MAX } else { processes * batch_tokens },
+            batch,
             max_document_tokens: self.max_document_tokens.map(|tokens| tokens as usize),
             waiting: Vec::new(),
-            ahead: VecDeque::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
         }
@@ -130,27 +133,21 @@ impl Truncated {
     }
 }
 
-/// A record and what the encoder reads of it; an empty document has no source.
-type Prepared = (Record, Option<Source>);
-
 /// Decodes records in small batches and hands out the summaries in the order of the records.
 pub(crate) struct Decoding<'a> {
     summarizer: &'a Summarizer,
     group: &'a ProcessGroup,
     bar: ProgressBar,
     /// Of all processes together.
-    batch_size: usize,
-    batch_tokens: usize,
+    batch: Limits,
     max_document_tokens: Option<usize>,
     /// Records of the next batch.
     waiting: Vec<Prepared>,
-    /// What follows them, as far as it has been read.
-    ahead: VecDeque<Result<Prepared>>,
     tiling: TilingNotice,
     truncated: Truncated,
 }
 
-impl Decoding<'_> {
+impl<'a> Decoding<'a> {
     /// With no more than so many tokens of each document; all of them without a number.
     pub(crate) fn reading_at_most(self, max_document_tokens: Option<usize>) -> Self {
         Self { max_document_tokens, ..self }
@@ -174,37 +171,35 @@ impl Decoding<'_> {
         records: &mut Records,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
-        let outcome = self.run_all(records, emit);
+        let mut queue = Queue::new(records, self.preparing());
+        let outcome = self.run_all(&mut queue, emit);
         self.bar.finish_and_clear();
         self.truncated.announce(self.max_document_tokens);
         outcome
     }
 
-    fn run_all(&mut self, records: &mut Records, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
-        while let Some(prepared) = self.next(records) {
+    fn run_all(&mut self, queue: &mut Queue<'_>, emit: &mut dyn FnMut(Record, Summary) -> Result<()>) -> Result<()> {
+        while let Some(prepared) = queue.next() {
             match prepared {
-                Ok(prepared) if !self.fits(&prepared) => {
-                    self.ahead.push_front(Ok(prepared));
-                    self.decode_waiting(records, emit)?;
-                }
-                Ok((record, source)) => {
+                Ok((record, source)) if self.fits(source.as_ref()) => {
                     self.announce(&record, source.as_ref());
                     self.waiting.push((record, source));
-                    if self.waiting.len() >= self.batch_size {
-                        self.decode_waiting(records, emit)?;
+                    if self.waiting.len() >= self.batch.records {
+                        self.decode_waiting(queue, emit)?;
                     }
                 }
-                Err(error) => {
-                    self.decode_waiting(records, emit)?;
-                    return Err(error);
+                Err(error) if self.waiting.is_empty() => return Err(error),
+                later => {
+                    queue.put_back(later);
+                    self.decode_waiting(queue, emit)?;
                 }
             }
         }
-        self.decode_waiting(records, emit)
+        self.decode_waiting(queue, emit)
     }
 
-    fn next(&mut self, records: &mut Records) -> Option<Result<Prepared>> {
-        self.ahead.pop_front().or_else(|| records.next(|record| self.source(record)))
+    fn preparing(&self) -> Preparing<'a> {
+        Preparing { summarizer: self.summarizer, max_document_tokens: self.max_document_tokens }
     }
 
     /// What the encoder reads of a record; nothing of an empty one.
@@ -212,7 +207,7 @@ impl Decoding<'_> {
     /// # Errors
     /// As [`Summarizer::source`].
     pub(crate) fn source(&self, record: &Record) -> Result<Option<Source>> {
-        source(self.summarizer, record, self.max_document_tokens)
+        self.preparing().source(record)
     }
 
     /// Says what is unusual about a record.
@@ -225,15 +220,16 @@ impl Decoding<'_> {
         self.truncated.add(source);
     }
 
-    /// Whether a record belongs to the batch that waits.
-    fn fits(&self, prepared: &Prepared) -> bool {
+    /// Whether a document belongs to the batch that waits.
+    fn fits(&self, source: Option<&Source>) -> bool {
         let waiting: usize = self.waiting.iter().map(tokens_of).sum();
-        self.waiting.is_empty() || waiting + tokens_of(prepared) <= self.batch_tokens
+        let tokens = waiting + source.map_or(0, |source| source.input_ids.len());
+        self.waiting.is_empty() || tokens <= self.batch.tokens
     }
 
     fn decode_waiting(
         &mut self,
-        records: &mut Records,
+        queue: &mut Queue<'_>,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let (own, sources): (Vec<Record>, Vec<Option<Source>>) = mem::take(&mut self.waiting).into_iter().unzip();
@@ -241,9 +237,14 @@ impl Decoding<'_> {
         let sources: Vec<Source> = sources.into_iter().flatten().collect();
         let mut summaries = Vec::new().into_iter();
         if !sources.is_empty() {
-            let found = self.summarize(&sources, records);
+            let found = queue.read_during(self.batch, || {
+                shared::summarize(self.group, self.summarizer, &sources, &mut |progress| {
+                    let message = format!("token {} of at most {}", progress.generated, progress.max_new_tokens);
+                    self.bar.set_message(message);
+                })
+            });
             if matches!(found, Err(epitome_decode::Error::Logits { .. })) && own.len() > 1 {
-                return self.decode_singly((own, sources, &empty), records, emit);
+                return self.decode_singly((own, sources, &empty), queue, emit);
             }
             summaries = found.with_context(|| format!("decoding {}", ids(&own)))?.into_iter();
         }
@@ -258,37 +259,6 @@ impl Decoding<'_> {
         Ok(())
     }
 
-    /// Summaries of a batch, while the records of the next are read and tokens made of them, where none has to be waited for.
-    fn summarize(&mut self, sources: &[Source], records: &mut Records) -> epitome_decode::Result<Vec<Summary>> {
-        let Self { bar, group, summarizer, max_document_tokens, batch_size, batch_tokens, .. } = &*self;
-        let work = || {
-            shared::summarize(group, summarizer, sources, &mut |progress| {
-                bar.set_message(format!("token {} of at most {}", progress.generated, progress.max_new_tokens));
-            })
-        };
-        if !records.are_there() {
-            return work();
-        }
-        // After an error nothing more is read.
-        let size = |next: &Result<Prepared>| next.as_ref().map_or(*batch_tokens, tokens_of);
-        let (mut count, mut tokens) = (self.ahead.len(), self.ahead.iter().map(size).fold(0, usize::saturating_add));
-        let read = || {
-            let mut ahead = Vec::new();
-            while count < *batch_size && tokens < *batch_tokens {
-                let Some(next) = records.next(|record| source(summarizer, record, *max_document_tokens)) else { break };
-                (count, tokens) = (count + 1, tokens.saturating_add(size(&next)));
-                ahead.push(next);
-            }
-            ahead
-        };
-        let (found, ahead) = thread::scope(|scope| {
-            let reader = scope.spawn(read);
-            (work(), reader.join())
-        });
-        self.ahead.extend(ahead.unwrap_or_else(|panic| resume_unwind(panic)));
-        found
-    }
-
     /// What an empty document is summarized to.
     fn of_nothing(&self) -> Summary {
         let mut summary = Summary::of_nothing();
@@ -300,29 +270,16 @@ impl Decoding<'_> {
     fn decode_singly(
         &mut self,
         (own, sources, empty): (Vec<Record>, Vec<Source>, &[bool]),
-        records: &mut Records,
+        queue: &mut Queue<'_>,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let mut sources = sources.into_iter();
         for (record, &empty) in own.into_iter().zip(empty) {
             self.waiting = vec![(record, if empty { None } else { sources.next() })];
-            self.decode_waiting(records, emit)?;
+            self.decode_waiting(queue, emit)?;
         }
         Ok(())
     }
-}
-
-/// What the encoder reads of a record; nothing of an empty one.
-fn source(summarizer: &Summarizer, record: &Record, max_document_tokens: Option<usize>) -> Result<Option<Source>> {
-    if record.is_empty() {
-        return Ok(None);
-    }
-    let record = prompt::lead(record, &summarizer.generation().prompt)?;
-    Ok(Some(summarizer.source_to_summarize(&record, max_document_tokens)?))
-}
-
-fn tokens_of((_, source): &Prepared) -> usize {
-    source.as_ref().map_or(0, |source| source.input_ids.len())
 }
 
 fn ids(records: &[Record]) -> String {

@@ -18,6 +18,7 @@ mod model;
 mod output;
 mod progress;
 mod prompt;
+mod queue;
 mod records;
 mod results;
 mod score;

@@ -28,6 +28,8 @@ type Check = dyn FnMut(&Record) -> Result<()> + Send;
 pub(crate) struct Records {
     source: Box<dyn Iterator<Item = epitome_data::Result<Record>> + Send>,
     files: Vec<PathBuf>,
+    /// In regular files, or in memory.
+    are_there: bool,
     check: Box<Check>,
     skip: bool,
     skipped: Vec<Error>,
@@ -40,14 +42,22 @@ impl Records {
     /// A missing file or a pattern without a match.
     pub(crate) fn open(input: &Path, names: FieldNames, skip: bool) -> Result<Self> {
         let reader = RecordReader::open_all([input])?.with_field_names(names);
-        let files = reader.files().map(Path::to_owned).collect();
-        Ok(Self { source: Box::new(reader), files, check: Box::new(|_| Ok(())), skip, skipped: Vec::new() })
+        let files: Vec<PathBuf> = reader.files().map(Path::to_owned).collect();
+        let are_there = files.iter().all(|file| file != Path::new("-") && file.is_file());
+        Ok(Self { source: Box::new(reader), files, are_there, check: Box::new(|_| Ok(())), skip, skipped: Vec::new() })
     }
 
     /// Records that are there already, none of which may be bad.
     pub(crate) fn of(records: Vec<Record>) -> Self {
         let source = Box::new(records.into_iter().map(Ok));
-        Self { source, files: Vec::new(), check: Box::new(|_| Ok(())), skip: false, skipped: Vec::new() }
+        Self {
+            source,
+            files: Vec::new(),
+            are_there: true,
+            check: Box::new(|_| Ok(())),
+            skip: false,
+            skipped: Vec::new(),
+        }
     }
 
     /// With a check of every record as it is read.
@@ -61,9 +71,9 @@ impl Records {
         self.files.iter().map(PathBuf::as_path)
     }
 
-    /// Whether the next record is there, and nobody has to write it first.
+    /// Whether all records are there, and nobody has to write one first.
     pub(crate) fn are_there(&self) -> bool {
-        self.files.iter().all(|file| file.is_file())
+        self.are_there
     }
 
     /// Whether bad records are put aside.

@@ -45,11 +45,15 @@ impl DeviceName {
     }
 
     fn own_gpu(self, group: &ProcessGroup) -> Result<Self> {
-        if let Self::Cuda(Some(_)) = self {
-            bail!("it is one GPU for {} processes; `cuda` gives each process a GPU of its own", group.world_size());
+        let (rank, processes) = (group.rank(), group.on_this_machine());
+        match self {
+            Self::Cuda(Some(_)) if processes == 1 => return Ok(self),
+            Self::Cuda(Some(_)) => {
+                bail!("it is one GPU for {processes} processes; `cuda` gives each process a GPU of its own")
+            }
+            _ => {}
         }
         let (gpus, own) = (gpu_count()?, group.rank_on_this_machine());
-        let (rank, processes) = (group.rank(), group.on_this_machine());
         if gpus < processes {
             bail!(
                 "process {rank} sees {gpus} GPU(s), and its machine has {processes} processes: each needs a GPU of its own, \

@@ -9,8 +9,9 @@ use epitome_kernels::{
 };
 
 use crate::cache::LayerMemory;
-use crate::layers::{Linear, SelfProjections};
+use crate::layers::Linear;
 use crate::pooling::{Pooling, PoolingSegments};
+use crate::projections::SelfProjections;
 use crate::weights::Source;
 use crate::{Config, CrossMemory, GradientSums, Keep, Result};
 

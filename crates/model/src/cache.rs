@@ -1,5 +1,7 @@
 //! What decoding keeps between steps. It belongs to the caller; the model only reads and appends.
 
+use std::sync::Arc;
+
 use candle_core::Tensor;
 use epitome_kernels::{AttentionMemory, DecodingStep, KeyValueRows, Segments};
 
@@ -10,6 +12,8 @@ use crate::pooling::Pooling;
 pub struct CrossMemory {
     layers: Vec<LayerMemory>,
     sources: Segments,
+    /// The same in all copies.
+    identity: Arc<()>,
 }
 
 /// What a layer attends to.
@@ -28,7 +32,7 @@ pub(crate) enum LayerMemory {
 
 impl CrossMemory {
     pub(crate) fn new(layers: Vec<LayerMemory>, sources: Segments) -> Self {
-        Self { layers, sources }
+        Self { layers, sources, identity: Arc::default() }
     }
 
     pub(crate) fn layer(&self, index: usize) -> &LayerMemory {
@@ -52,17 +56,32 @@ impl CrossMemory {
 pub struct DecoderCache {
     pub(crate) layers: Vec<KeyValueRows>,
     pub(crate) step: DecodingStep,
+    /// What the last step attended to.
+    memory: Option<Arc<()>>,
 }
 
 impl DecoderCache {
     /// An empty cache for `rows` hypotheses of a decoder with `layers` layers.
     pub fn new(layers: usize, rows: usize) -> Self {
-        Self { layers: (0..layers).map(|_| KeyValueRows::default()).collect(), step: DecodingStep::new(rows) }
+        Self {
+            layers: (0..layers).map(|_| KeyValueRows::default()).collect(),
+            step: DecodingStep::new(rows),
+            memory: None,
+        }
     }
 
     /// How many tokens each hypothesis holds.
     pub fn position(&self) -> usize {
         self.step.length()
+    }
+
+    /// The same for a step that attends to `memory`.
+    pub(crate) fn attending_to(&mut self, memory: &CrossMemory) -> &mut Self {
+        if !self.memory.as_ref().is_some_and(|last| Arc::ptr_eq(last, &memory.identity)) {
+            self.step.forget();
+            self.memory = Some(memory.identity.clone());
+        }
+        self
     }
 
     /// Row r of the next step continues row `parents[r]` of the last one. Hypotheses that nobody continues leave.

@@ -185,7 +185,7 @@ impl Decoder {
     }
 
     /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out. `rows` says how many
-    /// consecutive rows belong to each document of `memory`, none for a finished one; it is the same memory at every step of a cache.
+    /// consecutive rows belong to each document of `memory`, none for a finished one.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or an operation fails.
@@ -196,9 +196,10 @@ impl Decoder {
         memory: &CrossMemory,
         cache: &mut DecoderCache,
     ) -> Result<Tensor> {
-        let DecoderCache { layers: caches, step } = cache;
+        let DecoderCache { layers: caches, step, .. } = cache.attending_to(memory);
         let positions = &self.embedding.positions;
-        step.advance(last, (rows, memory.sources()), positions.dim(0)?, positions.device())?;
+        let tables = [self.embedding.shared.dim(0)?, positions.dim(0)?];
+        step.advance(last, (rows, memory.sources()), tables, positions.device())?;
         let is_packed = self.layers.iter().all(|layer| layer.encoder_attn.is_packed());
         step.run(is_packed && memory.is_kept(), |step| {
             let mut hidden = self.embedding.normalise(&self.embedding.step(step)?, None)?;

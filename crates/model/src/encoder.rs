@@ -169,8 +169,14 @@ impl EncoderLayer {
         drop(middle);
         let [hidden_gradient, attended_gradient] = self.self_attn_layer_norm.add_backward(sum, &gradient, sums)?;
         drop((attended, gradient));
-        let gradient = attended_gradient;
-        self.self_attn.backward(&hidden, attention, &gradient, (documents, dropouts), &hidden_gradient, sums)?;
+        self.self_attn.backward(
+            &hidden,
+            attention,
+            &attended_gradient,
+            (documents, dropouts),
+            &hidden_gradient,
+            sums,
+        )?;
         Ok(hidden_gradient)
     }
 

@@ -34,6 +34,7 @@ mod load;
 mod longformer_attention;
 mod parameters;
 mod pooling;
+mod projections;
 mod save;
 mod schema;
 mod weights;

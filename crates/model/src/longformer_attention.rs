@@ -4,7 +4,8 @@ use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Attended, Attention, Visibility};
 
 use crate::global_path::{GlobalInputs, GlobalPath};
-use crate::layers::{Linear, SelfProjections, Site, at};
+use crate::layers::{Linear, Site, at};
+use crate::projections::SelfProjections;
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
 

@@ -18,8 +18,8 @@ const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 /// twice: three tensors `[T, d]` an encoder layer, for as many layers as fit.
 pub(crate) const KEPT_BYTES: usize = 256 << 20;
 
-/// [`Pass::kept_bytes`] of runs on a device. Of a GPU's memory it is a small part, which long documents, which need it all, do not
-/// take: they keep nothing.
+/// [`Pass::kept_bytes`] of runs on a device. Of a GPU's memory it is a small part: documents that need it all are too long to keep
+/// much.
 pub fn kept_bytes(device: &Device) -> usize {
     kernels::gpu_memory(device).map_or(KEPT_BYTES, |bytes| (bytes / 20).max(KEPT_BYTES))
 }

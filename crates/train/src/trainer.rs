@@ -59,9 +59,9 @@ pub fn train(
     let (saved_step, processes) = (setup.state.step, &collective);
     let run = Run { config, context, processes, setup, saved_step, monitor, workers, on_event, score_summaries };
     let outcome = run.run(total_steps);
-    // A run that has failed fails here alone, perhaps.
+    // A run that has failed fails here alone, perhaps; and one that has ended is not undone by how it ends.
     if matches!(outcome, Ok(_) | Err(Error::Stopped { .. })) {
-        collective.leave()?;
+        let _ = collective.leave();
     }
     outcome
 }

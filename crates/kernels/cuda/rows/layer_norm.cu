@@ -66,7 +66,7 @@ template <int V> struct Numbers<V, 0> {
     __device__ __forceinline__ float &operator()(int n, int i) { return memory[i * packs + n * WARP + lane_index()]; }
 };
 
-/// Leaves (x - mean) / standard deviation of a row in shared memory and returns 1 / standard deviation. Mean and variance
+/// Leaves (x - mean) / standard deviation of a row in `row` and returns 1 / standard deviation. Mean and variance
 /// take two passes, since E[x^2] - mean^2 cancels.
 template <int V, int N, typename T>
 __device__ __forceinline__ float normalize(Numbers<V, N> &row, const Inputs<T> &inputs, int64_t index) {

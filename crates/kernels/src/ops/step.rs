@@ -57,18 +57,21 @@ impl DecodingStep {
     }
 
     /// Begins the next step: the last token of each row; `rows` says how many rows each document has, `sources` how many keys in
-    /// memory. Its position is tiled over a table of `table` rows.
+    /// memory. The tables of words and positions have so many rows, over the latter of which positions are tiled.
     ///
     /// # Errors
-    /// When the numbers of rows differ, or a GPU fails.
+    /// When the numbers of rows differ, a token is not in its table, or a GPU fails.
     pub fn advance(
         &mut self,
         tokens: &[u32],
         (rows, sources): (&Segments, &Segments),
-        table: usize,
+        [words, positions]: [usize; 2],
         device: &Device,
     ) -> Result<()> {
-        if tokens.len() != self.ancestors.len() || rows.total() != tokens.len() || table == 0 {
+        if let Some(token) = tokens.iter().find(|token| **token as usize >= words) {
+            bail!("embed: id {token} is not in a table of {words} rows");
+        }
+        if tokens.len() != self.ancestors.len() || rows.total() != tokens.len() || positions == 0 {
             let (count, held) = (tokens.len(), self.ancestors.len());
             bail!("a decoder step of {count} rows, {} by documents, but the cache holds {held}", rows.total());
         }
@@ -76,7 +79,7 @@ impl DecodingStep {
             ancestors.push((self.stored + row) as u32);
         }
         self.stored += tokens.len();
-        self.position = (self.length % table) as u32;
+        self.position = (self.length % positions) as u32;
         self.length += 1;
         self.tokens = tokens.to_vec();
         self.rows = rows.clone();
@@ -97,8 +100,17 @@ impl DecodingStep {
         Ok(())
     }
 
+    /// What [`DecodingStep::run`] does next depends on other memory than before, such as other documents.
+    pub fn forget(&mut self) {
+        #[cfg(gpu)]
+        {
+            self.gpu.recording = cuda::Recording::default();
+        }
+    }
+
     /// Runs a step's `body`, whose operations are those on a [`DecodingStep`], on [`PackedLinear`](crate::PackedLinear)s, layer norms
-    /// and no other if it is `repeatable`: a GPU then gets the launches of steps of the same shape as one.
+    /// and no other if it is `repeatable`: a GPU then gets the launches of steps of the same shape as one, on the memory that it was
+    /// given first. The body may be run twice, to the same effect.
     ///
     /// # Errors
     /// Those of the body, and when a GPU fails.
@@ -128,10 +140,6 @@ impl DecodingStep {
     pub fn embed(&self, words: &Tensor, positions: &Tensor) -> Result<Tensor> {
         #[cfg(gpu)]
         if let Some(step) = &self.gpu.step {
-            let rows = words.dim(0)?;
-            if let Some(token) = self.tokens.iter().find(|token| **token as usize >= rows) {
-                bail!("embed: id {token} is not in a table of {rows} rows");
-            }
             return cuda::embed_step(words, positions, step);
         }
         embed(&[(words, &self.tokens), (positions, &vec![self.position; self.tokens.len()])])

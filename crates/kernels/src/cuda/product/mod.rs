@@ -81,10 +81,13 @@ impl Product {
     /// # Errors
     /// As [`Product::evaluate`].
     pub(super) fn evaluate_aligned(&self, bias: Option<&Tensor>, dtype: DType) -> Result<Tensor> {
-        let Sizes { m, n, .. } = self.sizes;
+        let Sizes { m, n, k } = self.sizes;
         self.check_bias(bias, dtype)?;
         self.check_type(dtype)?;
         let target = room((m, aligned(n)), dtype, self.a.device())?;
+        if k == 0 {
+            bail!("product: sums of nothing");
+        }
         if m * n > 0 {
             multiply(self, &target, Then::Write(bias))?;
         }

@@ -90,7 +90,7 @@ fn check_past(dtype: DType, (heads, size): (usize, usize), steps: usize, far: f6
         simulated.keys.extend(&k);
         simulated.values.extend(&v);
         let documents = (&Segments::single(count), &Segments::single(5));
-        step.advance(&vec![0; count], documents, 100, &device()).unwrap();
+        step.advance(&vec![0; count], documents, [1, 100], &device()).unwrap();
         let placed = [&q, &k, &v].map(|numbers| rows(numbers, heads, size, dtype));
         let found = step.attend_past(&mut cache, placed.each_ref(), scale).unwrap();
         if n < 3 || n + 3 > steps || n % 97 == 0 {
@@ -130,7 +130,7 @@ fn repeated_steps_read_what_is_new() {
         let mut results = Vec::new();
         for n in 0..7u32 {
             let tokens = [n * 7, 49 - n];
-            step.advance(&tokens, (&Segments::single(2), &Segments::single(5)), 6, &device()).unwrap();
+            step.advance(&tokens, (&Segments::single(2), &Segments::single(5)), [50, 6], &device()).unwrap();
             let result = step.run(true, |step| {
                 let x = step.embed(&tables[0], &tables[1])?.reshape((2, 1, 8))?;
                 step.attend_past(&mut cache, [&x, &x, &x], 1.0)

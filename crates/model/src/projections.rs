@@ -1,0 +1,48 @@
+//! The projections of attention to the rows it comes from.
+
+use std::sync::Arc;
+
+use candle_core::Tensor;
+use epitome_kernels::PackedLinear;
+
+use crate::Result;
+use crate::layers::Linear;
+
+/// Query, key and value projections of one input: one product, where that is faster than three.
+#[derive(Clone, Debug)]
+pub(crate) struct SelfProjections {
+    parts: [Linear; 3],
+    joined: Option<Arc<PackedLinear>>,
+}
+
+impl SelfProjections {
+    pub(crate) fn new([query, key, value]: [Linear; 3]) -> Result<Self> {
+        if let (Linear::Packed(q), Linear::Packed(k), Linear::Packed(v)) = (&query, &key, &value)
+            && let Some((joined, parts)) = PackedLinear::joined(&[q, k, v])?
+            && let Ok(parts) = <[PackedLinear; 3]>::try_from(parts)
+        {
+            let parts = parts.map(|part| Linear::Packed(Arc::new(part)));
+            return Ok(Self { parts, joined: Some(Arc::new(joined)) });
+        }
+        Ok(Self { parts: [query, key, value], joined: None })
+    }
+
+    /// Of the projections of queries, keys and values.
+    pub(crate) fn parts(&self) -> &[Linear; 3] {
+        &self.parts
+    }
+
+    /// `[T, d]` to queries, keys and values, each `[T, heads, d / heads]`.
+    pub(crate) fn heads(&self, x: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
+        let [query, key, value] = &self.parts;
+        match &self.joined {
+            None => Ok([query.heads(x, heads)?, key.heads(x, heads)?, value.heads(x, heads)?]),
+            Some(joined) => {
+                let (rows, width) = x.dims2()?;
+                let all = joined.forward(x)?.reshape((rows, 3 * heads, width / heads))?;
+                let part = |index: usize| all.narrow(1, index * heads, heads);
+                Ok([part(0)?, part(1)?, part(2)?])
+            }
+        }
+    }
+}
