@@ -2,7 +2,7 @@
 //
 // Bytes: the logits once; 4 beams of 50,265 in f32: 0.8 MB, far less time than the launches.
 //
-// Schedule: a row is shared by PARTS blocks, so that few rows keep the processor busy. A block holds its part in shared memory: every
+// Schedule: a row is shared by up to PARTS blocks, so that few rows keep the processor busy. A block holds its part in shared memory: every
 // thread knows the best of its own entries; K times the block picks the best of those, and the thread that had it looks for its
 // next one. Then a warp merges a row's lists, a part a lane.
 
@@ -12,6 +12,8 @@ namespace {
 
 constexpr int THREADS = 128;
 constexpr int PARTS = WARP;
+/// Entries of a part at least.
+constexpr int LEAST = 512;
 constexpr int NO_INDEX = 0x7fffffff;
 
 /// An entry; of equal values the first is better.
@@ -110,14 +112,15 @@ __global__ void __launch_bounds__(THREADS) find_in_parts(Logits<T> logits, int k
     }
 }
 
-/// A warp owns a row.
-__global__ void __launch_bounds__(WARP) merge_parts(Found found, int k, float *values, int *indices) {
+/// A warp owns a row of so many parts.
+__global__ void __launch_bounds__(WARP) merge_parts(Found found, int parts, int k, float *values, int *indices) {
     int64_t row = blockIdx.x, list = row * PARTS + lane_index();
-    Exponentials own = found.exponentials[list];
+    bool is_part = lane_index() < parts;
+    Exponentials own = is_part ? found.exponentials[list] : Exponentials{-INFINITY, 0.0f};
     float maximum = lanes_max(own.maximum);
     float log_total = maximum + logf(lanes_sum(own.sum * exp_from(own.maximum, maximum)));
     const Candidate *candidates = found.candidates + list * k;
-    Candidate head = candidates[0];
+    Candidate head = is_part ? candidates[0] : Candidate{-INFINITY, NO_INDEX};
     for (int n = 0, taken = 0; n < k; n++) {
         Candidate best = best_of_lanes(head);
         if (lane_index() == 0) {
@@ -135,14 +138,14 @@ int start(
     const void *values, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, void *room, float *found_values,
     int *found_indices, cudaStream_t stream
 ) {
-    int size = ceil_div(vocabulary, PARTS * PACK) * PACK;
+    int size = max(LEAST, ceil_div(vocabulary, PARTS * PACK) * PACK), parts = ceil_div(vocabulary, size);
     Logits<T> logits{static_cast<const T *>(values), bias, stride, vocabulary, size};
     auto exponentials = static_cast<Exponentials *>(room);
     Found found{exponentials, reinterpret_cast<Candidate *>(exponentials + rows * PARTS)};
     auto kernel = takes_packs(stride, logits.values) ? find_in_parts<T, PACK> : find_in_parts<T, 1>;
-    int error = launch(kernel, dim3(PARTS, rows), THREADS, size * sizeof(float), stream, logits, k, found);
+    int error = launch(kernel, dim3(parts, rows), THREADS, size * sizeof(float), stream, logits, k, found);
     if (error != 0 || k == 0) return error;
-    return launch(merge_parts, dim3(rows), WARP, 0, stream, found, k, found_values, found_indices);
+    return launch(merge_parts, dim3(rows), WARP, 0, stream, found, parts, k, found_values, found_indices);
 }
 
 } // namespace
