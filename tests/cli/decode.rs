@@ -271,7 +271,7 @@ fn records_are_spoken_of_once_and_in_order() {
     let input = folder.write("in.jsonl", &good);
     let broken = folder.write(
         "broken.jsonl",
-        &format!("{}{{\"id\":\"r4\"}}\n{{\"id\":\"r5\"}}\n", &(0..4).map(record).collect::<String>()),
+        format!("{}{{\"id\":\"r4\"}}\n{{\"id\":\"r5\"}}\n", (0..4).map(record).collect::<String>()),
     );
     for size in ["1", "2", "3", "7", "20"] {
         let decode = |input: &str, extra: &[&str]| {

@@ -38,12 +38,12 @@ int epitome_attention_backward_any_bf16(
     cudaStream_t
 );
 int epitome_layer_norm_bf16(
-    const void *x, const void *residual, const float *weight, const float *bias, Draws, int64_t rows, int width, float eps,
-    void *y, cudaStream_t
+    const void *x, const void *residual, const float *weight, const float *bias, Draws, uint64_t first, int64_t rows,
+    int width, float eps, void *y, cudaStream_t
 );
 int epitome_layer_norm_backward_bf16(
-    const void *x, const void *residual, const float *weight, Draws, int64_t rows, int width, float eps, const void *dy,
-    void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t
+    const void *x, const void *residual, const float *weight, Draws, uint64_t first, int64_t rows, int width, float eps,
+    const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t
 );
 int epitome_bias_gelu_bf16(const void *x, const float *bias, void *y, int64_t rows, int width, cudaStream_t);
 int epitome_bias_gelu_backward_bf16(
@@ -65,7 +65,7 @@ int epitome_memory_attention_bf16(
     const Problem *, float *partial_context, float *partial_log_sum_exp, void *output, cudaStream_t
 );
 int epitome_top_k_bf16(
-    const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, float *values, int *indices,
-    cudaStream_t
+    const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, void *room, float *values,
+    int *indices, cudaStream_t
 );
 }
