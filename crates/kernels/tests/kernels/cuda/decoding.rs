@@ -191,3 +191,15 @@ fn the_most_probable_entries() {
         }
     }
 }
+
+#[test]
+fn what_is_no_number_is_among_the_most_probable() {
+    // Alone in the last part of its row, beside numbers, and in place of all.
+    for (vocabulary, places) in [(513, vec![512]), (700, vec![3]), (40, (0..40).collect())] {
+        let mut logits = vec![0.5; 2 * vocabulary];
+        places.iter().for_each(|place| logits[vocabulary + place] = f64::NAN);
+        let found = top_k(&place(&logits, &[2, vocabulary], DType::F32), vocabulary, None, 3).unwrap();
+        assert!(found[0].iter().all(|(_, value)| value.is_finite()), "{vocabulary}: {found:?}");
+        assert!(found[1].iter().all(|(_, value)| value.is_nan()), "{vocabulary}: {found:?}");
+    }
+}
