@@ -45,9 +45,17 @@ template <int N> __device__ __forceinline__ void pin(uint32_t (&a)[N][4]) {
 }
 
 /// Has `value`, which is not negative, computed before a wait that follows. The assembler puts a wait before whatever does not
-/// need its products, unless a branch stands between.
+/// need its products, unless a branch stands between: one of the whole warp, for else it makes products wait for each other.
 __device__ __forceinline__ void come_before_wait(float value) {
-    if (value < 0.0f) __trap();
+    if (__any_sync(0xffffffff, value < 0.0f)) __trap();
+}
+
+/// The same of many values.
+template <int N> __device__ __forceinline__ void come_before_wait(const float (&values)[N][4]) {
+    uint32_t signs = 0;
+#pragma unroll
+    for (int i = 0; i < 4 * N; i++) signs |= __float_as_uint(values[i / 4][i % 4]);
+    come_before_wait(__uint_as_float(signs));
 }
 
 #define SUMS(n) "+f"(c[n][0]), "+f"(c[n][1]), "+f"(c[n][2]), "+f"(c[n][3])
@@ -108,6 +116,8 @@ template <int PENDING> void wait_products() { emulation::wait_products(PENDING);
 template <typename Registers> void pin(Registers &) {}
 inline void come_before_wait(float) {}
 
+template <int N> void come_before_wait(const float (&)[N][4]) {}
+
 template <bool TRANSPOSED, int N>
 void multiply_group(float (&c)[N][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
     emulation::multiply_group({c[0], a, 0, b, 8 * N, TRANSPOSED, accumulate});
@@ -125,8 +135,8 @@ template <bool TRANSPOSED, int N> void multiply_group(float (&c)[N][4], uint64_t
 /// It begins `offset` bytes after `tile`, to which the pattern belongs.
 __device__ __forceinline__ uint64_t matrix_descriptor(const void *tile, int offset, int leading, int stride) {
     constexpr uint32_t SWIZZLE_128 = 1;
-    // Shared memory is less than 256 KB: sums of addresses stay in their 14 bits.
-    uint32_t low = (shared_address(tile) >> 4 | leading >> 4 << 16) + (offset >> 4);
+    // A block's own shared memory is less than 256 KB: sums of addresses stay in their 14 bits.
+    uint32_t low = ((shared_address(tile) & 0x3ffff) >> 4 | leading >> 4 << 16) + (offset >> 4);
     uint32_t high = stride >> 4 | SWIZZLE_128 << 30;
     return uint64_t(high) << 32 | low;
 }

@@ -5,10 +5,10 @@
 //
 // Schedule: a block owns 128 queries, each of its two warp groups 64; queries and their outputs' gradients are in shared memory,
 // tiles of 64 keys and values arrive three ahead in rings of four. Scores and their gradients are started together; the rounded
-// gradients are operand A from registers. The assembler puts the exponentials behind the wait for both products: what a warp
-// group waits for has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
+// gradients are operand A from registers. Exponentials come before the wait for the second product; what a warp group waits for then
+// has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
 //
-// Registers, 122 of 128 for heads of 64 (128 with dropout), 167 for 128 (181), none spilled; shared memory 99,328 and 197,632
+// Registers, 122 of 128 for heads of 64 (128 with dropout), 166 for 128 (191), none spilled; shared memory 99,328 and 197,632
 // bytes. Not yet run on a GPU.
 
 #include "panels.cuh"
@@ -111,6 +111,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
             float &score = scores[0][i / 4][i % 4];
             score = ptx::exp2_approximate(scale * score - rows.log_sum_exp[i % 4 / 2]);
         }
+        ptx::come_before_wait(scores[0]);
         ptx::wait_products<0>();
         ptx::pin(gradients[0]);
         if constexpr (DROPOUT) {
