@@ -1,5 +1,5 @@
 //! Several processes under `mpirun`, each with an emulated GPU of its own. The program emulates none, so that the processes are
-//! this one again.
+//! this one again, running the test that starts them: there it does what a process is to do.
 
 use std::env;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -25,10 +25,9 @@ const GPUS: &str = "EPITOME_TEST_GPUS";
 /// Configuration and output directory of a run.
 const RUN: [&str; 2] = ["EPITOME_TEST_CONFIG", "EPITOME_TEST_OUTPUT"];
 
-#[test]
-#[ignore = "what the processes do that other tests start"]
-fn process() {
-    let Ok(task) = env::var(TASK) else { return };
+/// Does what a process is to do, if this is one.
+fn is_process() -> bool {
+    let Ok(task) = env::var(TASK) else { return false };
     let group = ProcessGroup::join().unwrap();
     let body = || match task.as_str() {
         "train" => train(&group, RUN.map(|name| env::var(name).unwrap())),
@@ -41,12 +40,13 @@ fn process() {
         group.abort(1);
         resume_unwind(panic);
     }
+    true
 }
 
-/// As many processes on a machine with `gpus` GPUs.
-fn together(processes: usize, gpus: usize, task: &str, run: [&str; 2]) -> Run {
+/// As many processes of a test on a machine with `gpus` GPUs.
+fn together(test: &str, (processes, gpus): (usize, usize), task: &str, run: [&str; 2]) -> Run {
     let mut again = Command::new(env::current_exe().unwrap());
-    again.args(["--ignored", "--exact", "gpus::process", "--nocapture"]);
+    again.args(["--exact", &format!("gpus::{test}"), "--nocapture"]);
     let mut launched = launch(processes, &again);
     launched.env(TASK, task).env(GPUS, gpus.to_string()).envs(RUN.into_iter().zip(run));
     wait_for(launched)
@@ -61,6 +61,9 @@ fn train(group: &ProcessGroup, [config, output]: [String; 2]) {
 
 #[test]
 fn training_gives_the_losses_of_one_gpu() {
+    if is_process() {
+        return;
+    }
     let folder = Folder::new();
     let config = config(&folder, 4, 2);
     emulated_gpus(1, || train(&ProcessGroup::single(), [config.clone(), folder.path("alone")]));
@@ -68,7 +71,8 @@ fn training_gives_the_losses_of_one_gpu() {
     assert_eq!(expected.len(), 6, "4 losses, 2 validations");
     for processes in [2, 3] {
         let name = format!("together-{processes}");
-        together(processes, processes, "train", [&config, &folder.path(&name)]).succeeds();
+        let (sizes, run) = ((processes, processes), [config.as_str(), &folder.path(&name)]);
+        together("training_gives_the_losses_of_one_gpu", sizes, "train", run).succeeds();
         let found = numbers(&folder, &name);
         assert_eq!(found.len(), expected.len());
         for (found, expected) in found.iter().zip(&expected) {
@@ -109,20 +113,28 @@ fn sums_that_differ(group: &ProcessGroup) {
 
 #[test]
 fn every_process_has_a_gpu_and_the_sums_of_all() {
+    if is_process() {
+        return;
+    }
+    let test = "every_process_has_a_gpu_and_the_sums_of_all";
     for processes in [2, 3] {
         // More GPUs than processes are no harm.
-        together(processes, 3, "sums", ["", ""]).succeeds();
+        together(test, (processes, 3), "sums", ["", ""]).succeeds();
     }
-    let failed = together(2, 2, "sums that differ", ["", ""]);
+    let failed = together(test, (2, 2), "sums that differ", ["", ""]);
     assert!(failed.code != 0 && failed.stderr.contains("ncclAllReduce") | failed.stderr.contains("ncclGroupEnd"));
 }
 
 #[test]
 fn what_gives_no_gpu_to_each_process_is_refused_once() {
+    if is_process() {
+        return;
+    }
     for (task, gpus, parts) in
         [("cuda", 2, ["sees 2 GPU(s)", "3 processes"]), ("cuda:1", 3, ["one GPU for 3 processes", "`cuda` gives each"])]
     {
-        let refused = together(3, gpus, task, ["", ""]);
+        let test = "what_gives_no_gpu_to_each_process_is_refused_once";
+        let refused = together(test, (3, gpus), task, ["", ""]);
         assert_ne!(refused.code, 0);
         for part in parts {
             assert_eq!(refused.stderr.matches(part).count(), 1, "`{part}` in {}", refused.stderr);
