@@ -1,8 +1,8 @@
 //! The operations LED needs and candle lacks, each one function on candle tensors: on the CPU in f32, on a GPU in f32 or bf16.
 //!
-//! Documents of a batch are packed end to end ([`Segments`]); only attention looks at their borders. An operation has a
-//! hand-written backward: as a candle custom op where gradients go through candle's graph, else as a function of its own,
-//! for networks that walk their layers themselves. This crate knows nothing of models, files or text.
+//! Documents of a batch are packed end to end ([`Segments`]); only attention looks at their borders. An operation records no graph:
+//! its backward is a function of its own, for networks that walk their layers themselves. This crate knows nothing of models, files or
+//! text.
 //!
 //! | module | contents |
 //! |---|---|
@@ -15,14 +15,13 @@
 //! | `precision` | what the products of inference are made of |
 //! | `process`, `available` | settings of the process: memory that is freed stays at hand, candle's own threads are off; the memory it holds and can still get |
 //!
-//! | differentiable in candle's graph |
-//! |---|
-//! | [`linear`], [`head_linear`], [`gather_rows`], [`pull_back`] |
-//!
-//! | records no graph | its backward |
+//! | operation | its backward |
 //! |---|---|
+//! | [`linear`] | [`linear_backward`] for its parameters, [`linear_input_gradient`] or [`add_linear_input_gradient`] for its input |
 //! | [`attention_forward`] | [`attention_backward`] |
 //! | [`global_attention`] | [`global_attention_backward`] |
+//! | [`fold_heads`], [`project_heads`] | [`head_projection_backward`] for their parameters, each other for their input |
+//! | [`gather_rows`] | [`add_rows`] |
 //! | [`layer_norm`], [`add_layer_norm`] | [`layer_norm_backward`], [`add_layer_norm_backward`] |
 //! | [`gelu`] | [`gelu_backward`] |
 //! | [`dropout`], [`dropout_part`] | the same again |
@@ -30,10 +29,7 @@
 //! | [`cross_entropy`] | [`cross_entropy_backward`] |
 //! | [`token_log_probabilities`], [`AttentionMemory`], [`cached_attention`], [`DecodingStep`], [`PackedLinear`] | none |
 //!
-//! Outside the graph the backward of [`linear`] is [`linear_backward`] for its parameters, and [`linear_input_gradient`] or
-//! [`add_linear_input_gradient`] for its input.
-//!
-//! What records no graph, backwards included, refuses a tensor that is in one: its gradient would silently end there.
+//! All of these, backwards included, refuse a tensor that is in candle's graph: its gradient would silently end there.
 //! Updates in place and sums take any tensor: [`write_rows`], [`add_rows`], [`accumulate_rows`], [`add_assign`], [`scale_assign`],
 //! [`lerp_assign`], [`sum_of_squares`], [`adamw_step`], [`adafactor_step`], and the running sums that backwards add to.
 //!
@@ -64,16 +60,16 @@ pub use ops::cross_entropy::{
     IGNORE_INDEX, Loss, LossTargets, cross_entropy, cross_entropy_backward, token_log_probabilities,
 };
 pub use ops::elementwise::{
-    add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, pull_back, scale_assign, sum_of_squares,
+    add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, scale_assign, sum_of_squares,
 };
 pub use ops::global_attention::{GlobalRows, Pooled, global_attention, global_attention_backward};
-pub use ops::head_linear::head_linear;
+pub use ops::heads::{HeadProjection, fold_heads, head_projection_backward, project_heads};
 pub use ops::layer_norm::{ResidualSum, add_layer_norm, add_layer_norm_backward, layer_norm, layer_norm_backward};
 pub use ops::linear::{AffineSums, add_linear_input_gradient, linear, linear_backward, linear_input_gradient};
 pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
 pub use ops::past::{KeyValueRows, cached_attention};
-pub use ops::rows::{accumulate_rows, add_rows, embed, gather_rows, write_rows};
+pub use ops::rows::{RowIndex, accumulate_rows, add_rows, embed, gather_rows, write_rows};
 pub use ops::step::DecodingStep;
 pub use ops::update;
 pub use precision::Precision;

@@ -132,7 +132,8 @@ impl MultiHeadAttention {
 
     /// What decoding without keeping keys and values needs.
     pub(crate) fn pooling(&self) -> Result<Pooling> {
-        Ok(Pooling { key: self.k_proj().unpacked()?, value: self.v_proj().unpacked()?, heads: self.heads })
+        let (key, value) = (self.k_proj().unpacked()?, self.v_proj().unpacked()?);
+        Ok(Pooling { key, value, heads: self.heads, scale: self.scale })
     }
 
     /// Output of the attention of a step's `hidden` `[R, d]` to the documents of `memory`, `[R, d]`.
@@ -143,13 +144,13 @@ impl MultiHeadAttention {
         layer: usize,
         step: &DecodingStep,
     ) -> Result<Tensor> {
-        let query = self.q_proj().heads(hidden, self.heads)?;
         let context = match memory.layer(layer) {
-            LayerMemory::Kept(kept) => step.attend_memory(kept, &query, self.scale)?,
+            LayerMemory::Kept(kept) => {
+                step.attend_memory(kept, &self.q_proj().heads(hidden, self.heads)?, self.scale)?
+            }
             LayerMemory::Folded { pooling, encoded } => {
                 let segments = PoolingSegments { queries: step.rows(), rows: memory.sources() };
-                let query = (query.to_dtype(DType::F32)? * f64::from(self.scale))?;
-                pooling.attend(&query, encoded, segments, None)?.to_dtype(hidden.dtype())?
+                pooling.attend(&self.q_proj().forward(hidden)?, encoded, segments)?
             }
         };
         self.out_proj.forward(&context.reshape(hidden.shape())?)

@@ -1,6 +1,8 @@
 //! A batch of source documents.
 
-use epitome_kernels::Segments;
+use std::ops::Range;
+
+use epitome_kernels::{RowIndex, Segments};
 
 use crate::{Error, Result};
 
@@ -10,6 +12,8 @@ pub struct Documents {
     ids: Vec<u32>,
     segments: Segments,
     global: Vec<Vec<usize>>,
+    global_rows: RowIndex,
+    global_segments: Segments,
 }
 
 impl Documents {
@@ -38,7 +42,13 @@ impl Documents {
             lengths.push(ids.len());
             global.push(positions);
         }
-        Ok(Self { ids: packed, segments: Segments::from_lengths(&lengths), global })
+        let segments = Segments::from_lengths(&lengths);
+        let in_rows = |(range, positions): (Range<usize>, &Vec<usize>)| -> Vec<usize> {
+            positions.iter().map(|position| range.start + position).collect()
+        };
+        let global_rows = RowIndex::new(segments.ranges().zip(&global).flat_map(in_rows).collect());
+        let global_segments = Segments::from_lengths(&global.iter().map(Vec::len).collect::<Vec<_>>());
+        Ok(Self { ids: packed, segments, global, global_rows, global_segments })
     }
 
     /// Token ids of all documents, `[T]`.
@@ -57,17 +67,12 @@ impl Documents {
     }
 
     /// Rows of the global tokens in the packed tensor, document by document.
-    pub(crate) fn global_rows(&self) -> Vec<usize> {
-        self.segments
-            .ranges()
-            .zip(&self.global)
-            .flat_map(|(range, positions)| positions.iter().map(move |position| range.start + position))
-            .collect()
+    pub(crate) fn global_rows(&self) -> &RowIndex {
+        &self.global_rows
     }
 
     /// How many global tokens each document has.
-    pub(crate) fn global_segments(&self) -> Segments {
-        let counts: Vec<usize> = self.global.iter().map(Vec::len).collect();
-        Segments::from_lengths(&counts)
+    pub(crate) fn global_segments(&self) -> &Segments {
+        &self.global_segments
     }
 }

@@ -1,11 +1,10 @@
 //! The rows of global tokens (semantics A7, A13).
 
-use candle_core::backprop::GradStore;
-use candle_core::{DType, Tensor, Var};
-use epitome_kernels::{self as kernels, GlobalRows, Pooled, Segments};
+use candle_core::Tensor;
+use epitome_kernels::{self as kernels, GlobalRows, Pooled};
 
 use crate::layers::{Linear, Projection, Site, at};
-use crate::pooling::{Pooling, PoolingSegments};
+use crate::pooling::Pooling;
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Result};
 
@@ -16,27 +15,22 @@ pub(crate) struct GlobalPath {
     pooling: Pooling,
 }
 
-/// A forward pass that can be walked back: what is small has graphs of its own, before and after attention to all tokens.
-pub(crate) struct GlobalPass {
-    /// The context of the global tokens, `[G, d]`.
-    pub(crate) output: Tensor,
+/// What the backward pass is given of `G` global tokens: little beside what there is of all tokens.
+#[derive(Debug)]
+pub(crate) struct GlobalKept {
     /// Their rows of the hidden states, `[G, d]`.
-    own: Var,
-    /// What [`Pooling::fold`] made of them.
-    folded: [Tensor; 2],
+    own: Tensor,
+    /// `[G, d]`.
+    queries: Tensor,
+    /// `[G, H, d + 1]`.
+    folded: Tensor,
     pooled: Pooled,
-    /// The output of attention, where the second graph begins.
-    attended: Var,
-    /// Names and copies of the parameters.
-    parameters: Vec<(String, Var)>,
 }
 
-/// The hidden states `[T, d]` that global tokens attend to, and where the tokens are.
+/// The hidden states `[T, d]` that global tokens attend to.
 #[derive(Clone, Copy)]
 pub(crate) struct GlobalInputs<'a> {
     pub(crate) hidden: &'a Tensor,
-    /// Rows of the global tokens.
-    pub(crate) rows: &'a [usize],
     pub(crate) documents: &'a Documents,
     pub(crate) dropouts: Option<Dropouts>,
 }
@@ -50,98 +44,47 @@ impl GlobalPath {
                 key: Projection::load(source, &format!("{prefix}.key_global"), d, d)?,
                 value: Projection::load(source, &format!("{prefix}.value_global"), d, d)?,
                 heads: config.encoder_attention_heads,
+                scale: ((d / config.encoder_attention_heads) as f32).powf(-0.5),
             },
         })
     }
 
-    /// The context of the `G` global tokens, `[G, d]`.
-    pub(crate) fn context(&self, inputs: GlobalInputs<'_>) -> Result<Tensor> {
-        let [a, c] = self.fold(&kernels::gather_rows(inputs.hidden, inputs.rows)?)?;
-        let segments = inputs.documents.global_segments();
-        self.pooling.context(&kernels::global_attention(inputs.hidden, &a, &c, inputs.global_rows(&segments))?.output)
+    /// Writes the context of the global tokens over their rows of `context` `[T, d]`.
+    pub(crate) fn forward(&self, inputs: GlobalInputs<'_>, context: &Tensor) -> Result<GlobalKept> {
+        let rows = inputs.documents.global_rows();
+        let own = kernels::gather_rows(inputs.hidden, rows)?;
+        let queries = self.query.forward(&own)?;
+        let folded = self.pooling.fold(&queries)?;
+        let pooled = kernels::global_attention(inputs.hidden, &folded, inputs.global_rows())?;
+        kernels::write_rows(context, rows, &self.pooling.context(&pooled.output, context.dtype())?)?;
+        Ok(GlobalKept { own, queries, folded, pooled })
     }
 
-    /// The scaled queries of rows `[G, d]` with the key projection folded in.
-    fn fold(&self, rows: &Tensor) -> Result<[Tensor; 2]> {
-        let heads = self.pooling.heads;
-        let scale = ((rows.dim(1)? / heads) as f64).powf(-0.5);
-        let query = self.query.heads(rows, heads)?.to_dtype(DType::F32)?;
-        self.pooling.fold(&(query * scale)?)
-    }
-
-    /// [`GlobalPath::context`] with graphs.
-    pub(crate) fn pass(&self, inputs: GlobalInputs<'_>) -> Result<GlobalPass> {
-        let mut parameters = Vec::new();
-        let mut variable = |projection: &Projection| -> Result<Projection> {
-            let mut copy = |part: &str, tensor: &Tensor| -> Result<Tensor> {
-                let variable = Var::from_tensor(&tensor.detach())?;
-                parameters.push((format!("{}.{part}", projection.name), variable.clone()));
-                Ok(variable.as_tensor().clone())
-            };
-            Ok(Projection {
-                weight: copy("weight", &projection.weight)?,
-                bias: copy("bias", &projection.bias)?,
-                name: projection.name.clone(),
-            })
-        };
-        let tracked = Self {
-            query: Linear::Plain(variable(self.query.plain()?)?),
-            pooling: Pooling {
-                key: variable(&self.pooling.key)?,
-                value: variable(&self.pooling.value)?,
-                heads: self.pooling.heads,
-            },
-        };
-        let own = Var::from_tensor(&kernels::gather_rows(&inputs.hidden.detach(), inputs.rows)?)?;
-        let folded = tracked.fold(&own)?;
-        let [a, c] = folded.each_ref().map(Tensor::detach);
-        let segments = inputs.documents.global_segments();
-        let pooled = kernels::global_attention(inputs.hidden, &a, &c, inputs.global_rows(&segments))?;
-        let attended = Var::from_tensor(&pooled.output)?;
-        let output = tracked.pooling.context(&attended)?;
-        Ok(GlobalPass { output, own, folded, pooled, attended, parameters })
-    }
-
-    /// Adds the gradients of the parameters, and that of the hidden states to `hidden_gradient`, given the context's `[G, d]`.
+    /// Adds the gradients of the parameters, and that of the hidden states to `hidden_gradient`, given the context's `[T, d]`.
     pub(crate) fn backward(
-        pass: GlobalPass,
+        &self,
+        kept: &GlobalKept,
         gradient: &Tensor,
         inputs: GlobalInputs<'_>,
         hidden_gradient: &Tensor,
         sums: &mut dyn GradientSums,
     ) -> Result<()> {
-        let GlobalPass { output, own, folded, pooled, attended, parameters } = pass;
-        let mut add = |store: &mut GradStore| -> Result<()> {
-            for (name, variable) in &parameters {
-                if let Some(gradient) = store.remove(variable)
-                    && let Some(sum) = sums.sum(name, variable)?
-                {
-                    kernels::add_assign(&sum, &gradient)?;
-                }
-            }
-            Ok(())
-        };
-        let mut after = kernels::pull_back(&output, gradient)?.backward()?;
-        add(&mut after)?;
-        let Some(gradient) = after.remove(&attended) else { return Ok(()) };
-        let [a, c] = folded.each_ref().map(Tensor::detach);
-        let segments = inputs.documents.global_segments();
-        let of = inputs.global_rows(&segments);
-        let [da, dc] =
-            kernels::global_attention_backward([inputs.hidden, &a, &c], of, &pooled, &gradient, Some(hidden_gradient))?;
-        let [a, c] = &folded;
-        let mut before = kernels::pull_back(a, &da)?.add(&kernels::pull_back(c, &dc)?)?.backward()?;
-        add(&mut before)?;
-        if let Some(gradient) = before.remove(&own) {
-            kernels::add_rows(hidden_gradient, inputs.rows, &gradient)?;
-        }
-        Ok(())
+        let GlobalKept { own, queries, folded, pooled } = kept;
+        let rows = inputs.documents.global_rows();
+        let gradient = kernels::gather_rows(gradient, rows)?;
+        let gradient = self.pooling.context_backward(&pooled.output, &gradient, sums)?;
+        let of = inputs.global_rows();
+        let gradient =
+            kernels::global_attention_backward(inputs.hidden, folded, of, pooled, &gradient, Some(hidden_gradient))?;
+        let gradient = self.pooling.fold_backward(queries, &gradient, sums)?;
+        self.query.backward(own, &gradient, sums)?;
+        Ok(kernels::add_rows(hidden_gradient, rows, &self.query.input_gradient(&gradient)?)?)
     }
 }
 
 impl<'a> GlobalInputs<'a> {
-    fn global_rows(&self, rows: &'a Segments) -> GlobalRows<'a> {
+    fn global_rows(&self) -> GlobalRows<'a> {
         let dropout = at(self.dropouts, Site::GlobalAttention);
-        PoolingSegments { queries: rows, rows: self.documents.segments() }.with(dropout)
+        GlobalRows { rows: self.documents.global_segments(), documents: self.documents.segments(), dropout }
     }
 }

@@ -88,7 +88,7 @@ impl Projection {
     }
 
     /// The running sums of the parameters' gradients.
-    fn sums(&self, sums: &mut dyn GradientSums) -> Result<AffineSums> {
+    pub(crate) fn sums(&self, sums: &mut dyn GradientSums) -> Result<AffineSums> {
         affine_sums(sums, &self.name, &self.weight, &self.bias)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Attended, Attention, Visibility};
 
-use crate::global_path::{GlobalInputs, GlobalPath};
+use crate::global_path::{GlobalInputs, GlobalKept, GlobalPath};
 use crate::layers::{Linear, Site, at};
 use crate::projections::SelfProjections;
 use crate::weights::Source;
@@ -24,8 +24,8 @@ pub(crate) struct LongformerSelfAttention {
 #[derive(Debug, Default)]
 pub(crate) struct SelfAttentionKept {
     projected: Option<[Tensor; 3]>,
-    /// With the rows of global tokens in their places.
-    attended: Option<Attended>,
+    /// With the rows of global tokens in their places, and what there is of these.
+    attended: Option<(Attended, Option<GlobalKept>)>,
 }
 
 impl LongformerSelfAttention {
@@ -50,17 +50,13 @@ impl LongformerSelfAttention {
         dropouts: Option<Dropouts>,
         keep: Keep,
     ) -> Result<(Tensor, SelfAttentionKept)> {
+        let inputs = GlobalInputs { hidden, documents, dropouts };
         let projected = self.projections.heads(hidden, self.heads)?;
-        let attended = self.attend(hidden, &projected, documents, dropouts)?;
+        let attended = self.attend(inputs, &projected)?;
         // Of a long document each of these is large: what is not kept goes before the next is made.
         let projected = (keep == Keep::Everything).then_some(projected);
-        let context = attended.output.reshape(hidden.shape())?;
+        let context = attended.0.output.reshape(hidden.shape())?;
         let attended = (keep >= Keep::Outputs).then_some(attended);
-        let rows = documents.global_rows();
-        if !rows.is_empty() {
-            let inputs = GlobalInputs { hidden, rows: &rows, documents, dropouts };
-            kernels::write_rows(&context, &rows, &self.global.context(inputs)?)?;
-        }
         Ok((self.output.forward(&context)?, SelfAttentionKept { projected, attended }))
     }
 
@@ -75,27 +71,18 @@ impl LongformerSelfAttention {
         hidden_gradient: &Tensor,
         sums: &mut dyn GradientSums,
     ) -> Result<()> {
+        let inputs = GlobalInputs { hidden, documents, dropouts };
         let projected = kept.projected.map_or_else(|| self.projections.heads(hidden, self.heads), Ok)?;
-        let attended = kept.attended.map_or_else(|| self.attend(hidden, &projected, documents, dropouts), Ok)?;
+        let (attended, global) = kept.attended.map_or_else(|| self.attend(inputs, &projected), Ok)?;
         let context_gradient = self.output.input_gradient(gradient)?;
-        let rows = documents.global_rows();
-        let context = attended.output.reshape(hidden.shape())?;
-        let inputs = GlobalInputs { hidden, rows: &rows, documents, dropouts };
-        let mut global = None;
-        if !rows.is_empty() {
-            let pass = self.global.pass(inputs)?;
-            kernels::write_rows(&context, &rows, &pass.output)?;
-            global = Some(pass);
-        }
-        self.output.backward(&context, gradient, sums)?;
-        if let Some(pass) = global {
-            let gradient = kernels::gather_rows(&context_gradient, &rows)?;
-            GlobalPath::backward(pass, &gradient, inputs, hidden_gradient, sums)?;
+        self.output.backward(&attended.output.reshape(hidden.shape())?, gradient, sums)?;
+        if let Some(kept) = global {
+            self.global.backward(&kept, &context_gradient, inputs, hidden_gradient, sums)?;
         }
         // Rows of global tokens have no part in the band: whatever their gradient, they add nothing here.
         let [q, k, v] = &projected;
         let gradient = context_gradient.reshape(q.shape())?;
-        let spec = self.band(hidden, documents, dropouts)?;
+        let spec = self.band(inputs)?;
         let gradients = kernels::attention_backward(q, k, v, &spec, &attended, &gradient)?;
         for (linear, gradient) in self.projections.parts().iter().zip(gradients) {
             let gradient = gradient.reshape(hidden.shape())?;
@@ -105,17 +92,16 @@ impl LongformerSelfAttention {
         Ok(())
     }
 
-    fn attend(
-        &self,
-        hidden: &Tensor,
-        [q, k, v]: &[Tensor; 3],
-        documents: &Documents,
-        dropouts: Option<Dropouts>,
-    ) -> Result<Attended> {
-        Ok(kernels::attention_forward(q, k, v, &self.band(hidden, documents, dropouts)?)?)
+    /// All tokens' attention to their bands, and that of global tokens in its rows.
+    fn attend(&self, inputs: GlobalInputs<'_>, [q, k, v]: &[Tensor; 3]) -> Result<(Attended, Option<GlobalKept>)> {
+        let attended = kernels::attention_forward(q, k, v, &self.band(inputs)?)?;
+        let context = attended.output.reshape(inputs.hidden.shape())?;
+        let has_global = !inputs.documents.global_rows().is_empty();
+        let global = has_global.then(|| self.global.forward(inputs, &context)).transpose()?;
+        Ok((attended, global))
     }
 
-    fn band(&self, hidden: &Tensor, documents: &Documents, dropouts: Option<Dropouts>) -> Result<Attention> {
+    fn band(&self, GlobalInputs { hidden, documents, dropouts }: GlobalInputs<'_>) -> Result<Attention> {
         Ok(Attention {
             queries: documents.segments().clone(),
             keys: documents.segments().clone(),

@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{self as kernels, AttentionMemory, Dropout, GlobalRows, Precision, Segments};
+use epitome_kernels::{self as kernels, AttentionMemory, GlobalRows, HeadProjection, Precision, Segments};
 
-use crate::Result;
 use crate::layers::Projection;
+use crate::{GradientSums, Result};
 
 /// Key and value projections that are folded into the queries and out of the context: by re-association
 /// `q.(W_k x + b_k) = (W_k^T q).x + q.b_k` and `sum_j p_j (W_v x_j + b_v) = W_v (sum_j p_j x_j) + (sum_j p_j) b_v`, so that
@@ -16,6 +16,8 @@ pub(crate) struct Pooling {
     pub(crate) key: Projection,
     pub(crate) value: Projection,
     pub(crate) heads: usize,
+    /// Of the queries.
+    pub(crate) scale: f32,
 }
 
 /// Which queries and which rows belong to a document.
@@ -25,46 +27,52 @@ pub(crate) struct PoolingSegments<'a> {
     pub(crate) rows: &'a Segments,
 }
 
-impl<'a> PoolingSegments<'a> {
-    pub(crate) fn with(self, dropout: Option<Dropout>) -> GlobalRows<'a> {
-        GlobalRows { rows: self.queries, documents: self.rows, dropout }
-    }
-}
-
 impl Pooling {
-    /// The context `[G, d]`, in f32, of queries `[G, H, D]`, already scaled, over the rows `x` `[T, d]` of their documents.
-    pub(crate) fn attend(
-        &self,
-        query: &Tensor,
-        x: &Tensor,
-        segments: PoolingSegments<'_>,
-        dropout: Option<Dropout>,
-    ) -> Result<Tensor> {
-        let [a, c] = self.fold(query)?;
-        let pooled = kernels::global_attention(x, &a, &c, segments.with(dropout))?;
-        self.context(&pooled.output)
+    /// The context `[G, d]` of queries `[G, d]`, in their type, over the rows `x` `[T, d]` of their documents.
+    pub(crate) fn attend(&self, queries: &Tensor, x: &Tensor, segments: PoolingSegments<'_>) -> Result<Tensor> {
+        let of = GlobalRows { rows: segments.queries, documents: segments.rows, dropout: None };
+        let pooled = kernels::global_attention(x, &self.fold(queries)?, of)?;
+        self.context(&pooled.output, queries.dtype())
     }
 
-    /// The key projection folded into queries `[G, H, D]`: what rows are multiplied by, `[G, H, d]`, and what is added, `[G, H]`.
-    pub(crate) fn fold(&self, query: &Tensor) -> Result<[Tensor; 2]> {
-        let (_, heads, size) = query.dims3()?;
-        // Few rows, whose scores are over all of a document: in f32 whatever the rest is.
-        let query = &query.to_dtype(DType::F32)?;
-        let weight = self.key.weight.reshape((heads, size, heads * size))?;
-        let bias = self.key.bias.reshape((1, heads, size))?;
-        Ok([kernels::head_linear(query, &weight, false)?, query.broadcast_mul(&bias)?.sum(2)?])
+    /// The key projection folded into queries `[G, d]`, `[G, H, d + 1]` in f32: few rows, whose scores are over all of a document.
+    pub(crate) fn fold(&self, queries: &Tensor) -> Result<Tensor> {
+        Ok(kernels::fold_heads(queries, self.keys())?)
+    }
+
+    /// The gradient of the queries, given that of what they were folded to; adds those of the key projection.
+    pub(crate) fn fold_backward(
+        &self,
+        queries: &Tensor,
+        gradient: &Tensor,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        kernels::head_projection_backward(queries, gradient, self.scale, &self.key.sums(sums)?)?;
+        Ok(kernels::project_heads(gradient, self.keys(), queries.dtype())?)
     }
 
     /// The value projection of what was pooled, `[G, H, d + 1]`: the context `[G, d]`.
-    pub(crate) fn context(&self, pooled: &Tensor) -> Result<Tensor> {
-        let (count, heads, width) = pooled.dims3()?;
-        let d = width - 1;
-        let sums = pooled.narrow(2, 0, d)?; // [G, H, d]
-        let mass = pooled.narrow(2, d, 1)?; // [G, H, 1]
-        let weight = self.value.weight.reshape((heads, d / heads, d))?;
-        let projected = kernels::head_linear(&sums, &weight, true)?; // [G, H, D]
-        let bias = self.value.bias.reshape((1, heads, d / heads))?;
-        Ok((projected + mass.broadcast_mul(&bias)?)?.reshape((count, d))?)
+    pub(crate) fn context(&self, pooled: &Tensor, dtype: DType) -> Result<Tensor> {
+        Ok(kernels::project_heads(pooled, self.values(), dtype)?)
+    }
+
+    /// The gradient of what was pooled, given that of the context; adds those of the value projection.
+    pub(crate) fn context_backward(
+        &self,
+        pooled: &Tensor,
+        gradient: &Tensor,
+        sums: &mut dyn GradientSums,
+    ) -> Result<Tensor> {
+        kernels::head_projection_backward(gradient, pooled, 1.0, &self.value.sums(sums)?)?;
+        Ok(kernels::fold_heads(gradient, self.values())?)
+    }
+
+    fn keys(&self) -> HeadProjection<'_> {
+        HeadProjection { weight: &self.key.weight, bias: &self.key.bias, heads: self.heads, scale: self.scale }
+    }
+
+    fn values(&self) -> HeadProjection<'_> {
+        HeadProjection { weight: &self.value.weight, bias: &self.value.bias, heads: self.heads, scale: 1.0 }
     }
 
     /// The context `[R, d]` of many queries `[R, H, D]`, already scaled, and the mean over the heads of their softmax's sums

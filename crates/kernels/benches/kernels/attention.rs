@@ -136,15 +136,15 @@ fn global(bench: &mut Bench) {
         let work = [4, 10].map(|flop| Work::operations(Limit::F32, flop * pairs));
         let (segments, documents) = (Segments::single(rows), Segments::single(TOKENS));
         let of = GlobalRows { rows: &segments, documents: &documents, dropout: None };
-        let shapes = [vec![TOKENS, WIDTH], vec![rows, HEADS, WIDTH], vec![rows, HEADS], vec![rows, HEADS, WIDTH + 1]];
+        let shapes = [vec![TOKENS, WIDTH], vec![rows, HEADS, WIDTH + 1], vec![rows, HEADS, WIDTH + 1]];
         let inputs = || shapes.iter().map(|shape| numbers(shape)).collect::<Result<Vec<Tensor>>>();
         both_ways(
             bench,
             &format!("global/{rows} rows, {TOKENS} tokens"),
             work,
             inputs,
-            |t| global_attention(&t[0], &t[1], &t[2], of),
-            |t, pooled| global_attention_backward([&t[0], &t[1], &t[2]], of, pooled, &t[3], Some(&t[0].zeros_like()?)),
+            |t| global_attention(&t[0], &t[1], of),
+            |t, pooled| global_attention_backward(&t[0], &t[1], of, pooled, &t[2], Some(&t[0].zeros_like()?)),
         );
     }
 }

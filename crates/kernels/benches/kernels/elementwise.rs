@@ -4,9 +4,9 @@ use crate::measure::{Bench, Work};
 use crate::{WIDTH, both_ways, numbers};
 use candle_core::{Result, Tensor};
 use epitome_kernels::{
-    AffineSums, Dropout, DropoutKey, ResidualSum, add_assign, add_layer_norm, add_layer_norm_backward, dropout,
-    gather_rows, gelu, gelu_backward, layer_norm, layer_norm_backward, lerp_assign, scale_assign, sum_of_squares,
-    write_rows,
+    AffineSums, Dropout, DropoutKey, ResidualSum, RowIndex, add_assign, add_layer_norm, add_layer_norm_backward,
+    dropout, gather_rows, gelu, gelu_backward, layer_norm, layer_norm_backward, lerp_assign, scale_assign,
+    sum_of_squares, write_rows,
 };
 
 /// Rows of hidden states, 96 MiB, that no cache holds.
@@ -80,10 +80,10 @@ fn accumulators(bench: &mut Bench) {
 }
 
 fn rows(bench: &mut Bench) {
-    let index: Vec<usize> = (0..TOKENS).map(|i| i * 2_741 % TOKENS).collect();
+    let rows: Vec<usize> = (0..TOKENS).map(|i| i * 2_741 % TOKENS).collect();
+    let (index, sixteenth) = (RowIndex::new(rows.clone()), RowIndex::new(rows[..TOKENS / 16].to_vec()));
     bench.run("gather rows/all", Work::values(2 * VALUES), one, |t| gather_rows(t, &index));
     let setup = || Ok((numbers(&[TOKENS, WIDTH])?, numbers(&[TOKENS / 16, WIDTH])?));
-    let sixteenth = &index[..TOKENS / 16];
     let work = Work::values(2 * VALUES / 16);
-    bench.run("write rows/a sixteenth", work, setup, |(base, rows)| write_rows(base, sixteenth, rows));
+    bench.run("write rows/a sixteenth", work, setup, |(base, rows)| write_rows(base, &sixteenth, rows));
 }

@@ -14,8 +14,8 @@ mod measure;
 mod products;
 mod training;
 
-use candle_core::{Device, Result, Tensor, Var};
-use epitome_kernels::{prepare_process, pull_back};
+use candle_core::{Device, Result, Tensor};
+use epitome_kernels::prepare_process;
 use measure::{Bench, Work};
 
 const HEADS: usize = 12;
@@ -61,24 +61,4 @@ fn both_ways<I, K, R>(
         Ok((inputs, kept))
     };
     bench.run(&format!("{name} backward"), work[1], setup, |(inputs, kept)| backward(inputs, kept));
-}
-
-/// An operation that is differentiable in all `inputs`, and its backward through candle's graph, which adds each gradient
-/// to zeros: operations that are bounded by memory are faster than what is shown.
-fn through_graph(
-    bench: &mut Bench,
-    name: &str,
-    work: [Work; 2],
-    inputs: impl Fn() -> Result<Vec<Tensor>>,
-    forward: impl Fn(&[Var]) -> Result<Tensor>,
-) {
-    let variables = || inputs()?.iter().map(Var::from_tensor).collect::<Result<Vec<Var>>>();
-    bench.run(&format!("{name} forward"), work[0], variables, |inputs| forward(inputs));
-    let setup = || {
-        let result = forward(&variables()?)?;
-        let gradient = numbers(result.dims())?;
-        Ok((result, gradient))
-    };
-    bench
-        .run(&format!("{name} backward"), work[1], setup, |(result, gradient)| pull_back(result, gradient)?.backward());
 }

@@ -2,10 +2,11 @@
 
 use crate::ceilings::Limit;
 use crate::measure::{Bench, InTurn, Work};
-use crate::{HEAD_SIZE, HEADS, TOKENS, WIDTH, both_ways, numbers, through_graph};
-use candle_core::Result;
+use crate::{HEADS, TOKENS, WIDTH, both_ways, numbers};
+use candle_core::{DType, Result};
 use epitome_kernels::{
-    AffineSums, PackedLinear, Precision, head_linear, linear, linear_backward, linear_input_gradient,
+    AffineSums, HeadProjection, PackedLinear, Precision, fold_heads, head_projection_backward, linear, linear_backward,
+    linear_input_gradient, project_heads,
 };
 
 /// What a weight's products are bounded by, and the bytes of a number of it.
@@ -81,8 +82,22 @@ fn plain(bench: &mut Bench) {
 }
 
 fn heads(bench: &mut Bench) {
-    let setup = || [[64, HEADS, HEAD_SIZE], [HEADS, HEAD_SIZE, WIDTH]].iter().map(|s| numbers(s)).collect();
-    let flop = 2 * 64 * HEADS * HEAD_SIZE * WIDTH;
+    const ROWS: usize = 64;
+    let setup = || {
+        let sums = AffineSums { weight: Some(numbers(&[WIDTH, WIDTH])?), bias: Some(numbers(&[WIDTH])?) };
+        Ok((numbers(&[ROWS, WIDTH])?, numbers(&[WIDTH, WIDTH])?, numbers(&[WIDTH])?, sums))
+    };
+    let flop = 2 * ROWS * WIDTH * WIDTH;
     let work = [flop, 2 * flop].map(|flop| Work::operations(Limit::F32, flop));
-    through_graph(bench, "head linear/64 rows", work, setup, |t| head_linear(&t[0], &t[1], false));
+    both_ways(
+        bench,
+        &format!("fold heads/{ROWS} rows"),
+        work,
+        setup,
+        |(x, weight, bias, _)| fold_heads(x, HeadProjection { weight, bias, heads: HEADS, scale: 0.125 }),
+        |(x, weight, bias, sums), y| {
+            head_projection_backward(x, y, 0.125, sums)?;
+            project_heads(y, HeadProjection { weight, bias, heads: HEADS, scale: 0.125 }, DType::F32)
+        },
+    );
 }

@@ -1,4 +1,4 @@
-//! y = x W^T + b with its gradients: `dx = dy W`, `dW = dy^T x`, `db = sum over rows of dy`.
+//! y = x W^T + b with its gradients: `dx = dy W`, `db = sum over rows of dy`.
 
 use super::matmul::matmul;
 use super::view::View;
@@ -24,12 +24,6 @@ pub(crate) fn forward(x: &[f32], weight: &[f32], bias: Option<&[f32]>, sizes: Si
 pub(crate) fn input_gradient(dy: &[f32], weight: &[f32], sizes: Sizes) -> Vec<f32> {
     let Sizes { rows, inputs, outputs } = sizes;
     matmul(View::dense(dy, rows, outputs), View::dense(weight, outputs, inputs), None)
-}
-
-/// dW [outputs, inputs].
-pub(crate) fn weight_gradient(x: &[f32], dy: &[f32], sizes: Sizes) -> Vec<f32> {
-    let Sizes { rows, inputs, outputs } = sizes;
-    matmul(View::dense(dy, rows, outputs).transposed(), View::dense(x, rows, inputs), None)
 }
 
 /// Sum of the rows of dy [rows, width].

@@ -7,7 +7,7 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod global_attention;
-pub(crate) mod head_linear;
+pub(crate) mod heads;
 mod int8;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;

@@ -204,13 +204,32 @@ launchers! {
         uniform: *mut f32,
     );
     GlobalSoftmax = epitome_global_softmax_f32 | epitome_global_softmax_bf16 => (
-        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, scores: *const f32, bias: *const f32,
-        probabilities: *mut c_void, mass: *mut f32, log_sum_exp: *mut f32,
+        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, apart: i64, scores: *const f32,
+        bias: *const f32, probabilities: *mut c_void, mass: *mut f32, log_sum_exp: *mut f32,
     );
     GlobalSoftmaxBackward = epitome_global_softmax_backward_f32 | epitome_global_softmax_backward_bf16 => (
-        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, scores: *const f32, products: *const f32,
-        bias: *const f32, mass_gradient: *const f32, log_sum_exp: *const f32, score_gradients: *mut c_void,
-        probabilities: *mut c_void, bias_gradient: *mut f32,
+        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, apart: i64, scores: *const f32,
+        products: *const f32, bias: *const f32, mass_gradient: *const f32, log_sum_exp: *const f32,
+        score_gradients: *mut c_void, probabilities: *mut c_void, bias_gradient: *mut f32,
+    );
+    SplitLanes = epitome_split_lanes_f32 | epitome_split_lanes_bf16
+        => (count: c_int, width: c_int, first: *const f32, second: *const f32, parts: *mut c_void);
+    JoinLanes = epitome_join_lanes_f32 | epitome_join_lanes_bf16
+        => (count: c_int, width: c_int, parts: *const f32, rows: *mut f32);
+    FoldHeads = epitome_fold_heads_f32 | epitome_fold_heads_bf16 => (
+        rows: c_int, heads: c_int, size: c_int, width: c_int, x: *const c_void, weight: *const f32, bias: *const f32,
+        scale: f32, y: *mut f32,
+    );
+    ProjectHeads = epitome_project_heads_f32 | epitome_project_heads_bf16 => (
+        rows: c_int, heads: c_int, size: c_int, width: c_int, y: *const f32, weight: *const f32, bias: *const f32,
+        scale: f32, x: *mut c_void,
+    );
+    AddHeadGradients = epitome_add_head_gradients_f32 | epitome_add_head_gradients_bf16 => (
+        rows: c_int, heads: c_int, size: c_int, width: c_int, x: *const c_void, y: *const f32, scale: f32,
+        weight: *mut f32, bias: *mut f32,
+    );
+    ChangeRows = epitome_change_rows_f32 | epitome_change_rows_bf16 => (
+        change: c_int, matrix: *mut c_void, index: *const u32, rows: *mut c_void, count: c_int, width: i64,
     );
     PastAttention = epitome_past_attention_f32 | epitome_past_attention_bf16 => (
         q: *const c_void, new_keys: *const c_void, new_values: *const c_void, stride: i64, keys: *mut c_void,

@@ -1,4 +1,4 @@
-//! Attention of few rows to whole documents: products by the library, softmax by the kernels of `cuda/rows/global_softmax.cu`.
+//! Attention of few rows to whole documents: products by the library, the rest by the kernels of `cuda/rows/global_attention.cu`.
 
 use super::check;
 use super::element::{FLOATS, of_type};
@@ -9,34 +9,33 @@ use crate::{GlobalRows, Pooled};
 use candle_core::{DType, Result, Tensor};
 use std::ffi::c_int;
 use std::ops::Range;
+use std::ptr::null;
 
 /// Scores that are in memory at a time, of which there are up to 24 bytes each.
 const CHUNK_SCORES: usize = 1 << 27;
 
-/// A document's lanes, which are heads of global rows, and tokens.
+/// A document's lanes, which are heads of global rows, and tokens. Tensors over all lanes `[lanes, d + 1]` hold d numbers and one more.
 struct Document<'a> {
     /// Tokens `[n, d]`, f32 or bf16.
     x: Tensor,
-    /// `[L, d]` and `[L]`, in f32.
-    a: Tensor,
-    c: Tensor,
+    /// Of the document's lanes `[L, d + 1]`, in f32.
+    folded: Tensor,
     lanes: Range<usize>,
     of: GlobalRows<'a>,
 }
 
-/// [`global_attention`](crate::global_attention): x may be bf16, a and c are f32, and so is the result.
+/// [`global_attention`](crate::global_attention): x may be bf16, all else is f32.
 ///
 /// # Errors
 /// When shapes do not fit or an operation fails.
-pub fn global_attention([x, a, c]: [&Tensor; 3], of: GlobalRows<'_>) -> Result<Pooled> {
-    let (count, heads, width) = a.dims3()?;
-    let parts = documents([x, a, c], of)?.iter().map(|(document, _)| document.pool()).collect::<Result<Vec<_>>>()?;
-    let cat = |index: usize, width: usize| match parts.is_empty() {
-        true => room((0, width), DType::F32, x.device()),
-        false => Tensor::cat(&parts.iter().map(|part| &part[index]).collect::<Vec<_>>(), 0),
-    };
-    let output = cat(0, width + 1)?.reshape((count, heads, width + 1))?;
-    Ok(Pooled { output, log_sum_exp: cat(1, 1)?.reshape((count, heads))? })
+pub fn global_attention(x: &Tensor, folded: &Tensor, of: GlobalRows<'_>) -> Result<Pooled> {
+    let (count, heads, columns) = folded.dims3()?;
+    let output = new_lanes(of, (count * heads, columns), x)?;
+    let log_sum_exp = new_lanes(of, (count * heads, 1), x)?.flatten_all()?;
+    for (document, _) in documents(x, folded, of)? {
+        document.pool(&document.own(&output)?, &document.own(&log_sum_exp)?)?;
+    }
+    Ok(Pooled { output: output.reshape((count, heads, columns))?, log_sum_exp: log_sum_exp.reshape((count, heads))? })
 }
 
 /// [`global_attention_backward`](crate::global_attention_backward).
@@ -44,65 +43,73 @@ pub fn global_attention([x, a, c]: [&Tensor; 3], of: GlobalRows<'_>) -> Result<P
 /// # Errors
 /// As [`global_attention`].
 pub fn global_attention_backward(
-    inputs: [&Tensor; 3],
+    x: &Tensor,
+    folded: &Tensor,
     of: GlobalRows<'_>,
     pooled: &Pooled,
     gradient: &Tensor,
     dx: Option<&Tensor>,
-) -> Result<[Tensor; 2]> {
-    let [_, a, c] = inputs;
-    let (count, heads, width) = a.dims3()?;
-    let gradient = gradient.detach().reshape((count * heads, width + 1))?;
+) -> Result<Tensor> {
+    let (count, heads, columns) = folded.dims3()?;
+    let gradient = dense("global_attention_backward", gradient, &[DType::F32])?.reshape((count * heads, columns))?;
     let log_sum_exp = pooled.log_sum_exp.flatten_all()?;
-    let mut parts: [Vec<Tensor>; 2] = Default::default();
-    for (document, tokens) in documents(inputs, of)? {
-        let of_lanes = |tensor: &Tensor| tensor.narrow(0, document.lanes.start, document.lanes.len());
+    let result = new_lanes(of, (count * heads, columns), x)?;
+    for (document, tokens) in documents(x, folded, of)? {
         let dx = dx.map(|dx| dx.narrow(0, tokens.start, tokens.len())).transpose()?;
-        let [da, dc] = document.backward(&of_lanes(&gradient)?, &of_lanes(&log_sum_exp)?, dx.as_ref())?;
-        parts[0].push(da);
-        parts[1].push(dc);
+        let incoming = [document.own(&gradient)?, document.own(&log_sum_exp)?];
+        document.backward(&incoming, dx.as_ref(), &document.own(&result)?)?;
     }
-    match parts[0].is_empty() {
-        true => Ok([room(a.shape(), DType::F32, a.device())?, room(c.shape(), DType::F32, c.device())?]),
-        false => Ok([Tensor::cat(&parts[0], 0)?.reshape(a.shape())?, Tensor::cat(&parts[1], 0)?.reshape(c.shape())?]),
+    result.reshape(folded.shape())
+}
+
+/// Numbers of all lanes, which those of documents without tokens leave as they are.
+fn new_lanes(of: GlobalRows<'_>, shape: (usize, usize), x: &Tensor) -> Result<Tensor> {
+    let is_empty = |(rows, tokens): (Range<usize>, Range<usize>)| tokens.is_empty() && !rows.is_empty();
+    match of.rows.ranges().zip(of.documents.ranges()).any(is_empty) {
+        true => Tensor::zeros(shape, DType::F32, x.device()),
+        false => room(shape, DType::F32, x.device()),
     }
 }
 
-/// Documents that have global rows, with their tokens; one with many in parts.
-fn documents<'a>([x, a, c]: [&Tensor; 3], of: GlobalRows<'a>) -> Result<Vec<(Document<'a>, Range<usize>)>> {
+/// Documents that have global rows and tokens, with their tokens; one with many in parts.
+fn documents<'a>(x: &Tensor, folded: &Tensor, of: GlobalRows<'a>) -> Result<Vec<(Document<'a>, Range<usize>)>> {
     let op = "global_attention";
-    let (count, heads, width) = a.dims3()?;
+    let (count, heads, columns) = folded.dims3()?;
     let x = dense(op, x, &FLOATS)?;
-    let a = dense(op, a, &[DType::F32])?.reshape((count * heads, width))?;
-    let c = dense(op, c, &[DType::F32])?.flatten_all()?;
+    let folded = dense(op, folded, &[DType::F32])?.reshape((count * heads, columns))?;
     let mut documents = Vec::new();
-    for (rows, tokens) in of.rows.ranges().zip(of.documents.ranges()) {
+    for (rows, tokens) in of.rows.ranges().zip(of.documents.ranges()).filter(|(_, tokens)| !tokens.is_empty()) {
         let all = rows.start * heads..rows.end * heads;
-        let most = (CHUNK_SCORES / tokens.len().max(1)).max(1);
+        let most = (CHUNK_SCORES / tokens.len()).max(1);
         for first in all.clone().step_by(most) {
             let lanes = first..all.end.min(first + most);
-            let of_lanes = |tensor: &Tensor| tensor.narrow(0, lanes.start, lanes.len());
-            let (a, c, x) = (of_lanes(&a)?, of_lanes(&c)?, x.narrow(0, tokens.start, tokens.len())?);
-            documents.push((Document { x, a, c, lanes, of }, tokens.clone()));
+            let folded = folded.narrow(0, lanes.start, lanes.len())?;
+            let x = x.narrow(0, tokens.start, tokens.len())?;
+            documents.push((Document { x, folded, lanes, of }, tokens.clone()));
         }
     }
     Ok(documents)
 }
 
 impl Document<'_> {
-    /// The output `[L, d + 1]` and log-sum-exp `[L]`.
-    fn pool(&self) -> Result<[Tensor; 2]> {
+    /// The document's part of what all lanes have.
+    fn own(&self, lanes: &Tensor) -> Result<Tensor> {
+        lanes.narrow(0, self.lanes.start, self.lanes.len())
+    }
+
+    /// How many parts a number of a product has.
+    fn parts(&self) -> usize {
+        if self.x.dtype() == DType::F32 { 1 } else { 2 }
+    }
+
+    /// Writes the output `[L, d + 1]` and log-sum-exp `[L]`.
+    fn pool(&self, output: &Tensor, log_sum_exp: &Tensor) -> Result<()> {
         let (device, lanes, (tokens, width)) = (self.x.device(), self.lanes.len(), self.x.dims2()?);
-        if tokens == 0 {
-            let zeros = |shape: &[usize]| Tensor::zeros(shape, DType::F32, device);
-            return Ok([zeros(&[lanes, width + 1])?, zeros(&[lanes])?]);
-        }
-        let scores = self.products(&self.a)?;
+        let scores = self.products(&self.split(None)?)?;
         let p = room(scores.shape(), self.x.dtype(), device)?;
-        let (mass, log_sum_exp) = (room(lanes, DType::F32, device)?, room(lanes, DType::F32, device)?);
         let [f32, bf16]: [ffi::GlobalSoftmax; 2] = [ffi::epitome_global_softmax_f32, ffi::epitome_global_softmax_bf16];
         let launch = of_type("global_attention", self.x.dtype(), f32, bf16)?;
-        // SAFETY: the tensors have the shapes that lanes, tokens and stride say.
+        // SAFETY: the tensors have the shapes that lanes, tokens and stride say; rows of lanes have a number behind `width` others.
         check("global_attention", unsafe {
             launch(
                 lanes as c_int,
@@ -110,31 +117,27 @@ impl Document<'_> {
                 scores.dim(1)? as i64,
                 self.of.dropout.into(),
                 self.lanes.start as u32,
+                width as i64 + 1,
                 address(&scores)?.cast(),
-                address(&self.c)?.cast(),
+                address(&self.folded)?.cast::<f32>().wrapping_add(width),
                 address_mut(&p)?,
-                address_mut(&mass)?.cast(),
-                address_mut(&log_sum_exp)?.cast(),
+                address_mut(output)?.cast::<f32>().wrapping_add(width),
+                address_mut(log_sum_exp)?.cast(),
                 stream(device)?,
             )
         })?;
-        let sums = self.sums(&p)?;
-        Ok([Tensor::cat(&[&sums, &mass.unsqueeze(1)?], 1)?, log_sum_exp])
+        self.join(&self.sums(&p)?, output)
     }
 
-    /// The gradients of a `[L, d]` and c `[L]`, given that of the output `[L, d + 1]`; adds that of x to `dx` `[n, d]`.
-    fn backward(&self, gradient: &Tensor, log_sum_exp: &Tensor, dx: Option<&Tensor>) -> Result<[Tensor; 2]> {
+    /// Writes the gradient of the folded queries `[L, d + 1]`, given that of the output `[L, d + 1]` and log-sum-exp `[L]`; adds that of
+    /// x to `dx` `[n, d]`.
+    fn backward(&self, [gradient, log_sum_exp]: &[Tensor; 2], dx: Option<&Tensor>, result: &Tensor) -> Result<()> {
         let (device, lanes, (tokens, width)) = (self.x.device(), self.lanes.len(), self.x.dims2()?);
-        if tokens == 0 {
-            return Ok([self.a.zeros_like()?, self.c.zeros_like()?]);
-        }
-        let dy = gradient.narrow(1, 0, width)?.contiguous()?;
-        let mass_gradient = gradient.narrow(1, width, 1)?.contiguous()?;
-        let (scores, products) = (self.products(&self.a)?, self.products(&dy)?);
-        let (rows, stride) = scores.dims2()?;
+        let factors = self.split(Some(gradient))?;
+        let products = self.products(&factors)?;
+        let (rows, stride) = (self.parts() * lanes, products.dim(1)?);
         // Gradients of scores, in parts, then probabilities.
         let both = room((rows + lanes, stride), self.x.dtype(), device)?;
-        let dc = room(lanes, DType::F32, device)?;
         let [f32, bf16]: [ffi::GlobalSoftmaxBackward; 2] =
             [ffi::epitome_global_softmax_backward_f32, ffi::epitome_global_softmax_backward_bf16];
         let launch = of_type("global_attention_backward", self.x.dtype(), f32, bf16)?;
@@ -146,47 +149,59 @@ impl Document<'_> {
                 stride as i64,
                 self.of.dropout.into(),
                 self.lanes.start as u32,
-                address(&scores)?.cast(),
+                width as i64 + 1,
                 address(&products)?.cast(),
-                address(&self.c)?.cast(),
-                address(&mass_gradient)?.cast(),
-                address(&log_sum_exp.contiguous()?)?.cast(),
+                address(&products.narrow(0, rows, rows)?)?.cast(),
+                address(&self.folded)?.cast::<f32>().wrapping_add(width),
+                address(gradient)?.cast::<f32>().wrapping_add(width),
+                address(log_sum_exp)?.cast(),
                 address_mut(&both)?,
                 address_mut(&both.narrow(0, rows, lanes)?)?,
-                address_mut(&dc)?.cast(),
+                address_mut(result)?.cast::<f32>().wrapping_add(width),
                 stream(device)?,
             )
         })?;
         if let Some(dx) = dx {
-            // Of the gradients of scores the higher part, which lies before the probabilities, is enough.
-            let factors = both.narrow(0, rows - lanes, 2 * lanes)?.narrow(1, 0, tokens)?;
-            let values = Tensor::cat(&[&self.a, &dy], 0)?.to_dtype(self.x.dtype())?;
-            Product::new(&factors, &values, [true, false])?.add_to(dx)?;
+            // Higher parts are enough: those of the scores' gradients lie before the probabilities, those of folded queries before
+            // those of the gradient.
+            let higher = |tensor: &Tensor| tensor.narrow(0, rows - lanes, 2 * lanes);
+            Product::new(&higher(&both)?.narrow(1, 0, tokens)?, &higher(&factors)?, [true, false])?.add_to(dx)?;
         }
-        Ok([self.sums(&both.narrow(0, 0, rows)?)?, dc])
+        self.join(&self.sums(&both.narrow(0, 0, rows)?)?, result)
     }
 
-    /// `[parts L, stride]` in f32: of numbers `[L, d]` with all tokens, in parts that are to be added.
-    fn products(&self, numbers: &Tensor) -> Result<Tensor> {
-        let parts = match self.x.dtype() {
-            DType::F32 => numbers.clone(),
-            dtype => {
-                let high = numbers.to_dtype(dtype)?;
-                let low = numbers.sub(&high.to_dtype(DType::F32)?)?.to_dtype(dtype)?;
-                Tensor::cat(&[low, high], 0)?
-            }
-        };
-        Product::new(&parts, &self.x, [false, true])?.evaluate_aligned(None, DType::F32)
+    /// The folded queries and, if there is one, another `[L, d + 1]`, as factors in the type of x: `[parts L, d]` each.
+    fn split(&self, second: Option<&Tensor>) -> Result<Tensor> {
+        let (lanes, width) = (self.lanes.len(), self.x.dim(1)?);
+        let count = if second.is_some() { 2 } else { 1 } * self.parts() * lanes;
+        let parts = room((count, width), self.x.dtype(), self.x.device())?;
+        let [f32, bf16]: [ffi::SplitLanes; 2] = [ffi::epitome_split_lanes_f32, ffi::epitome_split_lanes_bf16];
+        let launch = of_type("global_attention", self.x.dtype(), f32, bf16)?;
+        let second = second.map_or(Ok(null()), |second| Ok::<_, candle_core::Error>(address(second)?.cast()))?;
+        let (first, to, stream) = (address(&self.folded)?.cast(), address_mut(&parts)?, stream(self.x.device())?);
+        // SAFETY: as in `pool`.
+        check("global_attention", unsafe { launch(lanes as c_int, width as c_int, first, second, to, stream) })?;
+        Ok(parts)
     }
 
-    /// `[L, d]` in f32: of weights `[parts L, stride]` of all tokens.
+    /// `[.., stride]` in f32: of factors `[.., d]` with all tokens, whose parts are to be added.
+    fn products(&self, factors: &Tensor) -> Result<Tensor> {
+        Product::new(factors, &self.x, [false, true])?.evaluate_aligned(None, DType::F32)
+    }
+
+    /// `[parts L, d]` in f32: of weights `[parts L, stride]` of all tokens.
     fn sums(&self, weights: &Tensor) -> Result<Tensor> {
         let weights = weights.narrow(1, 0, self.x.dim(0)?)?;
-        let sums = Product::new(&weights, &self.x, [false, false])?.evaluate(None, DType::F32)?;
-        let lanes = self.lanes.len();
-        match sums.dim(0)? == lanes {
-            true => Ok(sums),
-            false => sums.narrow(0, 0, lanes)?.add(&sums.narrow(0, lanes, lanes)?),
-        }
+        Product::new(&weights, &self.x, [false, false])?.evaluate(None, DType::F32)
+    }
+
+    /// Writes the sums of parts `[parts L, d]` to the first columns of `rows` `[L, d + 1]`.
+    fn join(&self, parts: &Tensor, rows: &Tensor) -> Result<()> {
+        let [f32, bf16]: [ffi::JoinLanes; 2] = [ffi::epitome_join_lanes_f32, ffi::epitome_join_lanes_bf16];
+        let launch = of_type("global_attention", self.x.dtype(), f32, bf16)?;
+        let (lanes, width) = (self.lanes.len() as c_int, self.x.dim(1)? as c_int);
+        let (from, to, stream) = (address(parts)?.cast(), address_mut(rows)?.cast(), stream(self.x.device())?);
+        // SAFETY: as in `pool`.
+        check("global_attention", unsafe { launch(lanes, width, from, to, stream) })
     }
 }

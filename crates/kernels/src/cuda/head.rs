@@ -4,7 +4,7 @@ use super::cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
 use super::product::Product;
 use crate::LossTargets;
 use crate::cpu::cross_entropy::RowLoss;
-use crate::ops::rows::{gather_rows, write_rows};
+use crate::ops::rows::{RowIndex, gather_rows, write_rows};
 use candle_core::{DType, Result, Tensor};
 
 /// Logits of a chunk of rows, in f32 (1 GiB).
@@ -23,6 +23,7 @@ pub(crate) struct Head<'a> {
 /// Rows with their labels, their hidden states and, in f32, their logits, rows of which are a little longer.
 struct Chunk<'a> {
     rows: &'a [(usize, usize)],
+    index: RowIndex,
     hidden: Tensor,
     logits: Tensor,
 }
@@ -46,9 +47,8 @@ impl Head<'_> {
             // Its logits become their gradient.
             losses.extend(self.row_losses(&chunk, Some(how))?);
             let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?.narrow(1, 0, table.dim(0)?)?;
-            let index: Vec<usize> = chunk.rows.iter().map(|(row, _)| *row).collect();
             let rows = Product::new(&logits, table, [false, false])?.evaluate(None, logits.dtype())?;
-            write_rows(&gradient, &index, &rows)?;
+            write_rows(&gradient, &chunk.index, &rows)?;
             table_sum.map_or(Ok(()), |sum| Product::new(&logits, &chunk.hidden, [true, false])?.add_to(sum))
         })?;
         Ok((losses, gradient))
@@ -59,10 +59,10 @@ impl Head<'_> {
         let hidden = self.hidden.detach();
         let table = self.table.detach().to_dtype(hidden.dtype())?.contiguous()?;
         for rows in self.active.chunks((CHUNK_VALUES / table.dim(0)?).max(1)) {
-            let index: Vec<usize> = rows.iter().map(|(row, _)| *row).collect();
+            let index = RowIndex::new(rows.iter().map(|(row, _)| *row).collect());
             let hidden = gather_rows(&hidden, &index)?;
             let logits = Product::new(&hidden, &table, [false, true])?.evaluate_aligned(None, DType::F32)?;
-            visit(Chunk { rows, hidden, logits }, &table)?;
+            visit(Chunk { rows, index, hidden, logits }, &table)?;
         }
         Ok(())
     }

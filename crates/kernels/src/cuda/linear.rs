@@ -144,15 +144,10 @@ fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dtype: DType) -> 
     Product::new(&rows, weight, [false, true])?.evaluate(bias, dtype)?.reshape(shape)
 }
 
-/// [`linear`](crate::linear) in the type of x, whatever that of the parameters; in candle's graph only in f32.
+/// [`linear`](crate::linear) in the type of x, whatever that of the parameters.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?);
-    let tracked = x.track_op() || weight.track_op() || bias.as_ref().is_some_and(Tensor::track_op);
-    if !tracked {
-        return product(x, &weight, bias.as_ref(), x.dtype());
-    }
-    let product = x.contiguous()?.broadcast_matmul(&weight.t()?)?;
-    bias.map_or(Ok(product.clone()), |bias| product.broadcast_add(&bias))
+    product(x, &weight, bias.as_ref(), x.dtype())
 }
 
 /// [`linear_backward`](crate::linear_backward): x and dy of one type, sums in f32.

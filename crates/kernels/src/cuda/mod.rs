@@ -12,7 +12,7 @@
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `key_splits` | attention of few queries to many keys |
-//! | `attention`, `rows`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
+//! | `attention`, `rows`, `heads`, `indexed`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
 //! | `product` | products of matrices, by cuBLASLt |
 //! | `step`, `recording` | what the kernels of a decoding step read, and their launches as one graph |
 //! | `global_attention`, `head`, `linear`, `memory` | what is made of them and of candle's operations |
@@ -27,6 +27,8 @@ mod embedding;
 mod ffi;
 mod global_attention;
 mod head;
+mod heads;
+mod indexed;
 mod key_splits;
 mod linear;
 mod memory;
@@ -49,6 +51,8 @@ pub(crate) use embedding::embed_step;
 pub use embedding::{accumulate_rows, embed};
 pub use global_attention::{global_attention, global_attention_backward};
 pub(crate) use head::Head;
+pub use heads::{fold_heads, head_projection_backward, project_heads};
+pub use indexed::{add_rows, gather_rows, write_rows};
 pub use linear::{Linear, dtype_of};
 pub(crate) use linear::{add_input_gradient, input_gradient, linear, parameter_gradients};
 pub use memory::{Memory, Past};

@@ -1,12 +1,12 @@
-//! [`gelu`], [`dropout`], [`pull_back`], and the updates in place of gradient accumulators.
+//! [`gelu`], [`dropout`], and the updates in place of gradient accumulators.
 
-use super::{compute, cpu_values, cpu_values_mut, output, refuse_tracked, tensor, with_values};
+use super::{compute, cpu_values, cpu_values_mut, refuse_tracked, tensor, with_values};
 use crate::Dropout;
 use crate::cpu::elementwise as kernel;
 #[cfg(gpu)]
 use crate::cuda;
 use crate::random::{Mask, active};
-use candle_core::{CpuStorage, CustomOp1, InplaceOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
 
 /// GELU in its exact form, `x / 2 (1 + erf(x / sqrt 2))`, of any shape. Records no graph: [`gelu_backward`] is its
 /// backward.
@@ -61,39 +61,6 @@ pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<
     match active(dropout).map(Mask::new) {
         Some(mask) => tensor(compute("dropout", [x], |[x]| kernel::dropout(x, mask, first))?, x.shape()),
         None => Ok(x.clone()),
-    }
-}
-
-/// A scalar (on the CPU 0.0) whose backward hands `gradient`, of the shape of `x`, to `x`: how the backward of a part of a network
-/// is started from the gradient of its output, without computing the sum of their products.
-///
-/// # Errors
-/// When the shapes differ.
-pub fn pull_back(x: &Tensor, gradient: &Tensor) -> Result<Tensor> {
-    if x.dims() != gradient.dims() {
-        bail!("pull_back: gradient {:?} does not fit x {:?}", gradient.dims(), x.dims());
-    }
-    #[cfg(gpu)]
-    if cuda::runs_on(x.device()) {
-        return x.mul(&gradient.detach().to_dtype(x.dtype())?)?.sum_all();
-    }
-    x.apply_op1(PullBack(gradient.detach()))
-}
-
-struct PullBack(Tensor);
-
-impl CustomOp1 for PullBack {
-    fn name(&self) -> &'static str {
-        "pull_back"
-    }
-
-    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
-        Ok(output(vec![0.0], ()))
-    }
-
-    fn bwd(&self, _: &Tensor, _: &Tensor, gradient: &Tensor) -> Result<Option<Tensor>> {
-        let factor = gradient.to_scalar::<f32>()?;
-        if factor == 1.0 { Ok(Some(self.0.clone())) } else { self.0.affine(f64::from(factor), 0.0).map(Some) }
     }
 }
 

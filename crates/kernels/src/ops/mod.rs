@@ -1,6 +1,6 @@
 //! The public operations. Each checks its shapes, makes its inputs contiguous and runs a kernel of [`crate::cpu`] on their
-//! slices: a differentiable one as a candle custom op with forward and backward, a plain one through [`compute`], with a
-//! function of its own for its backward, and an update in place through [`update`] or a candle in-place op.
+//! slices: through [`compute`], with a function of its own for its backward, or, where it changes a tensor in place, through
+//! [`update`] or a candle in-place op.
 
 pub(crate) mod adafactor;
 pub(crate) mod adamw;
@@ -8,7 +8,7 @@ pub(crate) mod attention;
 pub(crate) mod cross_entropy;
 pub(crate) mod elementwise;
 pub(crate) mod global_attention;
-pub(crate) mod head_linear;
+pub(crate) mod heads;
 pub(crate) mod layer_norm;
 pub(crate) mod linear;
 pub(crate) mod memory;
@@ -131,11 +131,6 @@ impl<R, F: Fn(&mut [f32]) -> R> InplaceOp1 for Update<F, R> {
 /// A CPU tensor of `values`.
 fn tensor(values: Vec<f32>, shape: impl Into<Shape>) -> Result<Tensor> {
     Tensor::from_vec(values, shape.into(), &Device::Cpu)
-}
-
-/// What a custom op's forward returns.
-fn output(values: Vec<f32>, shape: impl Into<Shape>) -> (CpuStorage, Shape) {
-    (CpuStorage::F32(values), shape.into())
 }
 
 /// Rows and row length of a tensor whose last dimension is the row: the product of the others, and it.

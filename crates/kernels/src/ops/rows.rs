@@ -1,103 +1,138 @@
-//! [`write_rows`], [`add_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
+//! [`RowIndex`], [`write_rows`], [`add_rows`], [`gather_rows`], [`embed`], [`accumulate_rows`].
 
-use super::{cpu_values, cpu_values_mut, output, refuse_shared, refuse_tracked, tensor, update, values, with_values};
+use super::{compute, cpu_values, cpu_values_mut, refuse_shared, refuse_tracked, tensor, update, values, with_values};
+use crate::cpu::linear::add;
 use crate::cpu::rows as kernel;
 #[cfg(gpu)]
 use crate::cuda;
-use candle_core::{CpuStorage, CustomOp1, InplaceOp2, Layout, Result, Shape, Tensor, bail};
+#[cfg(gpu)]
+use candle_core::Device;
+use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+#[cfg(gpu)]
+use std::sync::OnceLock;
+
+/// Rows of a tensor, in an order of their own.
+#[derive(Clone, Debug)]
+pub struct RowIndex {
+    rows: Vec<usize>,
+    /// The same on the first GPU that asked for them.
+    #[cfg(gpu)]
+    words: OnceLock<Tensor>,
+}
+
+impl RowIndex {
+    /// These rows.
+    pub fn new(rows: Vec<usize>) -> Self {
+        Self {
+            rows,
+            #[cfg(gpu)]
+            words: OnceLock::new(),
+        }
+    }
+
+    /// In their order.
+    pub fn rows(&self) -> &[usize] {
+        &self.rows
+    }
+
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// As words on a GPU.
+    #[cfg(gpu)]
+    pub(crate) fn words(&self, device: &Device) -> Result<Tensor> {
+        if let Some(words) = self.words.get().filter(|words| words.device().same_device(device)) {
+            return Ok(words.clone());
+        }
+        let rows: Vec<u32> = self.rows.iter().map(|row| *row as u32).collect();
+        let words = Tensor::from_vec(rows, self.rows.len(), device)?;
+        Ok(self.words.get_or_init(|| words.clone()).clone())
+    }
+
+    /// Checks that they are rows of `x` and returns the number of values of a row.
+    fn check(&self, op: &str, x: &Tensor) -> Result<usize> {
+        let [rows, row @ ..] = x.dims() else { bail!("{op} needs at least one dimension, not a scalar") };
+        if let Some(outside) = self.rows.iter().find(|index| *index >= rows) {
+            bail!("{op}: there is no row {outside} in shape {:?}", x.dims());
+        }
+        Ok(row.iter().product())
+    }
+}
 
 /// Writes `rows` `[G, ..]` over the rows `index` of `base` `[T, ..]`, in place and outside the graph.
 ///
 /// # Errors
 /// When the shapes do not fit, or `index` leaves `base`.
-pub fn write_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
-    let width = check_index("write_rows", base, index)?;
-    if rows.dims().first() != Some(&index.len()) || rows.dims()[1..] != base.dims()[1..] {
-        bail!("write_rows: {} rows {:?} do not fit base {:?}", index.len(), rows.dims(), base.dims());
-    }
-    let rows = rows.contiguous()?;
-    refuse_shared("write_rows", base, &[&rows])?;
+pub fn write_rows(base: &Tensor, index: &RowIndex, rows: &Tensor) -> Result<()> {
+    let width = check_rows("write_rows", base, index, rows)?;
     #[cfg(gpu)]
     if cuda::runs_on(base.device()) {
-        return gpu_write(base, index, &rows);
+        return cuda::write_rows(base, index, rows);
     }
-    with_values("write_rows", [&rows], |[rows]| {
-        update(base, |base| {
-            for (row, at) in rows.chunks_exact(width.max(1)).zip(index) {
-                base[at * width..][..width].copy_from_slice(row);
-            }
-        })
-    })?
+    change_rows("write_rows", base, index, rows, width, |row, values| row.copy_from_slice(values))
 }
 
 /// Adds `rows` `[G, ..]` to the rows `index` of `base` `[T, ..]`, each of which is there once, in place and outside the graph.
 ///
 /// # Errors
 /// As [`write_rows`].
-pub fn add_rows(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
-    let sums = gather_rows(&base.detach(), index)?.add(&rows.detach().to_dtype(base.dtype())?)?;
-    write_rows(base, index, &sums)
-}
-
-/// A copy for each run of rows that follow one another in both.
-#[cfg(gpu)]
-fn gpu_write(base: &Tensor, index: &[usize], rows: &Tensor) -> Result<()> {
-    let rows = rows.detach().to_dtype(base.dtype())?;
-    let mut first = 0;
-    for run in index.chunk_by(|row, next| row + 1 == *next) {
-        base.slice_set(&rows.narrow(0, first, run.len())?.contiguous()?, 0, run[0])?;
-        first += run.len();
+pub fn add_rows(base: &Tensor, index: &RowIndex, rows: &Tensor) -> Result<()> {
+    let width = check_rows("add_rows", base, index, rows)?;
+    #[cfg(gpu)]
+    if cuda::runs_on(base.device()) {
+        return cuda::add_rows(base, index, rows);
     }
-    Ok(())
+    change_rows("add_rows", base, index, rows, width, add)
 }
 
-/// The rows `index` of `x` `[T, ..]`, as `[index.len(), ..]`. Differentiable; a row may be taken more than once.
+fn check_rows(op: &str, base: &Tensor, index: &RowIndex, rows: &Tensor) -> Result<usize> {
+    let width = index.check(op, base)?;
+    if rows.dims().first() != Some(&index.len()) || rows.dims()[1..] != base.dims()[1..] {
+        bail!("{op}: {} rows {:?} do not fit base {:?}", index.len(), rows.dims(), base.dims());
+    }
+    refuse_shared(op, base, &[rows])?;
+    Ok(width)
+}
+
+fn change_rows(
+    op: &str,
+    base: &Tensor,
+    index: &RowIndex,
+    rows: &Tensor,
+    width: usize,
+    change: impl Fn(&mut [f32], &[f32]),
+) -> Result<()> {
+    with_values(op, [&rows.contiguous()?], |[rows]| {
+        update(base, |base| {
+            for (values, at) in rows.chunks_exact(width.max(1)).zip(index.rows()) {
+                change(&mut base[at * width..][..width], values);
+            }
+        })
+    })?
+}
+
+/// The rows `index` of `x` `[T, ..]`, as `[index.len(), ..]`; a row may be taken more than once. Records no graph: the backward of
+/// rows that are taken once is [`add_rows`].
 ///
 /// # Errors
-/// When `index` leaves `x`.
-pub fn gather_rows(x: &Tensor, index: &[usize]) -> Result<Tensor> {
-    let width = check_index("gather_rows", x, index)?;
+/// When `index` leaves `x`, or x is in a graph.
+pub fn gather_rows(x: &Tensor, index: &RowIndex) -> Result<Tensor> {
+    let width = index.check("gather_rows", x)?;
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        let index: Vec<u32> = index.iter().map(|row| *row as u32).collect();
-        return x.contiguous()?.index_select(&Tensor::from_slice(&index, index.len(), x.device())?, 0);
+        return cuda::gather_rows(x, index);
     }
-    x.contiguous()?.apply_op1(GatherRows { index: index.to_vec(), width })
-}
-
-/// Checks that `index` stays within `x` and returns the number of values of a row.
-fn check_index(op: &str, x: &Tensor, index: &[usize]) -> Result<usize> {
-    let [rows, row @ ..] = x.dims() else { bail!("{op} needs at least one dimension, not a scalar") };
-    if let Some(outside) = index.iter().find(|index| *index >= rows) {
-        bail!("{op}: there is no row {outside} in shape {:?}", x.dims());
-    }
-    Ok(row.iter().product())
-}
-
-struct GatherRows {
-    index: Vec<usize>,
-    width: usize,
-}
-
-impl CustomOp1 for GatherRows {
-    fn name(&self) -> &'static str {
-        "gather_rows"
-    }
-
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let rows = kernel::gather(cpu_values(self.name(), x, layout)?, &self.index, self.width);
-        let mut dims = layout.dims().to_vec();
-        dims[0] = self.index.len();
-        Ok(output(rows, dims))
-    }
-
-    fn bwd(&self, x: &Tensor, _: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let mut dx = vec![0.0; x.elem_count()];
-        with_values(self.name(), [&dy.contiguous()?], |[dy]| {
-            kernel::accumulate(&mut dx, dy, self.width, |t| Some(self.index[t]));
-        })?;
-        Ok(Some(tensor(dx, x.shape())?))
-    }
+    let rows = compute("gather_rows", [x], |[x]| kernel::gather(x, index.rows(), width))?;
+    let mut shape = x.dims().to_vec();
+    shape[0] = index.len();
+    tensor(rows, shape)
 }
 
 /// Sum over `(table, ids)` of the tables' rows `ids`: tables `[V, d]`, all `ids` T long, the result `[T, d]`. Records no

@@ -60,17 +60,22 @@ impl Case {
         [output, dx, da, dc]
     }
 
+    /// Folded queries: rows of a, each with its number of c behind it.
+    pub(crate) fn folded(&self, a: &[f64], c: &[f64]) -> Vec<f64> {
+        a.chunks(self.width).zip(c).flat_map(|(a, c)| a.iter().chain([c]).copied().collect::<Vec<_>>()).collect()
+    }
+
     /// Output, dx added to ones, da, dc.
     fn run(&self, [x, a, c]: [&[f64]; 3], dy: &[f64]) -> [Tensor; 4] {
-        let (rows, tokens) = (self.rows.total(), self.documents.total());
-        let x = tensor(x, &[tokens, self.width]);
-        let a = tensor(a, &[rows, self.heads, self.width]);
-        let c = tensor(c, &[rows, self.heads]);
+        let (rows, tokens, width) = (self.rows.total(), self.documents.total(), self.width);
+        let x = tensor(x, &[tokens, width]);
+        let folded = tensor(&self.folded(a, c), &[rows, self.heads, width + 1]);
         let of = GlobalRows { rows: &self.rows, documents: &self.documents, dropout: self.dropout };
-        let pooled = global_attention(&x, &a, &c, of).unwrap();
-        let (dy, dx) = (tensor(dy, &[rows, self.heads, self.width + 1]), x.ones_like().unwrap());
-        let [da, dc] = global_attention_backward([&x, &a, &c], of, &pooled, &dy, Some(&dx)).unwrap();
-        [pooled.output, dx, da, dc]
+        let pooled = global_attention(&x, &folded, of).unwrap();
+        let (dy, dx) = (tensor(dy, &[rows, self.heads, width + 1]), x.ones_like().unwrap());
+        let gradient = global_attention_backward(&x, &folded, of, &pooled, &dy, Some(&dx)).unwrap();
+        let part = |first, count| gradient.narrow(2, first, count).unwrap().contiguous().unwrap();
+        [pooled.output, dx, part(0, width), part(width, 1)]
     }
 
     #[track_caller]

@@ -13,6 +13,7 @@ mod cross_entropy;
 mod cuda;
 mod dense;
 mod global_attention;
+mod heads;
 mod linear;
 mod memory;
 mod memory_mass;

@@ -1,8 +1,7 @@
 //! Seeded numbers, comparisons, and derivatives by differences.
 
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use epitome_kernels::{AffineSums, pull_back};
+use epitome_kernels::AffineSums;
 
 /// SplitMix64.
 pub(crate) struct Numbers(u64);
@@ -36,11 +35,6 @@ pub(crate) fn tensor(values: &[f64], shape: &[usize]) -> Tensor {
 
 pub(crate) fn variable(values: &[f64], shape: &[usize]) -> Var {
     Var::from_tensor(&tensor(values, shape)).unwrap()
-}
-
-/// All gradients of `y . dy`.
-pub(crate) fn gradients(y: &Tensor, dy: &[f64]) -> GradStore {
-    pull_back(y, &tensor(dy, y.dims())).unwrap().backward().unwrap()
 }
 
 /// Running sums for a weight of a shape and its bias.

@@ -4,11 +4,12 @@ use crate::numbers::{tensor, variable};
 use candle_core::{DType, Device, Result, Tensor};
 use epitome_kernels::{
     Adafactor, AdamW, AdamWParameter, AffineSums, Attention, AttentionMemory, Dropout, DropoutKey, GlobalRows,
-    KeyValueRows, PackedLinear, Precision, ResidualSum, Segments, Visibility, accumulate_rows, adafactor_step,
-    adamw_step, add_assign, add_layer_norm, add_layer_norm_backward, add_linear_input_gradient, attention_backward,
-    attention_forward, cached_attention, cross_entropy, dropout, embed, gather_rows, gelu, gelu_backward,
-    global_attention, global_attention_backward, layer_norm, layer_norm_backward, lerp_assign, linear, linear_backward,
-    linear_input_gradient, pull_back, scale_assign, write_rows,
+    HeadProjection, KeyValueRows, PackedLinear, Precision, ResidualSum, RowIndex, Segments, Visibility,
+    accumulate_rows, adafactor_step, adamw_step, add_assign, add_layer_norm, add_layer_norm_backward,
+    add_linear_input_gradient, add_rows, attention_backward, attention_forward, cached_attention, cross_entropy,
+    dropout, embed, fold_heads, gather_rows, gelu, gelu_backward, global_attention, global_attention_backward,
+    head_projection_backward, layer_norm, layer_norm_backward, lerp_assign, linear, linear_backward,
+    linear_input_gradient, project_heads, scale_assign, write_rows,
 };
 
 fn zeros(shape: &[usize]) -> Tensor {
@@ -62,17 +63,37 @@ fn attention_shapes() {
 
 #[test]
 fn global_attention_shapes() {
-    let (x, a, c) = (zeros(&[4, 6]), zeros(&[1, 2, 6]), zeros(&[1, 2]));
-    let (one, three, four) = (Segments::single(1), Segments::single(3), Segments::single(4));
+    let (x, folded) = (zeros(&[4, 6]), zeros(&[1, 2, 7]));
+    let (one, four) = (Segments::single(1), Segments::single(4));
     let of = GlobalRows { rows: &one, documents: &four, dropout: None };
-    refused(global_attention(&x, &a, &zeros(&[2]), of), &["global_attention", "[2]"]);
-    refused(global_attention(&x, &zeros(&[1, 2, 5]), &c, of), &["[1, 2, 5]"]);
-    let short = GlobalRows { documents: &three, ..of };
-    refused(global_attention(&x, &a, &c, short), &["global_attention", "[4, 6]"]);
-    let pooled = global_attention(&x, &a, &c, of).unwrap();
-    let backward = |dy: &Tensor, dx| global_attention_backward([&x, &a, &c], of, &pooled, dy, dx);
+    refused(global_attention(&x, &zeros(&[1, 2]), of), &["global_attention", "[1, 2]"]);
+    refused(global_attention(&x, &zeros(&[1, 2, 6]), of), &["[1, 2, 6]"]);
+    let short = GlobalRows { documents: &Segments::single(3), ..of };
+    refused(global_attention(&x, &folded, short), &["global_attention", "[4, 6]"]);
+    let pooled = global_attention(&x, &folded, of).unwrap();
+    let backward = |dy: &Tensor, dx| global_attention_backward(&x, &folded, of, &pooled, dy, dx);
     refused(backward(&zeros(&[1, 2, 6]), None), &["global_attention_backward", "[1, 2, 6]", "[1, 2, 7]"]);
     refused(backward(&zeros(&[1, 2, 7]), Some(&zeros(&[4, 5]))), &["global_attention_backward", "[4, 5]"]);
+}
+
+#[test]
+fn heads_shapes() {
+    let (weight, bias) = (zeros(&[6, 5]), zeros(&[6]));
+    let projection = HeadProjection { weight: &weight, bias: &bias, heads: 2, scale: 1.0 };
+    refused(fold_heads(&zeros(&[4, 5]), projection), &["fold_heads", "[4, 5]", "[6, 5]"]);
+    refused(
+        fold_heads(&zeros(&[4, 6]), HeadProjection { heads: 4, ..projection }),
+        &["fold_heads", "[6, 5]", "4 heads"],
+    );
+    let unlike = HeadProjection { bias: &zeros(&[5]), ..projection };
+    refused(fold_heads(&zeros(&[4, 6]), unlike), &["fold_heads", "[5]"]);
+    refused(project_heads(&zeros(&[4, 2, 5]), projection, DType::F32), &["project_heads", "[4, 2, 5]"]);
+    refused(project_heads(&zeros(&[4, 2, 6]), projection, DType::BF16), &["project_heads", "BF16"]);
+    let (x, y) = (zeros(&[4, 6]), zeros(&[4, 2, 6]));
+    let sums = AffineSums { weight: Some(zeros(&[5, 5])), bias: None };
+    refused(head_projection_backward(&x, &y, 1.0, &sums), &["head_projection_backward", "[5, 5]"]);
+    let sums = AffineSums { weight: None, bias: Some(x.get(0).unwrap()) };
+    refused(head_projection_backward(&x, &y, 1.0, &sums), &["head_projection_backward", "shares its storage"]);
 }
 
 #[test]
@@ -84,7 +105,6 @@ fn layers() {
     let sum = ResidualSum { x: &x, residual: &zeros(&[4, 5]), dropout: None, first: 0 };
     refused(add_layer_norm(sum, &zeros(&[6]), &zeros(&[6]), 1e-5), &["residual"]);
     refused(dropout(&x, Some(Dropout { probability: -0.1, key: DropoutKey::new(0) })), &["dropout"]);
-    refused(pull_back(&x, &zeros(&[6, 4])), &["pull_back", "[6, 4]"]);
 }
 
 #[test]
@@ -137,7 +157,11 @@ fn tensors_of_a_graph() {
         refused(cross_entropy(&x, &tracked, None, &[0; 4], 0.0), &graph("cross_entropy"));
         let (one, four) = (Segments::single(1), Segments::single(4));
         let of = GlobalRows { rows: &one, documents: &four, dropout: None };
-        refused(global_attention(&tracked, &zeros(&[1, 2, 6]), &zeros(&[1, 2]), of), &graph("global_attention"));
+        refused(global_attention(&tracked, &zeros(&[1, 2, 7]), of), &graph("global_attention"));
+        refused(linear(&tracked, &zeros(&[6, 6]), None), &graph("linear"));
+        refused(gather_rows(&tracked, &RowIndex::new(vec![1])), &graph("gather_rows"));
+        let square = HeadProjection { weight: &zeros(&[6, 6]), bias: &weight, heads: 2, scale: 1.0 };
+        refused(fold_heads(&tracked, square), &graph("fold_heads"));
         let q = tracked.reshape((4, 2, 3)).unwrap();
         let (plain, spec) = (q.detach(), full(4, 4));
         refused(attention_forward(&plain, &q, &plain, &spec), &graph("attention_forward"));
@@ -167,10 +191,11 @@ fn tensors_of_a_graph_in_inference() {
 #[test]
 fn rows() {
     let x = zeros(&[4, 6]);
-    refused(gather_rows(&x, &[4]), &["gather_rows", "4"]);
-    refused(write_rows(&x, &[0], &x.narrow(0, 1, 1).unwrap()), &["write_rows", "shares its storage"]);
-    refused(write_rows(&x, &[4], &zeros(&[1, 6])), &["write_rows", "4"]);
-    refused(write_rows(&x, &[1], &zeros(&[2, 6])), &["write_rows", "[2, 6]"]);
+    let at = |row: usize| RowIndex::new(vec![row]);
+    refused(gather_rows(&x, &at(4)), &["gather_rows", "4"]);
+    refused(write_rows(&x, &at(0), &x.narrow(0, 1, 1).unwrap()), &["write_rows", "shares its storage"]);
+    refused(write_rows(&x, &at(4), &zeros(&[1, 6])), &["write_rows", "4"]);
+    refused(add_rows(&x, &at(1), &zeros(&[2, 6])), &["add_rows", "[2, 6]"]);
     refused(embed(&[(&x, &[3, 4])]), &["embed", "id 4"]);
     refused(embed(&[]), &["embed"]);
     refused(accumulate_rows(&x, &[9], &zeros(&[1, 6]), None), &["accumulate_rows", "id 9"]);

@@ -1,8 +1,9 @@
-//! `write_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
+//! `write_rows`, `add_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
 
-use crate::numbers::{Numbers, close, gradients, tensor, variable};
+use crate::numbers::{Numbers, close, tensor};
 use epitome_kernels::{
-    accumulate_rows, add_assign, embed, gather_rows, lerp_assign, scale_assign, sum_of_squares, write_rows,
+    RowIndex, accumulate_rows, add_assign, add_rows, embed, gather_rows, lerp_assign, scale_assign, sum_of_squares,
+    write_rows,
 };
 
 #[test]
@@ -16,30 +17,29 @@ fn write_rows_replaces_rows_in_place() {
     }
     let base = tensor(&base, &[10, 2, 3]);
     let seen_by_others = base.clone();
-    write_rows(&base, &index, &tensor(&rows, &[3, 2, 3])).unwrap();
+    let at = |rows: &[usize]| RowIndex::new(rows.to_vec());
+    write_rows(&base, &at(&index), &tensor(&rows, &[3, 2, 3])).unwrap();
     close("written", &seen_by_others, &wanted, 0.0);
-    write_rows(&base, &[], &tensor(&[], &[0, 2, 3])).unwrap();
+    write_rows(&base, &at(&[]), &tensor(&[], &[0, 2, 3])).unwrap();
     close("unchanged", &base, &wanted, 0.0);
     let part = base.narrow(0, 8, 2).unwrap();
-    write_rows(&part, &[1], &tensor(&rows[12..], &[1, 2, 3])).unwrap();
-    close("a part", &gather_rows(&base, &[9, 8]).unwrap(), &[&rows[12..], &wanted[48..54]].concat(), 0.0);
+    write_rows(&part, &at(&[1]), &tensor(&rows[12..], &[1, 2, 3])).unwrap();
+    close("a part", &gather_rows(&base, &at(&[9, 8])).unwrap(), &[&rows[12..], &wanted[48..54]].concat(), 0.0);
 }
 
 #[test]
-fn gather_rows_adds_up_the_gradients_of_repeated_rows() {
-    let mut numbers = Numbers::seeded(3);
-    let (x, dy) = (numbers.vector(20), numbers.vector(16));
+fn rows_may_be_gathered_more_than_once() {
+    let x = Numbers::seeded(3).vector(20);
     let index = [4, 1, 4, 0];
-    let v = variable(&x, &[5, 4]);
-    let y = gather_rows(&v, &index).unwrap();
-    let mut dx = vec![0.0; 20];
-    let mut wanted = Vec::new();
-    for (t, row) in index.iter().enumerate() {
-        wanted.extend_from_slice(&x[row * 4..][..4]);
-        (0..4).for_each(|d| dx[row * 4 + d] += dy[t * 4 + d]);
-    }
-    close("y", &y, &wanted, 0.0);
-    close("dx", gradients(&y, &dy).get(&v).unwrap(), &dx, 1e-6);
+    let wanted: Vec<f64> = index.iter().flat_map(|row| x[row * 4..][..4].to_vec()).collect();
+    close("y", &gather_rows(&tensor(&x, &[5, 4]), &RowIndex::new(index.to_vec())).unwrap(), &wanted, 0.0);
+}
+
+#[test]
+fn add_rows_adds_in_place() {
+    let base = tensor(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], &[3, 2]);
+    add_rows(&base, &RowIndex::new(vec![2, 0]), &tensor(&[10.0, 20.0, 30.0, 40.0], &[2, 2])).unwrap();
+    close("sums", &base, &[31.0, 42.0, 3.0, 4.0, 15.0, 26.0], 0.0);
 }
 
 #[test]

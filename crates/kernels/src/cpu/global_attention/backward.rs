@@ -1,6 +1,6 @@
 //! The backward in two passes: one owns tokens, one owns lanes.
 
-use super::{Problem, add_lanes};
+use super::{Problem, Task, add_lanes};
 use crate::cpu::linear::add;
 use crate::cpu::panels::{PANEL, Panels};
 use crate::cpu::product::{Target, multiply};
@@ -70,39 +70,24 @@ pub(crate) fn token_gradients(problem: &Problem<'_>, incoming: &Incoming<'_>) ->
     dx
 }
 
-/// da [G * H, d] and dc [G * H].
-pub(crate) fn lane_gradients(problem: &Problem<'_>, incoming: &Incoming<'_>) -> (Vec<f32>, Vec<f32>) {
+/// Of the folded queries: [da | dc], [G * H, d + 1].
+pub(crate) fn lane_gradients(problem: &Problem<'_>, incoming: &Incoming<'_>) -> Vec<f32> {
     let tasks = problem.tasks();
-    let parts: Vec<(Vec<f32>, Vec<f32>)> = tasks
+    let parts: Vec<Vec<f32>> = tasks
         .par_iter()
-        .map_init(Scratch::default, |scratch, task| {
-            let lanes = task.lanes.len();
-            let padded = lanes.next_multiple_of(PANEL);
-            let (mut da, mut dc) = (vec![0.0; lanes * problem.width], vec![0.0; lanes]);
-            scratch.start(problem, incoming, &task.lanes);
-            for tokens in problem.tiles(task.tokens.clone()) {
-                scratch.tile(problem, task.document, &task.lanes, &tokens);
-                scratch.score_gradients.chunks_exact(padded).for_each(|row| add(&mut dc, row));
-                scratch.x.pack(problem.x_view(&tokens), 1.0);
-                let weights = View::rows(&scratch.score_gradients, tokens.len(), lanes, padded).transposed();
-                let target = Target { values: &mut da, row_stride: problem.width, accumulate: true };
-                multiply(weights, &scratch.x, target);
-            }
-            (da, dc)
-        })
+        .map_init(Scratch::default, |scratch, task| scratch.lane_gradients(problem, incoming, task))
         .collect();
-    let (mut da, mut dc) = (vec![0.0; problem.a.len()], vec![0.0; problem.c.len()]);
-    for (task, (part_a, part_c)) in tasks.iter().zip(&parts) {
-        add(&mut da[task.lanes.start * problem.width..], part_a);
-        add(&mut dc[task.lanes.start..], part_c);
+    let mut gradients = vec![0.0; problem.folded.len()];
+    for (task, part) in tasks.iter().zip(&parts) {
+        add(&mut gradients[task.lanes.start * problem.lane_width()..], part);
     }
-    (da, dc)
+    gradients
 }
 
 impl Incoming<'_> {
     /// The first d columns of some lanes' du.
     fn view(&self, problem: &Problem<'_>, lanes: &Range<usize>) -> View<'_> {
-        let stride = problem.width + 1;
+        let stride = problem.lane_width();
         View::rows(&self.gradient[lanes.start * stride..], lanes.len(), problem.width, stride)
     }
 }
@@ -119,7 +104,7 @@ impl Scratch {
         self.log_sum_exp.resize(padded, f32::INFINITY);
         self.last.clear();
         self.delta.clear();
-        let stride = problem.width + 1;
+        let stride = problem.lane_width();
         for lane in lanes.clone() {
             let (output, gradient) =
                 (&incoming.output[lane * stride..][..stride], &incoming.gradient[lane * stride..][..stride]);
@@ -128,6 +113,25 @@ impl Scratch {
         }
         self.delta.resize(padded, 0.0);
         problem.streams(lanes, &mut self.streams);
+    }
+
+    /// A task's part of the gradients of its lanes, [lanes, d + 1].
+    fn lane_gradients(&mut self, problem: &Problem<'_>, incoming: &Incoming<'_>, task: &Task) -> Vec<f32> {
+        let (lanes, row) = (task.lanes.len(), problem.lane_width());
+        let padded = lanes.next_multiple_of(PANEL);
+        let (mut gradients, mut dc) = (vec![0.0; lanes * row], vec![0.0; lanes]);
+        self.start(problem, incoming, &task.lanes);
+        for tokens in problem.tiles(task.tokens.clone()) {
+            self.tile(problem, task.document, &task.lanes, &tokens);
+            self.score_gradients.chunks_exact(padded).for_each(|row| add(&mut dc, row));
+            self.x.pack(problem.x_view(&tokens), 1.0);
+            let weights = View::rows(&self.score_gradients, tokens.len(), lanes, padded).transposed();
+            multiply(weights, &self.x, Target { values: &mut gradients, row_stride: row, accumulate: true });
+        }
+        for (row, dc) in gradients.chunks_exact_mut(row).zip(dc) {
+            row[problem.width] = dc;
+        }
+        gradients
     }
 
     /// Fills `probabilities` with m p and `score_gradients` with ds of a tile.

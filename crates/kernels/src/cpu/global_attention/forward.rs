@@ -37,11 +37,11 @@ pub(crate) fn forward(problem: &Problem<'_>) -> (Vec<f32>, Vec<f32>) {
     let tasks = problem.tasks();
     let parts: Vec<Part> =
         tasks.par_iter().map_init(Scratch::default, |scratch, task| scratch.run(problem, task)).collect();
-    let mut output = vec![0.0; problem.c.len() * (problem.width + 1)];
-    let mut log_sum_exp = vec![f32::INFINITY; problem.c.len()];
+    let mut output = vec![0.0; problem.lane_count() * problem.lane_width()];
+    let mut log_sum_exp = vec![f32::INFINITY; problem.lane_count()];
     for parts in parts.chunk_by(|_, next| !next.first) {
         for (index, lane) in parts[0].lanes.clone().enumerate() {
-            let row = &mut output[lane * (problem.width + 1)..][..problem.width + 1];
+            let row = &mut output[lane * problem.lane_width()..][..problem.lane_width()];
             log_sum_exp[lane] = merge(parts, index, row);
         }
     }

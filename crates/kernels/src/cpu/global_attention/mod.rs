@@ -34,11 +34,10 @@ const PART: usize = 512;
 /// Parts that a long document is split into.
 const PARTS: usize = 16;
 
-/// The tensors and sizes of a call: x [T, d], a [G * H, d], c [G * H].
+/// The tensors and sizes of a call: x [T, d], folded [G * H, d + 1], which are [a | c].
 pub(crate) struct Problem<'a> {
     pub(crate) x: &'a [f32],
-    pub(crate) a: &'a [f32],
-    pub(crate) c: &'a [f32],
+    pub(crate) folded: &'a [f32],
     pub(crate) rows: &'a Segments,
     pub(crate) documents: &'a Segments,
     pub(crate) mask: Option<Mask>,
@@ -57,6 +56,15 @@ struct Task {
 }
 
 impl Problem<'_> {
+    /// Numbers of a lane: of folded, and of the output.
+    fn lane_width(&self) -> usize {
+        self.width + 1
+    }
+
+    fn lane_count(&self) -> usize {
+        self.rows.total() * self.heads
+    }
+
     fn tile_tokens(&self) -> usize {
         (TILE_VALUES / self.width.max(1)).clamp(32, 256)
     }
@@ -95,14 +103,19 @@ impl Problem<'_> {
     }
 
     fn lane_view(&self, lanes: &Range<usize>) -> View<'_> {
-        View::rows(&self.a[lanes.start * self.width..], lanes.len(), self.width, self.width)
+        View::rows(&self.folded[lanes.start * self.lane_width()..], lanes.len(), self.width, self.lane_width())
+    }
+
+    /// The last numbers of some lanes, c.
+    fn terms(&self, lanes: &Range<usize>) -> Vec<f32> {
+        lanes.clone().map(|lane| self.folded[lane * self.lane_width() + self.width]).collect()
     }
 
     /// Scores [tokens, lanes padded to panels] of a tile, `a` being the packed lanes.
     fn scores(&self, a: &Panels, lanes: &Range<usize>, tokens: &Range<usize>, scores: &mut [f32]) {
         let padded = lanes.len().next_multiple_of(PANEL);
         multiply(self.x_view(tokens), a, Target { values: scores, row_stride: padded, accumulate: false });
-        add_lanes(scores, &self.c[lanes.clone()], padded);
+        add_lanes(scores, &self.terms(lanes), padded);
     }
 
     /// The dropout streams of some lanes: element (lane, token position j in its document) has index `lane << 32 | j`.

@@ -4,6 +4,7 @@ pub(crate) mod attention;
 mod cross_entropy;
 mod decoding;
 mod global_attention;
+mod heads;
 mod optimizer;
 mod rows;
 
