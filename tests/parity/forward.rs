@@ -45,7 +45,7 @@ fn all_log_probabilities(led: &Led, hidden: &Tensor) -> Vec<f32> {
     let (rows, vocabulary) = (hidden.dim(0).unwrap(), led.config().vocab_size);
     let bias = Some(led.final_logits_bias());
     let columns: Vec<Vec<f32>> = (0..vocabulary as i64)
-        .map(|token| token_log_probabilities(hidden, led.shared(), bias, &vec![token; rows]).unwrap())
+        .map(|token| token_log_probabilities(hidden, led.head(), bias, &vec![token; rows]).unwrap())
         .collect();
     (0..rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
 }

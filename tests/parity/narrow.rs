@@ -1,8 +1,10 @@
 //! A GPU's bf16 beside f32 on the CPU: a model of the head size that has kernels on the matrix units.
 
+use std::collections::HashMap;
+
 use epitome_kernels::{Device, Precision, Segments, token_log_probabilities};
 use epitome_model::{AttentionWindow, Config, DecoderCache, Documents, Led, Parameters, PositionEmbeddings, Weights};
-use epitome_train::{Batch, Gradients, Pass, Trainable, accumulate_gradients};
+use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
 
 use crate::fixture::{Pair, documents, flat, on_every_device};
 
@@ -57,7 +59,7 @@ fn run(led: &Led, pairs: &[Pair]) -> [Vec<f32>; 3] {
     let hidden = led.decoder().forward(&batch.decoder_ids, &batch.targets, &encoded, sources.segments()).unwrap();
     let labels: Vec<i64> = pairs.iter().flat_map(|pair| pair.labels.iter().copied()).collect();
     let bias = Some(led.final_logits_bias());
-    let scores = token_log_probabilities(&hidden, led.shared(), bias, &labels).unwrap();
+    let scores = token_log_probabilities(&hidden, led.head(), bias, &labels).unwrap();
     let [kept, folded] = [true, false].map(|keep| steps(led, &sources, &encoded, keep));
     [scores, kept, folded]
 }
@@ -76,10 +78,12 @@ fn steps(led: &Led, sources: &Documents, encoded: &candle_core::Tensor, keep: bo
     states
 }
 
-fn gradients(config: &Config, pairs: &[Pair], device: &Device, precision: Precision) -> (f64, Gradients) {
+fn trainable(config: &Config, device: &Device, precision: Precision) -> Trainable {
     let parameters = Parameters::new(weights(config).to_device(device).unwrap());
-    let activations = precision.activations(device).unwrap();
-    let trainable = Trainable::computing_in(config, parameters, activations).unwrap();
+    Trainable::computing_in(config, parameters, precision.activations(device).unwrap()).unwrap()
+}
+
+fn gradients(config: &Config, pairs: &[Pair], trainable: &Trainable) -> (f64, Gradients) {
     let examples: Vec<_> = pairs.iter().map(Pair::example).collect();
     let batch = Batch::new(&examples, config).unwrap();
     let pass = Pass {
@@ -91,7 +95,7 @@ fn gradients(config: &Config, pairs: &[Pair], device: &Device, precision: Precis
         interrupted: None,
     };
     let mut gradients = Gradients::default();
-    let loss = accumulate_gradients(&trainable, &batch, pass, &mut gradients).unwrap().loss;
+    let loss = accumulate_gradients(trainable, &batch, pass, &mut gradients).unwrap().loss;
     (loss, gradients)
 }
 
@@ -119,11 +123,11 @@ fn hidden_states_are_close() {
 fn gradients_are_close() {
     let config = config();
     let pairs = pairs(&config);
-    let (wanted_loss, wanted) = gradients(&config, &pairs, &Device::Cpu, Precision::F32);
+    let (wanted_loss, wanted) = gradients(&config, &pairs, &trainable(&config, &Device::Cpu, Precision::F32));
     let norm = |values: &[f32]| values.iter().map(|value| value * value).sum::<f32>().sqrt();
     let largest = wanted.iter().map(|(_, gradient)| norm(&flat(gradient))).fold(0.0, f32::max);
     on_every_device(|device| {
-        let (loss, found) = gradients(&config, &pairs, device, Precision::Bf16);
+        let (loss, found) = gradients(&config, &pairs, &trainable(&config, device, Precision::Bf16));
         assert!((loss / wanted_loss - 1.0).abs() < 0.005, "{loss}, not {wanted_loss}");
         for (name, wanted) in wanted.iter() {
             let (found, wanted) = (flat(found.get(name).unwrap()), flat(wanted));
@@ -133,5 +137,24 @@ fn gradients_are_close() {
                 assert!(distance < 0.1, "{name}: {distance}");
             }
         }
+    });
+}
+
+/// What products read are copies where activations are in another type than the parameters.
+#[test]
+fn networks_see_updates() {
+    let config = config();
+    let pairs = pairs(&config);
+    on_every_device(|device| {
+        let trainable = trainable(&config, device, Precision::Bf16);
+        let mut optimizer = Optimizer::new(&OptimConfig::default(), trainable.parameters()).unwrap();
+        let (first, sums) = gradients(&config, &pairs, &trainable);
+        optimizer.step(trainable.parameters(), &sums, sums.norm().unwrap(), 0.01).unwrap();
+        let (second, _) = gradients(&config, &pairs, &trainable);
+        assert!(second < first, "{second} after {first}");
+        let parameters = trainable.parameters().with(&HashMap::new());
+        let activations = Precision::Bf16.activations(device).unwrap();
+        let anew = Trainable::computing_in(&config, parameters, activations).unwrap();
+        assert_eq!(gradients(&config, &pairs, &anew).0, second);
     });
 }

@@ -39,8 +39,8 @@ impl Summarizer {
         let hidden = led.decoder().forward(&inputs, &targets, &encoded, documents.segments())?;
         let packed = labels.concat();
         let bias = Some(led.final_logits_bias());
-        let scores = kernels::token_log_probabilities(&hidden, led.shared(), bias, &packed)
-            .map_err(epitome_model::Error::from)?;
+        let scores =
+            kernels::token_log_probabilities(&hidden, led.head(), bias, &packed).map_err(epitome_model::Error::from)?;
         let counted = |range: std::ops::Range<usize>| {
             range.filter(|&row| packed[row] != IGNORE_INDEX).map(|row| scores[row]).collect()
         };

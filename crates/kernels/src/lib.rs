@@ -31,7 +31,7 @@
 //!
 //! All of these, backwards included, refuse a tensor that is in candle's graph: its gradient would silently end there.
 //! Updates in place and sums take any tensor: [`write_rows`], [`add_rows`], [`accumulate_rows`], [`add_assign`], [`scale_assign`],
-//! [`lerp_assign`], [`sum_of_squares`], [`adamw_step`], [`adafactor_step`], and the running sums that backwards add to.
+//! [`lerp_assign`], [`round_all`], [`sum_of_squares`], [`adamw_step`], [`adafactor_step`], and the running sums that backwards add to.
 //!
 //! Errors: every operation returns a candle error that names it, and the shapes, when shapes do not fit, when a tensor
 //! is not f32 or, without GPU support, not on the CPU.
@@ -60,7 +60,7 @@ pub use ops::cross_entropy::{
     IGNORE_INDEX, Loss, LossTargets, cross_entropy, cross_entropy_backward, token_log_probabilities,
 };
 pub use ops::elementwise::{
-    add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, scale_assign, sum_of_squares,
+    add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, round_all, scale_assign, sum_of_squares,
 };
 pub use ops::global_attention::{GlobalRows, Pooled, global_attention, global_attention_backward};
 pub use ops::heads::{HeadProjection, fold_heads, head_projection_backward, project_heads};

@@ -96,15 +96,29 @@ impl Projection {
 /// `x W^T + b`, over tensors that can be trained, or packed for inference with the same results.
 #[derive(Clone, Debug)]
 pub(crate) enum Linear {
-    Plain(Projection),
+    Plain(Trained),
     Packed(Arc<PackedLinear>),
+}
+
+/// A layer's parameters, and what its products read: the same in the type of hidden states.
+#[derive(Clone, Debug)]
+pub(crate) struct Trained {
+    parameters: Projection,
+    weight: Tensor,
+    bias: Tensor,
 }
 
 impl Linear {
     pub(crate) fn load(source: Source<'_>, prefix: &str, output: usize, input: usize) -> Result<Self> {
         let plain = Projection::load(source, prefix, output, input)?;
         Ok(match source.packed {
-            None => Self::Plain(plain),
+            None => {
+                let of = |name: &str, shape: &[usize]| {
+                    source.tensors.get_in(&format!("{prefix}.{name}"), shape, source.activations)
+                };
+                let (weight, bias) = (of("weight", &[output, input])?, of("bias", &[output])?);
+                Self::Plain(Trained { parameters: plain, weight, bias })
+            }
             Some(Packing { precision, .. }) => {
                 Self::Packed(Arc::new(PackedLinear::new(&plain.weight, Some(&plain.bias), precision)?))
             }
@@ -122,7 +136,7 @@ impl Linear {
     /// `[.., input]` to `[.., output]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            Self::Plain(Projection { weight, bias, .. }) => kernels::linear(x, weight, Some(bias))?,
+            Self::Plain(Trained { weight, bias, .. }) => kernels::linear(x, weight, Some(bias))?,
             Self::Packed(packed) => packed.forward(x)?,
         })
     }
@@ -137,7 +151,7 @@ impl Linear {
     /// The weight and bias as numbers, whatever they are kept in.
     pub(crate) fn unpacked(&self) -> Result<Projection> {
         match self {
-            Self::Plain(projection) => Ok(projection.clone()),
+            Self::Plain(trained) => Ok(trained.parameters.clone()),
             Self::Packed(packed) => {
                 let weight = packed.weight()?;
                 let bias = packed
@@ -148,26 +162,26 @@ impl Linear {
         }
     }
 
-    pub(crate) fn plain(&self) -> Result<&Projection> {
+    fn trained(&self) -> Result<&Trained> {
         match self {
-            Self::Plain(projection) => Ok(projection),
+            Self::Plain(trained) => Ok(trained),
             Self::Packed(_) => Err(Error::Input("a model packed for inference has no backward pass".into())),
         }
     }
 
     /// Adds the parameters' gradients, given input `[T, input]` and the output's gradient `[T, output]`.
     pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor, sums: &mut dyn GradientSums) -> Result<()> {
-        Ok(kernels::linear_backward(x, gradient, &self.plain()?.sums(sums)?)?)
+        Ok(kernels::linear_backward(x, gradient, &self.trained()?.parameters.sums(sums)?)?)
     }
 
     /// The input's gradient, `[T, input]`.
     pub(crate) fn input_gradient(&self, gradient: &Tensor) -> Result<Tensor> {
-        Ok(kernels::linear_input_gradient(gradient, &self.plain()?.weight)?)
+        Ok(kernels::linear_input_gradient(gradient, &self.trained()?.weight)?)
     }
 
     /// Adds the input's gradient to `sum`.
     pub(crate) fn add_input_gradient(&self, sum: &Tensor, gradient: &Tensor) -> Result<()> {
-        Ok(kernels::add_linear_input_gradient(sum, gradient, &self.plain()?.weight)?)
+        Ok(kernels::add_linear_input_gradient(sum, gradient, &self.trained()?.weight)?)
     }
 }
 

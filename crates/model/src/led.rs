@@ -16,6 +16,8 @@ pub struct Led {
     encoder: Encoder,
     decoder: Decoder,
     shared: Tensor,
+    /// The same in the type of hidden states.
+    head: Tensor,
     final_logits_bias: Tensor,
     /// The head, once packed.
     packed_head: Option<Arc<PackedLinear>>,
@@ -57,8 +59,13 @@ impl Led {
         let shared = source.table(SHARED, &[config.vocab_size, config.d_model])?;
         let bias = source.get(FINAL_LOGITS_BIAS, &[1, config.vocab_size])?.flatten_all()?;
         let pack = |packing: Packing<'_>| PackedLinear::new(&shared, Some(&bias), packing.precision).map(Arc::new);
+        let head = match source.packed {
+            Some(_) => shared.clone(),
+            None => source.tensors.get_in(SHARED, &[config.vocab_size, config.d_model], source.activations)?,
+        };
         Ok(Self {
             config: config.clone(),
+            head,
             packed_head: source.packed.map(pack).transpose()?,
             encoder: Encoder::load(config, source, &shared)?,
             decoder: Decoder::load(config, source, &shared)?,
@@ -85,6 +92,11 @@ impl Led {
     /// The shared embedding, `[V, d]`: input of both stacks and output head (semantics B5).
     pub fn shared(&self) -> &Tensor {
         &self.shared
+    }
+
+    /// The shared embedding as the output head's products read it, in the type of hidden states.
+    pub fn head(&self) -> &Tensor {
+        &self.head
     }
 
     /// The bias on the logits, `[V]`.
@@ -125,7 +137,7 @@ impl Led {
         match &self.packed_head {
             Some(head) => head.forward_into(hidden, logits)?,
             None => {
-                let tensor = kernels::linear(hidden, &self.shared, Some(&self.final_logits_bias))?;
+                let tensor = kernels::linear(hidden, &self.head, Some(&self.final_logits_bias))?;
                 *logits = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
             }
         }

@@ -1,33 +1,49 @@
 //! Trainable parameters.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
+use epitome_kernels as kernels;
 
 use crate::schema::FINAL_LOGITS_BIAS;
 use crate::{Result, SavedDtype, TensorSource, Weights};
 
 /// A model's tensors, of which all but the buffers are trained. They are updated in place, which every network over them
-/// sees.
+/// sees once it has been told ([`Parameters::changed`]).
 #[derive(Debug)]
-pub struct Parameters(Weights);
+pub struct Parameters {
+    weights: Weights,
+    /// Those that networks were given in another type.
+    copies: Mutex<BTreeMap<String, Tensor>>,
+}
 
 impl Parameters {
     /// Takes the weights over: whoever else holds one of their tensors sees it change.
     pub fn new(weights: Weights) -> Self {
-        Self(weights)
+        Self { weights, copies: Mutex::default() }
     }
 
     /// Names and trainable tensors in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
-        self.0.iter().filter(|(name, _)| *name != FINAL_LOGITS_BIAS)
+        self.weights.iter().filter(|(name, _)| *name != FINAL_LOGITS_BIAS)
     }
 
     /// The same with some tensors replaced by others of their shapes; the rest are shared.
     #[must_use]
     pub fn with(&self, replacements: &HashMap<String, Tensor>) -> Self {
-        Self(self.0.with(replacements))
+        Self::new(self.weights.with(replacements))
+    }
+
+    /// To be called when tensors were changed in place: brings copies in other types up to date.
+    ///
+    /// # Errors
+    /// When a copy fails.
+    pub fn changed(&self) -> Result<()> {
+        let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        let pairs: Vec<_> = self.iter().filter_map(|(name, tensor)| Some([tensor, copies.get(name)?])).collect();
+        Ok(kernels::round_all(&pairs)?)
     }
 
     /// Writes them as [`Weights::save`] does.
@@ -35,12 +51,27 @@ impl Parameters {
     /// # Errors
     /// As [`Weights::save`].
     pub fn save(&self, directory: &Path, dtype: SavedDtype) -> Result<()> {
-        self.0.save(directory, dtype)
+        self.weights.save(directory, dtype)
     }
 }
 
 impl TensorSource for Parameters {
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
-        self.0.get(name, shape)
+        self.weights.get(name, shape)
+    }
+
+    /// One copy, whoever asks.
+    fn get_in(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        let own = self.get(name, shape)?;
+        if own.dtype() == dtype {
+            return Ok(own);
+        }
+        let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(copy) = copies.get(name).filter(|copy| copy.dtype() == dtype) {
+            return Ok(copy.clone());
+        }
+        let copy = own.to_dtype(dtype)?.contiguous()?;
+        copies.insert(name.to_owned(), copy.clone());
+        Ok(copy)
     }
 }

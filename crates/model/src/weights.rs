@@ -16,6 +16,16 @@ pub trait TensorSource {
     /// # Errors
     /// When it is missing, has another shape, or cannot be read.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor>;
+
+    /// The same in the type `dtype`: of a tensor that changes, a copy that follows it ([`Parameters::changed`]).
+    ///
+    /// [`Parameters::changed`]: crate::Parameters::changed
+    ///
+    /// # Errors
+    /// As [`TensorSource::get`].
+    fn get_in(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        Ok(self.get(name, shape)?.to_dtype(dtype)?)
+    }
 }
 
 /// A source, and what layers make of its tensors: trainable ones, or weights packed for inference.

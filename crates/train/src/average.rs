@@ -52,7 +52,7 @@ impl Average {
                 kernels::lerp_assign(average, parameter, 1.0 - decay(self.decay, self.warmup, step))?;
             }
         }
-        Ok(())
+        Ok(self.trainable.parameters().changed()?)
     }
 
     /// The averaged weights and the network over them.

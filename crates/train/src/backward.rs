@@ -214,11 +214,10 @@ impl<'a> Walk<'a> {
 
     /// The loss, and the gradient of the decoder's output; the shared embedding's part is added in place.
     fn head(&mut self, hidden: &Tensor) -> Result<(Loss, Tensor)> {
-        let table = self.led.shared();
-        let table_gradient = self.sums.sum(SHARED, table)?;
+        let table_gradient = self.sums.sum(SHARED, self.led.shared())?;
         Ok(kernels::cross_entropy_backward(
             hidden,
-            table,
+            self.led.head(),
             Some(self.led.final_logits_bias()),
             self.batch.loss_targets(),
             self.pass.label_smoothing,

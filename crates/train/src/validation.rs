@@ -36,7 +36,7 @@ pub(crate) fn validation_loss(
         let sources = batch.documents.segments();
         let hidden = led.decoder().forward(&batch.decoder_ids, &batch.targets, &encoded, sources)?;
         let bias = Some(led.final_logits_bias());
-        total += kernels::cross_entropy(&hidden, led.shared(), bias, batch.loss_targets(), 0.0)?;
+        total += kernels::cross_entropy(&hidden, led.head(), bias, batch.loss_targets(), 0.0)?;
     }
     let total = all_reduce_loss(group, total);
     Ok(total.nll / total.tokens.max(1) as f64)

@@ -86,6 +86,15 @@ pub(crate) struct Trained {
     pub(crate) update: Update,
 }
 
+/// `Rounded` of `cuda/training/round.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Rounded {
+    pub(crate) from: *const f32,
+    pub(crate) to: *mut c_void,
+    pub(crate) count: i64,
+}
+
 /// `Chunk` of `cuda/training/tensors.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -279,6 +288,12 @@ unsafe extern "C" {
         chunk_count: c_int,
         betas: *const Betas,
         gradient_scale: f32,
+        stream: Stream,
+    ) -> c_int;
+    pub(crate) fn epitome_round_all(
+        tensors: *const Rounded,
+        chunks: *const Chunk,
+        chunk_count: c_int,
         stream: Stream,
     ) -> c_int;
     pub(crate) fn epitome_adafactor_step(

@@ -1,13 +1,14 @@
 //! Attention of few queries to many keys, whose keys are split so that there are enough blocks of queries.
 
 use super::attention::{attend, gradients};
+use super::indexed::gather_rows;
 use super::place::{address, address_mut, room, stream};
 use super::plan::BLOCK;
 use super::units::Units;
 use super::{check, ffi};
 use crate::ops::attention::Attended;
 use crate::random::active;
-use crate::{Attention, Segments, Visibility};
+use crate::{Attention, RowIndex, Segments, Visibility};
 use candle_core::{DType, Result, Tensor};
 use std::ffi::c_int;
 
@@ -22,6 +23,8 @@ pub(super) struct KeySplits<'a> {
     queries: &'a Segments,
     /// Documents of one.
     count: usize,
+    /// The queries' rows, once for every split of their document.
+    copies: RowIndex,
     spec: Attention,
 }
 
@@ -41,15 +44,17 @@ impl<'a> KeySplits<'a> {
             return Ok(None);
         }
         let lengths = queries.ranges().flat_map(|rows| std::iter::repeat_n(rows.len(), count));
-        let copies = Segments::from_lengths(&lengths.collect::<Vec<_>>());
+        let segments = Segments::from_lengths(&lengths.collect::<Vec<_>>());
+        let copies =
+            RowIndex::new(queries.ranges().flat_map(|rows| std::iter::repeat_n(rows, count).flatten()).collect());
         let parts = |keys: usize| (0..count).map(move |part| keys * (part + 1) / count - keys * part / count);
         let keys = Segments::from_lengths(&spec.keys.ranges().flat_map(|rows| parts(rows.len())).collect::<Vec<_>>());
-        Ok(Some(Self { queries, count, spec: Attention { queries: copies, keys, ..spec.clone() } }))
+        Ok(Some(Self { queries, count, copies, spec: Attention { queries: segments, keys, ..spec.clone() } }))
     }
 
     /// [`attention_forward`](super::attention_forward).
     pub(super) fn attend(&self, [q, k, v]: [&Tensor; 3], units: Units) -> Result<Attended> {
-        let parts = attend([&self.copied(q, 0)?, k, v], &self.spec, units)?;
+        let parts = attend([&gather_rows(q, &self.copies)?, k, v], &self.spec, units)?;
         let ((rows, heads, size), device) = (q.dims3()?, q.device());
         let output = room(q.shape(), q.dtype(), device)?;
         let log_sum_exp = room((heads, rows), DType::F32, device)?;
@@ -80,10 +85,11 @@ impl<'a> KeySplits<'a> {
         gradient: &Tensor,
         units: Units,
     ) -> Result<[Tensor; 3]> {
+        let copied = |tensor: &Tensor| gather_rows(tensor, &self.copies);
         let copies =
-            Attended { output: self.copied(&attended.output, 0)?, log_sum_exp: self.copied(&attended.log_sum_exp, 1)? };
-        let gradient = self.copied(gradient, 0)?;
-        let [parts, dk, dv] = gradients([&self.copied(q, 0)?, k, v], &self.spec, &copies, &gradient, units)?;
+            Attended { output: copied(&attended.output)?, log_sum_exp: self.copied_columns(&attended.log_sum_exp)? };
+        let gradient = copied(gradient)?;
+        let [parts, dk, dv] = gradients([&copied(q)?, k, v], &self.spec, &copies, &gradient, units)?;
         let ((rows, heads, size), device) = (q.dims3()?, q.device());
         let dq = room(q.shape(), q.dtype(), device)?;
         let offsets = self.offsets(q)?;
@@ -103,14 +109,14 @@ impl<'a> KeySplits<'a> {
         Ok([dq, dk, dv])
     }
 
-    /// The queries' rows, along a dimension, once for every split of their document.
-    fn copied(&self, tensor: &Tensor, dim: usize) -> Result<Tensor> {
+    /// Columns `[.., R]` as `copies` are rows.
+    fn copied_columns(&self, tensor: &Tensor) -> Result<Tensor> {
         let mut parts = Vec::new();
         for rows in self.queries.ranges().filter(|rows| !rows.is_empty()) {
-            let own = tensor.narrow(dim, rows.start, rows.len())?;
+            let own = tensor.narrow(1, rows.start, rows.len())?;
             parts.extend(std::iter::repeat_n(own, self.count));
         }
-        Tensor::cat(&parts, dim)?.contiguous()
+        Tensor::cat(&parts, 1)?.contiguous()
     }
 
     /// Where each document's queries begin, then their number.

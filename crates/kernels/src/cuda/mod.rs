@@ -57,7 +57,7 @@ pub use linear::{Linear, dtype_of};
 pub(crate) use linear::{add_input_gradient, input_gradient, linear, parameter_gradients};
 pub use memory::{Memory, Past};
 pub(crate) use nccl::Communicator;
-pub(crate) use optimizer::{adamw_step, sum_of_squares};
+pub(crate) use optimizer::{adamw_step, round_all, sum_of_squares};
 #[cfg(feature = "cuda")]
 pub(crate) use place::memory;
 pub use place::runs_on;

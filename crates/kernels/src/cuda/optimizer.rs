@@ -1,4 +1,4 @@
-//! Sums of squares and AdamW, of all tensors of a list at once, by the kernels of `cuda/training/`.
+//! Sums of squares, AdamW and copies in bf16, of all tensors of a list at once, by the kernels of `cuda/training/`.
 
 use super::place::{address, address_mut, dense, room, stream};
 use super::{check, ffi};
@@ -80,6 +80,23 @@ pub(crate) fn adamw_step(parameters: &[AdamWParameter<'_>], gradient_scale: f32,
     check(op, unsafe {
         ffi::epitome_adamw_step(tensors, chunks, list.chunk_count, &hyper.betas(), gradient_scale, stream(device)?)
     })
+}
+
+/// [`round_all`](crate::round_all) of tensors of one device, from f32 to bf16: one launch.
+pub(crate) fn round_all(copies: &[[&Tensor; 2]]) -> Result<()> {
+    let op = "round_all";
+    let Some(device) = copies.first().map(|[from, _]| from.device()) else { return Ok(()) };
+    let described = copies.iter().map(|[from, to]| {
+        if (from.dtype(), to.dtype()) != (DType::F32, DType::BF16) {
+            bail!("{op}: from {:?} to {:?}, not from f32 to bf16", from.dtype(), to.dtype());
+        }
+        Ok(ffi::Rounded { from: address(from)?.cast(), to: address_mut(to)?, count: from.elem_count() as i64 })
+    });
+    let lengths = copies.iter().map(|[from, _]| from.elem_count());
+    let Some(list) = List::new(&described.collect::<Result<Vec<_>>>()?, lengths, device)? else { return Ok(()) };
+    let (tensors, chunks) = (address(&list.tensors)?.cast(), address(&list.chunks)?.cast());
+    // SAFETY: the list describes tensors that outlive the launch.
+    check(op, unsafe { ffi::epitome_round_all(tensors, chunks, list.chunk_count, stream(device)?) })
 }
 
 /// A parameter as kernels see it, with its gradient dense.

@@ -144,6 +144,23 @@ impl InplaceOp1 for ScaleAssign {
     }
 }
 
+/// Writes each first tensor over the second, which has its shape and may be of another type, in place and outside the graph.
+///
+/// # Errors
+/// When shapes differ or a type does not fit.
+pub fn round_all(copies: &[[&Tensor; 2]]) -> Result<()> {
+    for [from, to] in copies {
+        if from.dims() != to.dims() {
+            bail!("round_all: {:?} does not fit {:?}", from.dims(), to.dims());
+        }
+    }
+    #[cfg(gpu)]
+    if copies.first().is_some_and(|[from, _]| cuda::runs_on(from.device())) {
+        return cuda::round_all(copies);
+    }
+    copies.iter().try_for_each(|[from, to]| to.slice_set(&from.detach().to_dtype(to.dtype())?.contiguous()?, 0, 0))
+}
+
 /// Sum of the squares of all elements of tensors of one device, in f64, always added in the same order.
 ///
 /// # Errors

@@ -115,7 +115,8 @@ impl Optimizer {
             count: updates[name],
         };
         let all: Vec<Update<'_>> = given.into_iter().map(update).collect();
-        rule.update(&all, clip_coefficient(norm, *max_grad_norm) as f32)
+        rule.update(&all, clip_coefficient(norm, *max_grad_norm) as f32)?;
+        Ok(parameters.changed()?)
     }
 
     /// Writes what the rule keeps.

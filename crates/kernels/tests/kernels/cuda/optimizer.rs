@@ -1,11 +1,11 @@
 //! Sums of squares, AdamW and Adafactor.
 
-use super::{close, numbers_of, on_device, place};
+use super::{close, numbers_of, on_device, place, rounded};
 use crate::adafactor::check_five_steps;
 use crate::adamw::{HYPER, Reference};
 use crate::numbers::Numbers;
 use candle_core::{DType, Tensor};
-use epitome_kernels::{AdamWParameter, adamw_step, sum_of_squares};
+use epitome_kernels::{AdamWParameter, adamw_step, round_all, sum_of_squares};
 
 fn vector(values: &[f64]) -> Tensor {
     place(values, &[values.len()], DType::F32)
@@ -29,6 +29,26 @@ fn sums_of_squares_of_lists() {
     for far in [f64::INFINITY, f64::NAN] {
         assert!(!on_device(|| sum_of_squares(&[all[0], &vector(&[0.0, far])])).unwrap().is_finite());
     }
+}
+
+#[test]
+fn rounded_copies_of_lists() {
+    let mut numbers = Numbers::seeded(4);
+    let values = [1, 16_384, 0, 40_003, 7].map(|length| numbers.vector(length));
+    let placed = values.each_ref().map(|values| vector(values));
+    let copies = values.each_ref().map(|values| place(&vec![0.0; values.len()], &[values.len()], DType::BF16));
+    // And from numbers that are not aligned.
+    let part = |tensor: &Tensor| tensor.narrow(0, 3, 50).unwrap();
+    let other = place(&[0.0; 60], &[60], DType::BF16);
+    let mut pairs: Vec<[Tensor; 2]> = placed.iter().cloned().zip(copies).map(|(from, to)| [from, to]).collect();
+    pairs.push([part(&placed[3]), part(&other)]);
+    on_device(|| round_all(&pairs.iter().map(|[from, to]| [from, to]).collect::<Vec<_>>())).unwrap();
+    for ([_, to], values) in pairs.iter().zip(values.iter().map(Vec::as_slice).chain([&values[3][3..53]])) {
+        close("copy", to, &rounded(values, DType::BF16), 0.0);
+    }
+    close("around it", &other.narrow(0, 0, 3).unwrap(), &[0.0; 3], 0.0);
+    close("behind it", &other.narrow(0, 53, 7).unwrap(), &[0.0; 7], 0.0);
+    assert!(on_device(|| round_all(&[[&placed[0], &placed[0].copy().unwrap()]])).is_err());
 }
 
 /// Three steps on tensors shorter and longer than a chunk, each with its own rate and decay; one has no gradient at first.
