@@ -84,6 +84,15 @@ template <int PENDING> __device__ __forceinline__ void wait_copies() {
 __device__ __forceinline__ uint4 load_16(const void *address) { return *static_cast<const uint4 *>(address); }
 __device__ __forceinline__ void store_16(void *address, uint4 value) { *static_cast<uint4 *>(address) = value; }
 
+/// 16 bytes that the kernel does not write and nobody reads again soon; asked for where this stands, not where they are used.
+__device__ __forceinline__ uint4 stream_16(const void *address) {
+    uint4 value;
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(__cvta_generic_to_global(address)));
+    return value;
+}
+
 #else
 
 inline float widen(uint32_t bits) { return __uint_as_float(bits << 16); }
@@ -183,6 +192,8 @@ inline uint4 load_16(const void *address) {
     std::memcpy(&value, address, sizeof value);
     return value;
 }
+
+inline uint4 stream_16(const void *address) { return load_16(address); }
 
 inline void store_16(void *address, uint4 value) {
     emulation::require_aligned(address, 16);

@@ -64,7 +64,9 @@ pub use ops::elementwise::{
 };
 pub use ops::global_attention::{GlobalRows, Pooled, global_attention, global_attention_backward};
 pub use ops::heads::{HeadProjection, fold_heads, head_projection_backward, project_heads};
-pub use ops::layer_norm::{ResidualSum, add_layer_norm, add_layer_norm_backward, layer_norm, layer_norm_backward};
+pub use ops::layer_norm::{
+    Norm, ResidualSum, add_layer_norm, add_layer_norm_backward, layer_norm, layer_norm_backward,
+};
 pub use ops::linear::{AffineSums, add_linear_input_gradient, linear, linear_backward, linear_input_gradient};
 pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;

@@ -9,7 +9,7 @@ use epitome_kernels::{
 };
 
 use crate::cache::LayerMemory;
-use crate::layers::Linear;
+use crate::layers::{Linear, StepInput};
 use crate::pooling::{Pooling, PoolingSegments};
 use crate::projections::SelfProjections;
 use crate::weights::Source;
@@ -136,24 +136,27 @@ impl MultiHeadAttention {
         Ok(Pooling { key, value, heads: self.heads, scale: self.scale })
     }
 
-    /// Output of the attention of a step's `hidden` `[R, d]` to the documents of `memory`, `[R, d]`.
+    /// A step's rows `[R, d]`, and the output of their attention to the documents of `memory`, `[R, d]`.
     pub(crate) fn attend_memory(
         &self,
-        hidden: &Tensor,
+        input: &StepInput<'_>,
         memory: &CrossMemory,
         layer: usize,
         step: &DecodingStep,
-    ) -> Result<Tensor> {
+    ) -> Result<[Tensor; 2]> {
+        let [hidden, queries] = input.pass_any(self.q_proj())?;
         let context = match memory.layer(layer) {
             LayerMemory::Kept(kept) => {
-                step.attend_memory(kept, &self.q_proj().heads(hidden, self.heads)?, self.scale)?
+                let (rows, width) = queries.dims2()?;
+                step.attend_memory(kept, &queries.reshape((rows, self.heads, width / self.heads))?, self.scale)?
             }
             LayerMemory::Folded { pooling, encoded } => {
                 let segments = PoolingSegments { queries: step.rows(), rows: memory.sources() };
-                pooling.attend(&self.q_proj().forward(hidden)?, encoded, segments)?
+                pooling.attend(&queries, encoded, segments)?
             }
         };
-        self.out_proj.forward(&context.reshape(hidden.shape())?)
+        let output = self.out_proj.forward(&context.reshape(hidden.shape())?)?;
+        Ok([hidden, output])
     }
 
     /// As [`attend_memory`](Self::attend_memory), for many rows at a time, with the mean over the heads of the mass that each
@@ -179,12 +182,18 @@ impl MultiHeadAttention {
         Ok((self.out_proj.forward(&context.reshape(hidden.shape())?)?, masses))
     }
 
-    /// Output of the attention of a step's `hidden` `[R, d]` to itself and what the layer's cache holds of each row's past, `[R, d]`;
-    /// the cache gets the step's keys and values.
-    pub(crate) fn attend_past(&self, hidden: &Tensor, step: &DecodingStep, cache: &mut KeyValueRows) -> Result<Tensor> {
-        let projected = self.projections.heads(hidden, self.heads)?;
+    /// A step's rows `[R, d]`, and the output of their attention to themselves and what the layer's cache holds of each row's past,
+    /// `[R, d]`; the cache gets the step's keys and values.
+    pub(crate) fn attend_past(
+        &self,
+        input: &StepInput<'_>,
+        step: &DecodingStep,
+        cache: &mut KeyValueRows,
+    ) -> Result<[Tensor; 2]> {
+        let (hidden, projected) = self.projections.step_heads(input, self.heads)?;
         let context = step.attend_past(cache, projected.each_ref(), self.scale)?;
-        self.out_proj.forward(&context.reshape(hidden.shape())?)
+        let output = self.out_proj.forward(&context.reshape(hidden.shape())?)?;
+        Ok([hidden, output])
     }
 
     /// Queries `[T, H, D]`, keys and values `[S, H, D]`.

@@ -8,7 +8,7 @@ use epitome_kernels::{DecodingStep, KeyValueRows, Precision, Segments, Visibilit
 use crate::attention::{AttentionKept, MultiHeadAttention, Scope};
 use crate::cache::LayerMemory;
 use crate::feed_forward::{FeedForward, FeedForwardKept};
-use crate::layers::{Embedding, LayerNorm, Site, at, residual_sum};
+use crate::layers::{Embedding, LayerNorm, Site, StepInput, at, residual_sum};
 use crate::weights::Source;
 use crate::{Config, CrossMemory, DecoderCache, Dropouts, Error, GradientSums, Keep, Result};
 
@@ -202,11 +202,11 @@ impl Decoder {
         step.advance(last, (rows, memory.sources()), tables, positions.device())?;
         let is_packed = self.layers.iter().all(|layer| layer.encoder_attn.is_packed());
         step.run(is_packed && memory.is_kept(), |step| {
-            let mut hidden = self.embedding.normalise(&self.embedding.step(step)?, None)?;
+            let mut input = StepInput::Rows(self.embedding.normalise(&self.embedding.step(step)?, None)?);
             for (layer, cache) in self.layers.iter().zip(caches.iter_mut()) {
-                hidden = layer.step(&hidden, step, memory, cache)?;
+                input = layer.step(&input, step, memory, cache)?;
             }
-            Ok(hidden)
+            input.rows()
         })
     }
 }
@@ -294,16 +294,15 @@ impl DecoderLayer {
 
     fn step(
         &self,
-        hidden: &Tensor,
+        input: &StepInput<'_>,
         step: &DecodingStep,
         memory: &CrossMemory,
         cache: &mut KeyValueRows,
-    ) -> Result<Tensor> {
-        let attended = self.self_attn.attend_past(hidden, step, cache)?;
-        let query = self.self_attn_layer_norm.add(residual_sum(&attended, hidden, None))?;
-        let attended = self.encoder_attn.attend_memory(&query, memory, self.index, step)?;
-        let middle = self.encoder_attn_layer_norm.add(residual_sum(&attended, &query, None))?;
-        Ok(self.feed_forward.forward(&middle, None, Keep::Input)?.0)
+    ) -> Result<StepInput<'_>> {
+        let [residual, x] = self.self_attn.attend_past(input, step, cache)?;
+        let query = StepInput::Sum { x, residual, norm: &self.self_attn_layer_norm };
+        let [residual, x] = self.encoder_attn.attend_memory(&query, memory, self.index, step)?;
+        self.feed_forward.step(&StepInput::Sum { x, residual, norm: &self.encoder_attn_layer_norm })
     }
 
     /// Teacher forcing over what decoding keeps of the documents: `[T, d]` to `[T, d]`, and each row's masses.

@@ -5,7 +5,7 @@ use std::ops::Range;
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Dropout, ResidualSum};
 
-use crate::layers::{LayerNorm, Linear, Site, at, residual_sum};
+use crate::layers::{LayerNorm, Linear, Site, StepInput, at, residual_sum};
 use crate::weights::Source;
 use crate::{Dropouts, GradientSums, Keep, Result};
 
@@ -51,6 +51,19 @@ impl FeedForward {
         let output = self.output(x, inner.as_ref(), dropouts)?;
         let hidden = self.final_layer_norm.add(residual_sum(&output, x, at(dropouts, Site::FeedForwardOutput)))?;
         Ok((hidden, FeedForwardKept { inner, output: (keep >= Keep::Outputs).then_some(output) }))
+    }
+
+    /// The sum at the end of a step's sublayer.
+    pub(crate) fn step(&self, input: &StepInput<'_>) -> Result<StepInput<'_>> {
+        let [residual, x] = match (&self.fc1, &self.fc2) {
+            (Linear::Packed(fc1), Linear::Packed(fc2)) => input.feed_forward(fc1, fc2)?,
+            _ => {
+                let rows = input.rows()?;
+                let output = self.output(&rows, None, None)?;
+                [rows, output]
+            }
+        };
+        Ok(StepInput::Sum { x, residual, norm: &self.final_layer_norm })
     }
 
     /// The second product.

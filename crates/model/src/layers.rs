@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
 use epitome_kernels::{
-    self as kernels, AffineSums, DecodingStep, Dropout, DropoutKey, PackedLinear, Precision, ResidualSum,
+    self as kernels, AffineSums, DecodingStep, Dropout, DropoutKey, Norm, PackedLinear, Precision, ResidualSum,
 };
 
 use crate::gradients::affine_sums;
@@ -211,6 +211,10 @@ impl LayerNorm {
         Ok(kernels::add_layer_norm(sum, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
+    fn parameters(&self) -> Norm<'_> {
+        Norm { weight: &self.weight, bias: &self.bias, eps: LAYER_NORM_EPSILON }
+    }
+
     /// The gradient of the input of [`LayerNorm::forward`]; adds those of the parameters.
     pub(crate) fn backward(&self, x: &Tensor, gradient: &Tensor, sums: &mut dyn GradientSums) -> Result<Tensor> {
         let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
@@ -227,6 +231,56 @@ impl LayerNorm {
     ) -> Result<[Tensor; 2]> {
         let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
         Ok(kernels::add_layer_norm_backward(sum, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
+    }
+}
+
+/// What a sublayer of a decoding step is given: rows `[R, d]`, or the sum at the end of the sublayer before, which is normalised
+/// together with its first product.
+#[derive(Debug)]
+pub(crate) enum StepInput<'a> {
+    Rows(Tensor),
+    Sum { x: Tensor, residual: Tensor, norm: &'a LayerNorm },
+}
+
+impl StepInput<'_> {
+    /// The rows.
+    pub(crate) fn rows(&self) -> Result<Tensor> {
+        match self {
+            Self::Rows(rows) => Ok(rows.clone()),
+            Self::Sum { x, residual, norm } => norm.add(residual_sum(x, residual, None)),
+        }
+    }
+
+    /// The rows and what a packed layer makes of them.
+    pub(crate) fn pass(&self, linear: &PackedLinear) -> Result<[Tensor; 2]> {
+        Ok(match self {
+            Self::Rows(rows) => [rows.clone(), linear.forward(rows)?],
+            Self::Sum { x, residual, norm } => {
+                linear.forward_after_norm(residual_sum(x, residual, None), norm.parameters())?
+            }
+        })
+    }
+
+    /// The rows and what a layer makes of them.
+    pub(crate) fn pass_any(&self, linear: &Linear) -> Result<[Tensor; 2]> {
+        match linear {
+            Linear::Packed(packed) => self.pass(packed),
+            Linear::Plain(_) => {
+                let rows = self.rows()?;
+                let product = linear.forward(&rows)?;
+                Ok([rows, product])
+            }
+        }
+    }
+
+    /// The rows and what two packed layers with GELU between make of them.
+    pub(crate) fn feed_forward(&self, first: &PackedLinear, second: &PackedLinear) -> Result<[Tensor; 2]> {
+        Ok(match self {
+            Self::Rows(rows) => [rows.clone(), first.feed_forward(second, rows)?],
+            Self::Sum { x, residual, norm } => {
+                first.feed_forward_after_norm(second, residual_sum(x, residual, None), norm.parameters())?
+            }
+        })
     }
 }
 

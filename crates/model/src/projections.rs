@@ -6,7 +6,7 @@ use candle_core::Tensor;
 use epitome_kernels::PackedLinear;
 
 use crate::Result;
-use crate::layers::Linear;
+use crate::layers::{Linear, StepInput};
 
 /// Query, key and value projections of one input: one product, where that is faster than three.
 #[derive(Clone, Debug)]
@@ -37,12 +37,26 @@ impl SelfProjections {
         let [query, key, value] = &self.parts;
         match &self.joined {
             None => Ok([query.heads(x, heads)?, key.heads(x, heads)?, value.heads(x, heads)?]),
-            Some(joined) => {
-                let (rows, width) = x.dims2()?;
-                let all = joined.forward(x)?.reshape((rows, 3 * heads, width / heads))?;
-                let part = |index: usize| all.narrow(1, index * heads, heads);
-                Ok([part(0)?, part(1)?, part(2)?])
-            }
+            Some(joined) => split(&joined.forward(x)?, heads),
         }
     }
+
+    /// A step's rows, and their [`heads`](Self::heads).
+    pub(crate) fn step_heads(&self, input: &StepInput<'_>, heads: usize) -> Result<(Tensor, [Tensor; 3])> {
+        let Some(joined) = &self.joined else {
+            let rows = input.rows()?;
+            let projected = self.heads(&rows, heads)?;
+            return Ok((rows, projected));
+        };
+        let [rows, all] = input.pass(joined)?;
+        Ok((rows, split(&all, heads)?))
+    }
+}
+
+/// Three projections that lie side by side, `[T, 3 d]`, each `[T, heads, d / heads]`.
+fn split(all: &Tensor, heads: usize) -> Result<[Tensor; 3]> {
+    let (rows, width) = all.dims2()?;
+    let all = all.reshape((rows, 3 * heads, width / (3 * heads)))?;
+    let part = |index: usize| all.narrow(1, index * heads, heads);
+    Ok([part(0)?, part(1)?, part(2)?])
 }

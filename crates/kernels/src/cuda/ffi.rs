@@ -310,6 +310,23 @@ unsafe extern "C" {
         total: *mut f64,
         stream: Stream,
     ) -> c_int;
+    pub(crate) fn epitome_few_rows_bf16(
+        x: *const c_void,
+        count: c_int,
+        width: c_int,
+        steps: c_int,
+        residual: *const c_void,
+        norm_weight: *const f32,
+        norm_bias: *const f32,
+        eps: f32,
+        normalised: *mut c_void,
+        weight: *const c_void,
+        bias: *const f32,
+        gelu: c_int,
+        outputs: c_int,
+        y: *mut c_void,
+        stream: Stream,
+    ) -> c_int;
     pub(crate) fn epitome_memory_attention_bf16(
         problem: *const Problem,
         partial_context: *mut f32,

@@ -1,8 +1,10 @@
 //! Linear layers, of inference and of training.
 
+use super::few_rows::Layer;
 use super::product::Product;
 use super::rows::{bias_gelu, column_sums};
-use crate::{AffineSums, Precision};
+use crate::random::active;
+use crate::{AffineSums, Norm, Precision, ResidualSum};
 use candle_core::{DType, Result, Tensor, bail};
 
 /// Rows that pass a feed-forward layer at a time.
@@ -93,8 +95,28 @@ impl Linear {
     /// # Errors
     /// When the shapes do not fit.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        if x.rank() == 2
+            && let Some(y) = self.few_rows(false).forward(x)?
+        {
+            return Ok(y);
+        }
         let bias = self.bias.as_ref().map(|[_, bias]| bias);
         product(x, &self.weight, bias, self.weight.dtype())
+    }
+
+    /// The layer norm of a sum `[R, in]`, and [`Linear::forward`] of that, with GELU if asked for: of few rows only, and without dropout.
+    ///
+    /// # Errors
+    /// When types do not fit or the launch fails.
+    pub fn after_norm(&self, sum: ResidualSum<'_>, norm: Norm<'_>, gelu: bool) -> Result<Option<[Tensor; 2]>> {
+        if sum.x.rank() != 2 || active(sum.dropout).is_some() {
+            return Ok(None);
+        }
+        self.few_rows(gelu).after_norm(sum, norm)
+    }
+
+    fn few_rows(&self, gelu: bool) -> Layer<'_> {
+        Layer { weight: &self.weight, bias: self.bias(), gelu }
     }
 
     /// [`Linear::forward`] in f32, whatever the weight's type.
@@ -122,6 +144,9 @@ impl Linear {
         let total = x.dim(0)?;
         let part = |first: usize| {
             let rows = x.narrow(0, first, FEED_FORWARD_ROWS.min(total - first))?;
+            if let Some(inner) = self.few_rows(true).forward(&rows)? {
+                return second.forward(&inner);
+            }
             let inner = product(&rows, &self.weight, None, self.weight.dtype())?;
             second.forward(&bias_gelu(&inner, self.bias())?)
         };

@@ -22,6 +22,17 @@ pub struct ResidualSum<'a> {
     pub first: u64,
 }
 
+/// The parameters of a layer norm.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm<'a> {
+    /// `[d]`, in f32.
+    pub weight: &'a Tensor,
+    /// `[d]`, in f32.
+    pub bias: &'a Tensor,
+    /// What is added to the variance.
+    pub eps: f64,
+}
+
 /// `(x - mean) / sqrt(variance + eps) * weight + bias` over the last dimension d of `x` `[.., d]`; `weight` and `bias`
 /// `[d]`. Records no graph: [`layer_norm_backward`] is its backward.
 ///
@@ -106,7 +117,7 @@ pub fn add_layer_norm_backward(
 }
 
 impl ResidualSum<'_> {
-    fn check(&self, op: &str, weight: &Tensor, bias: &Tensor) -> Result<()> {
+    pub(crate) fn check(&self, op: &str, weight: &Tensor, bias: &Tensor) -> Result<()> {
         check(op, self.x, weight, bias)?;
         super::check_dropout(op, self.dropout)?;
         if self.x.dims() != self.residual.dims() {

@@ -1,5 +1,6 @@
 //! [`PackedLinear`].
 
+use super::layer_norm::{Norm, ResidualSum, add_layer_norm};
 use super::{as_rows, compute, refuse_tracked, tensor};
 use crate::Precision;
 use crate::cpu::packed::{Activation, DEEPEST, PackedWeight, Rows};
@@ -195,6 +196,40 @@ impl PackedLinear {
             #[cfg(gpu)]
             _ => bail!("feed_forward: one weight is on a GPU, the other is not"),
         }
+    }
+
+    /// [`add_layer_norm`] of a sum `[T, in]`, and [`PackedLinear::forward`] of that: for the few rows of decoding on a GPU in one.
+    ///
+    /// # Errors
+    /// When the shapes do not fit or a tensor is in a graph.
+    pub fn forward_after_norm(&self, sum: ResidualSum<'_>, norm: Norm<'_>) -> Result<[Tensor; 2]> {
+        #[cfg(gpu)]
+        if let Weight::Gpu(linear) = &self.0 {
+            sum.check("forward_after_norm", norm.weight, norm.bias)?;
+            if let Some(results) = linear.after_norm(sum, norm, false)? {
+                return Ok(results);
+            }
+        }
+        let normalised = add_layer_norm(sum, norm.weight, norm.bias, norm.eps)?;
+        let product = self.forward(&normalised)?;
+        Ok([normalised, product])
+    }
+
+    /// [`add_layer_norm`] of a sum `[T, in]`, and [`PackedLinear::feed_forward`] of that.
+    ///
+    /// # Errors
+    /// As [`PackedLinear::forward_after_norm`] and [`PackedLinear::feed_forward`].
+    pub fn feed_forward_after_norm(&self, second: &Self, sum: ResidualSum<'_>, norm: Norm<'_>) -> Result<[Tensor; 2]> {
+        #[cfg(gpu)]
+        if let Weight::Gpu(linear) = &self.0 {
+            sum.check("feed_forward_after_norm", norm.weight, norm.bias)?;
+            if let Some([normalised, inner]) = linear.after_norm(sum, norm, true)? {
+                return Ok([normalised, second.forward(&inner)?]);
+            }
+        }
+        let normalised = add_layer_norm(sum, norm.weight, norm.bias, norm.eps)?;
+        let output = self.feed_forward(second, &normalised)?;
+        Ok([normalised, output])
     }
 }
 

@@ -1,11 +1,14 @@
-//! A decoding step: attention to memory and past, and the most probable tokens.
+//! A decoding step: layers of few rows, attention to memory and past, and the most probable tokens.
 
 use super::{close, device, numbers_of, on_device, place, rounded};
 use crate::attention_reference::{Reference, plain};
+use crate::dense::{gelu_reference, norm_reference};
 use crate::numbers::{Numbers, dot};
 use candle_core::{DType, Tensor};
 use epitome_kernels::cuda::{memory_attention, top_k};
-use epitome_kernels::{Attention, DecodingStep, KeyValueRows, Segments, Visibility};
+use epitome_kernels::{
+    Attention, DecodingStep, KeyValueRows, Norm, PackedLinear, Precision, ResidualSum, Segments, Visibility,
+};
 
 /// `[T, H, D]`.
 fn rows(values: &[f64], heads: usize, size: usize, dtype: DType) -> Tensor {
@@ -202,4 +205,68 @@ fn what_is_no_number_is_among_the_most_probable() {
         assert!(found[0].iter().all(|(_, value)| value.is_finite()), "{vocabulary}: {found:?}");
         assert!(found[1].iter().all(|(_, value)| value.is_nan()), "{vocabulary}: {found:?}");
     }
+}
+
+/// Layers of few rows against their definition: alone, after a layer norm, and with GELU between two.
+fn check_layers(rows: usize, [width, inner]: [usize; 2], with_bias: bool) {
+    let mut numbers = Numbers::seeded((rows * width + inner) as u64);
+    let dtype = DType::BF16;
+    let [x, residual] = [(); 2].map(|()| rounded(&numbers.vector(rows * width), dtype));
+    let small = |values: Vec<f64>| rounded(&values.iter().map(|value| 0.1 * value).collect::<Vec<_>>(), dtype);
+    let weights = [(); 2].map(|()| small(numbers.vector(inner * width)));
+    let biases = [inner, width].map(|count| numbers.vector(count));
+    let [norm_weight, norm_bias] = [(); 2].map(|()| numbers.vector(width));
+    let layer = |x: &[f64], which: usize, inputs: usize| -> Vec<f64> {
+        let bias = |output: usize| if with_bias { biases[which][output] } else { 0.0 };
+        let rows = x.chunks(inputs).map(|row| {
+            weights[which].chunks(inputs).enumerate().map(|(o, weight)| dot(row, weight) + bias(o)).collect::<Vec<_>>()
+        });
+        rows.flatten().collect()
+    };
+    let gelu = |x: Vec<f64>| x.into_iter().map(gelu_reference).collect::<Vec<_>>();
+    let summed: Vec<f64> = x.iter().zip(&residual).map(|(x, residual)| x + residual).collect();
+    let normal = norm_reference(&summed, &norm_weight, &norm_bias);
+    on_device(|| {
+        let row = |values: &[f64]| place(values, &[values.len()], DType::F32);
+        let linear = |which: usize, shape: [usize; 2]| {
+            let bias = row(&biases[which]);
+            PackedLinear::new(&place(&weights[which], &shape, dtype), with_bias.then_some(&bias), Precision::Bf16)
+                .unwrap()
+        };
+        let (first, second) = (linear(0, [inner, width]), linear(1, [width, inner]));
+        let [placed, placed_residual] = [&x, &residual].map(|values| place(values, &[rows, width], dtype));
+        let (weight, bias) = (row(&norm_weight), row(&norm_bias));
+        let norm = Norm { weight: &weight, bias: &bias, eps: 1e-5 };
+        let sum = ResidualSum { x: &placed, residual: &placed_residual, dropout: None, first: 0 };
+        let what = format!("{rows} rows of {width}, {inner}");
+        close(&what, &first.forward(&placed).unwrap(), &layer(&x, 0, width), 0.005);
+        let [normalised, y] = first.forward_after_norm(sum, norm).unwrap();
+        close(&format!("{what}: norm"), &normalised, &normal, 0.005);
+        let normal = numbers_of(&normalised);
+        close(&format!("{what}: after the norm"), &y, &layer(&normal, 0, width), 0.005);
+        let wanted = layer(&gelu(layer(&normal, 0, width)), 1, inner);
+        let [again, y] = first.feed_forward_after_norm(&second, sum, norm).unwrap();
+        assert!(numbers_of(&again) == normal);
+        close(&format!("{what}: two after the norm"), &y, &wanted, 0.01);
+        close(&format!("{what}: two"), &first.feed_forward(&second, &normalised).unwrap(), &wanted, 0.01);
+    });
+}
+
+#[test]
+fn layers_of_few_rows() {
+    // Of widths with kernels, in all numbers of steps, and of others; more rows than there are kernels for.
+    for (rows, sizes) in [
+        (1, [32, 8]),
+        (4, [256, 512]),
+        (8, [768, 3072]),
+        (9, [1024, 4096]),
+        (16, [512, 64]),
+        (3, [96, 40]),
+        (5, [40, 24]),
+        (2, [64, 30]),
+        (17, [64, 128]),
+    ] {
+        check_layers(rows, sizes, true);
+    }
+    check_layers(4, [768, 768], false);
 }

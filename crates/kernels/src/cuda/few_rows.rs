@@ -1,0 +1,102 @@
+//! Layers of few rows, as decoding has them, by the kernel of `cuda/decoding/few_rows.cu`.
+
+use super::place::{address, address_mut, dense, room, stream};
+use super::{check, ffi};
+use crate::ops::layer_norm::{Norm, ResidualSum};
+use candle_core::{DType, Result, Tensor};
+use std::ffi::c_int;
+use std::ptr::{null, null_mut};
+
+/// The most rows.
+const MOST_ROWS: usize = 16;
+
+/// Outputs of a block.
+const OUTPUTS: usize = 8;
+
+/// Numbers of a row in a step of a warp.
+const STEP: usize = 32;
+
+/// The steps of a warp for which there are kernels.
+const STEPS: [usize; 5] = [1, 2, 4, 6, 8];
+
+/// A weight `[out, in]` in bf16, its bias `[out]` in f32 if there is one, and what follows.
+#[derive(Clone, Copy)]
+pub(super) struct Layer<'a> {
+    pub(super) weight: &'a Tensor,
+    pub(super) bias: Option<&'a Tensor>,
+    pub(super) gelu: bool,
+}
+
+impl Layer<'_> {
+    /// The product of rows `[R, in]`, `[R, out]`; none where there is no kernel for the sizes.
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Some(steps) = self.steps(x, 16)? else { return Ok(None) };
+        let y = room((x.dim(0)?, self.weight.dim(0)?), DType::BF16, x.device())?;
+        self.launch(&dense("few_rows", x, &[DType::BF16])?, steps, None, &y)?;
+        Ok(Some(y))
+    }
+
+    /// The layer norm of a sum without dropout `[R, in]`, and its product.
+    pub(super) fn after_norm(&self, sum: ResidualSum<'_>, norm: Norm<'_>) -> Result<Option<[Tensor; 2]>> {
+        let Some(steps) = self.steps(sum.x, 8)? else { return Ok(None) };
+        let [x, residual] = [sum.x, sum.residual].map(|tensor| dense("few_rows", tensor, &[DType::BF16]));
+        let (x, residual, device) = (x?, residual?, sum.x.device());
+        let normalised = room(x.shape(), DType::BF16, device)?;
+        let y = room((x.dim(0)?, self.weight.dim(0)?), DType::BF16, device)?;
+        self.launch(&x, steps, Some((&residual, norm, &normalised)), &y)?;
+        Ok(Some([normalised, y]))
+    }
+
+    /// How many steps each of up to `most` warps takes: few, so that there are many warps.
+    fn steps(&self, x: &Tensor, most: usize) -> Result<Option<usize>> {
+        let ((rows, width), (outputs, _)) = (x.dims2()?, self.weight.dims2()?);
+        let is_bf16 = x.dtype() == DType::BF16 && self.weight.dtype() == DType::BF16;
+        let fits = is_bf16 && (1..=MOST_ROWS).contains(&rows) && outputs.is_multiple_of(OUTPUTS) && width > 0;
+        let within = |warps: usize| {
+            STEPS.into_iter().find(|steps| width.is_multiple_of(STEP * steps) && width / (STEP * steps) <= warps)
+        };
+        Ok(if fits { within(8).or_else(|| within(most)) } else { None })
+    }
+
+    fn launch(&self, x: &Tensor, steps: usize, norm: Option<(&Tensor, Norm<'_>, &Tensor)>, y: &Tensor) -> Result<()> {
+        let op = "few_rows";
+        let ((rows, width), outputs, device) = (x.dims2()?, self.weight.dim(0)?, x.device());
+        let weight = dense(op, self.weight, &[DType::BF16])?;
+        let single = |tensor: &Tensor| dense(op, tensor, &[DType::F32]);
+        let bias = self.bias.map(single).transpose()?;
+        let norm = match norm {
+            Some((residual, norm, y)) => Some((residual, [single(norm.weight)?, single(norm.bias)?], norm.eps, y)),
+            None => None,
+        };
+        let (residual, norm_weight, norm_bias, eps, normalised) = match &norm {
+            Some((residual, [weight, bias], eps, y)) => {
+                (address(residual)?, address(weight)?.cast(), address(bias)?.cast(), *eps as f32, address_mut(y)?)
+            }
+            None => (null(), null(), null(), 0.0, null_mut()),
+        };
+        let bias = match &bias {
+            Some(bias) => address(bias)?.cast(),
+            None => null(),
+        };
+        // SAFETY: the tensors have the shapes that rows, width and outputs say.
+        check(op, unsafe {
+            ffi::epitome_few_rows_bf16(
+                address(x)?,
+                rows as c_int,
+                width as c_int,
+                steps as c_int,
+                residual,
+                norm_weight,
+                norm_bias,
+                eps,
+                normalised,
+                address(&weight)?,
+                bias,
+                self.gelu.into(),
+                outputs as c_int,
+                address_mut(y)?,
+                stream(device)?,
+            )
+        })
+    }
+}
