@@ -78,6 +78,14 @@ impl DeviceName {
     }
 }
 
+/// Whether operations on the device's tensors are a GPU's.
+pub fn is_gpu(device: &Device) -> bool {
+    #[cfg(gpu)]
+    return crate::cuda::runs_on(device);
+    #[cfg(not(gpu))]
+    device.is_cuda()
+}
+
 /// Bytes of memory that a GPU has; none for the CPU.
 pub fn gpu_memory(device: &Device) -> Option<usize> {
     match device {

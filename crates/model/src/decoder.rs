@@ -88,7 +88,7 @@ impl Decoder {
         self.embedding.position_ids(targets)
     }
 
-    /// Token plus position embedding of packed decoder inputs, `[T, d]`, outside the graph.
+    /// Token plus position embedding of packed decoder inputs, `[T, d]`.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary.

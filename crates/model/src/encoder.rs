@@ -66,7 +66,7 @@ impl Encoder {
         self.embedding.position_ids(documents.segments())
     }
 
-    /// Token plus position embedding, `[T, d]`, outside the graph.
+    /// Token plus position embedding, `[T, d]`.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary.

@@ -317,7 +317,7 @@ impl Embedding {
         Ok(segments.ranges().flat_map(|range| (0..range.len()).map(move |position| (position % rows) as u32)).collect())
     }
 
-    /// Token and position rows summed, `[T, d]`, outside the graph.
+    /// Token and position rows summed, `[T, d]`.
     pub(crate) fn sum(&self, ids: &[u32], position_ids: &[u32]) -> Result<Tensor> {
         let sum = kernels::embed(&[(&self.shared, ids), (&self.positions, position_ids)])?;
         Ok(sum.to_dtype(self.activations)?)

@@ -9,19 +9,19 @@ use epitome_model::{
 };
 
 use crate::frozen::{Frozen, SHARED, TrainedSums};
+use crate::keeping::{self, Stack};
 use crate::{Batch, Error, Gradients, Result};
 
 const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
 const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 
-/// What an update keeps of layers' outputs with `gradient_checkpointing`, in bytes, so that short documents are not computed
-/// twice: three tensors `[T, d]` an encoder layer, for as many layers as fit.
+/// What an update keeps of layers with `gradient_checkpointing`, in bytes, so that short documents are not computed twice.
 pub(crate) const KEPT_BYTES: usize = 256 << 20;
 
 /// [`Pass::kept_bytes`] of runs on a device. Of a GPU's memory it is a small part: documents that need it all are too long to keep
 /// much.
 pub fn kept_bytes(device: &Device) -> usize {
-    kernels::gpu_memory(device).map_or(KEPT_BYTES, |bytes| (bytes / 20).max(KEPT_BYTES))
+    kernels::gpu_memory(device).map_or(KEPT_BYTES, |bytes| (bytes / 10).max(KEPT_BYTES))
 }
 
 /// A model in training: its parameters, and the network over the same storage, which sees every update in place.
@@ -89,10 +89,10 @@ pub struct Pass<'a> {
     pub label_smoothing: f64,
     /// Factor on the sum of the losses, usually one over the target tokens of the whole step (semantics C4).
     pub scale: f64,
-    /// Keep each layer's input and, within [`Pass::kept_bytes`], its costly outputs, and compute the rest again in the
+    /// Keep each layer's input and, within [`Pass::kept_bytes`], its costly outputs and more, and compute the rest again in the
     /// backward pass.
     pub gradient_checkpointing: bool,
-    /// Bytes of layers' outputs that a pass with `gradient_checkpointing` keeps.
+    /// Bytes that a pass with `gradient_checkpointing` keeps of layers.
     pub kept_bytes: usize,
     /// When this becomes true the pass ends before its next layer, with [`Error::Interrupted`].
     pub interrupted: Option<&'a AtomicBool>,
@@ -111,8 +111,10 @@ pub fn accumulate_gradients(
     pass: Pass<'_>,
     gradients: &mut Gradients,
 ) -> Result<Loss> {
-    let Trainable { led, frozen, .. } = trainable;
-    let mut walk = Walk { led, frozen, batch, pass, sums: TrainedSums { frozen, gradients }, kept_bytes: 0 };
+    let Trainable { led, frozen, parameters, .. } = trainable;
+    gradients.reserve(parameters.iter().filter(|(name, _)| !frozen.is_frozen(name)))?;
+    let kept = kept(trainable, batch, pass);
+    let mut walk = Walk { led, frozen, batch, pass, sums: TrainedSums { frozen, gradients }, kept };
     let (encoded, encoder) = walk.encode()?;
     let (hidden, decoder) = walk.decode(&encoded)?;
     let (loss, gradient) = walk.head(&hidden)?;
@@ -123,6 +125,18 @@ pub fn accumulate_gradients(
         walk.backward_encoder(encoder, gradient)?;
     }
     Ok(loss)
+}
+
+/// What the layers of encoder and decoder are to keep.
+fn kept(trainable: &Trainable, batch: &Batch, pass: Pass<'_>) -> [keeping::Kept; 2] {
+    let Trainable { led, frozen, .. } = trainable;
+    let config = led.config();
+    let reached = |start: usize, layers: usize| layers.saturating_sub(start.saturating_sub(1));
+    let bytes = |rows: usize| rows * config.d_model * trainable.activations.size_in_bytes();
+    let (encoded, hidden) = (bytes(batch.documents.ids().len()), bytes(batch.decoder_ids.len()));
+    let encoder = Stack::encoder(config, reached(frozen.encoder_start, led.encoder().layers().len()), encoded);
+    let decoder = Stack::decoder(config, reached(frozen.decoder_start, led.decoder().layers().len()), hidden, encoded);
+    keeping::plan(if pass.gradient_checkpointing { pass.kept_bytes } else { usize::MAX }, [encoder, decoder])
 }
 
 /// What the forward pass of a stack kept: the sum of the embeddings, and its layers', of as many of the last as the backward
@@ -138,30 +152,14 @@ struct Walk<'a> {
     batch: &'a Batch,
     pass: Pass<'a>,
     sums: TrainedSums<'a>,
-    /// Bytes of outputs kept so far.
-    kept_bytes: usize,
+    /// What the layers of encoder and decoder are to keep.
+    kept: [keeping::Kept; 2],
 }
 
 impl<'a> Walk<'a> {
     fn check_interrupted(&self) -> Result<()> {
         let interrupted = self.pass.interrupted.is_some_and(|interrupted| interrupted.load(Ordering::Relaxed));
         if interrupted { Err(Error::Interrupted) } else { Ok(()) }
-    }
-
-    /// What to keep of a layer with hidden states such as `hidden`, of which it has `outputs` outputs.
-    fn keep(&mut self, is_reached: bool, hidden: &Tensor, outputs: usize) -> Keep {
-        if !is_reached {
-            return Keep::Input;
-        }
-        if !self.pass.gradient_checkpointing {
-            return Keep::Everything;
-        }
-        let bytes = outputs * hidden.elem_count() * hidden.dtype().size_in_bytes();
-        if self.kept_bytes + bytes > self.pass.kept_bytes {
-            return Keep::Input;
-        }
-        self.kept_bytes += bytes;
-        Keep::Outputs
     }
 
     fn encode(&mut self) -> Result<(Tensor, Kept<EncoderLayerKept>)> {
@@ -173,7 +171,7 @@ impl<'a> Walk<'a> {
         for (index, layer) in encoder.layers().iter().enumerate() {
             self.check_interrupted()?;
             let is_reached = index + 1 >= start;
-            let keep = self.keep(is_reached, &hidden, 3);
+            let keep = if is_reached { self.kept[0].of(layers.len()) } else { Keep::Input };
             let (output, kept) = layer.forward(&hidden, documents, self.pass.dropouts, keep)?;
             hidden = output;
             if is_reached {
@@ -201,7 +199,7 @@ impl<'a> Walk<'a> {
         for (index, layer) in decoder.layers().iter().enumerate() {
             self.check_interrupted()?;
             let is_reached = index + 1 >= start;
-            let keep = self.keep(is_reached, &hidden, 5);
+            let keep = if is_reached { self.kept[1].of(layers.len()) } else { Keep::Input };
             let (output, kept) = layer.forward(&hidden, self.decoder_inputs(encoded), keep)?;
             hidden = output;
             if is_reached {

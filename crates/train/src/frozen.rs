@@ -35,6 +35,11 @@ impl Frozen {
         Self { names, encoder_start, decoder_start }
     }
 
+    /// Whether the parameter has no gradient.
+    pub(crate) fn is_frozen(&self, name: &str) -> bool {
+        self.names.contains(name)
+    }
+
     /// Whether the backward pass needs the gradient of the encoded documents.
     pub(crate) fn trains_encoder(&self) -> bool {
         self.encoder_start != usize::MAX
@@ -59,7 +64,7 @@ pub(crate) struct TrainedSums<'a> {
 
 impl GradientSums for TrainedSums<'_> {
     fn sum(&mut self, name: &str, parameter: &Tensor) -> epitome_model::Result<Option<Tensor>> {
-        if self.frozen.names.contains(name) { Ok(None) } else { self.gradients.sum(name, parameter).map(Some) }
+        if self.frozen.is_frozen(name) { Ok(None) } else { self.gradients.sum(name, parameter).map(Some) }
     }
 }
 

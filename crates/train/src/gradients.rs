@@ -1,8 +1,8 @@
 //! Gradients accumulated over micro-batches.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use epitome_kernels as kernels;
 
 use crate::Result;
@@ -12,7 +12,12 @@ use crate::Result;
 #[derive(Debug, Default)]
 pub struct Gradients {
     sums: BTreeMap<String, Tensor>,
+    /// Zeros for sums that nobody has asked for yet.
+    reserved: HashMap<String, Tensor>,
 }
+
+/// Numbers between which sums begin that lie in one piece of memory: 256 bytes.
+const ALIGNED: usize = 64;
 
 impl Gradients {
     /// The gradient of parameter `name`, if it has one.
@@ -23,6 +28,27 @@ impl Gradients {
     /// Names and gradients in the order of names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Tensor)> {
         self.sums.iter().map(|(name, sum)| (name.as_str(), sum))
+    }
+
+    /// On a GPU, which would do so for each of many: makes zeros for the sums of all these parameters at once.
+    pub(crate) fn reserve<'p>(&mut self, parameters: impl Iterator<Item = (&'p str, &'p Tensor)>) -> Result<()> {
+        let is_new = |name: &str| !self.sums.contains_key(name) && !self.reserved.contains_key(name);
+        let new: Vec<_> = parameters.filter(|(name, _)| is_new(name)).collect();
+        let Some(device) =
+            new.first().map(|(_, parameter)| parameter.device()).filter(|device| kernels::is_gpu(device))
+        else {
+            return Ok(());
+        };
+        let aligned = |parameter: &Tensor| parameter.elem_count().next_multiple_of(ALIGNED);
+        let all =
+            Tensor::zeros(new.iter().map(|(_, parameter)| aligned(parameter)).sum::<usize>(), DType::F32, device)?;
+        let mut first = 0;
+        for (name, parameter) in new {
+            let sum = all.narrow(0, first, parameter.elem_count())?.reshape(parameter.shape())?;
+            self.reserved.insert(name.to_owned(), sum);
+            first += aligned(parameter);
+        }
+        Ok(())
     }
 
     /// Adds the sums of `other`.
@@ -55,7 +81,7 @@ impl Gradients {
         if let Some(sum) = self.sums.get(name) {
             return Ok(sum.clone());
         }
-        let zeros = parameter.zeros_like()?;
+        let zeros = self.reserved.remove(name).map_or_else(|| parameter.zeros_like(), Ok)?;
         self.sums.insert(name.to_owned(), zeros.clone());
         Ok(zeros)
     }

@@ -30,6 +30,7 @@ mod frozen;
 mod gradients;
 mod guard;
 mod interface;
+mod keeping;
 mod lock;
 pub mod memory;
 mod monitor;

@@ -1,4 +1,4 @@
-//! What training does outside the graph: embeddings, the output head with its loss, and the optimizer.
+//! What training does beside its layers: embeddings, the output head with its loss, and the optimizer.
 
 use crate::ceilings::Limit;
 use crate::measure::{Bench, Work};

@@ -64,7 +64,7 @@ pub fn dropout_part(x: &Tensor, dropout: Option<Dropout>, first: u64) -> Result<
     }
 }
 
-/// `accumulator += gradient`, in place and outside the graph.
+/// `accumulator += gradient`, in place.
 ///
 /// # Errors
 /// When the shapes differ, or the accumulator is not contiguous.
@@ -93,7 +93,7 @@ impl InplaceOp2 for AddAssign {
     }
 }
 
-/// `average += weight (values - average)`, in place and outside the graph: a step of an exponential moving average whose
+/// `average += weight (values - average)`, in place: a step of an exponential moving average whose
 /// decay is `1 - weight`.
 ///
 /// # Errors
@@ -123,7 +123,7 @@ impl InplaceOp2 for LerpAssign {
     }
 }
 
-/// `t *= factor`, in place and outside the graph.
+/// `t *= factor`, in place.
 ///
 /// # Errors
 /// When `t` is not a contiguous f32 tensor on the CPU.
@@ -144,7 +144,7 @@ impl InplaceOp1 for ScaleAssign {
     }
 }
 
-/// Writes each first tensor over the second, which has its shape and may be of another type, in place and outside the graph.
+/// Writes each first tensor over the second, which has its shape and may be of another type, in place.
 ///
 /// # Errors
 /// When shapes differ or a type does not fit.

@@ -98,7 +98,7 @@ fn refuse_shared(op: &str, target: &Tensor, inputs: &[&Tensor]) -> Result<()> {
     Ok(())
 }
 
-/// Changes a tensor's values in place, outside the graph; returns what `body` does.
+/// Changes a tensor's values in place; returns what `body` does.
 ///
 /// # Errors
 /// When they are not contiguous f32 values on the CPU.

@@ -66,7 +66,7 @@ impl RowIndex {
     }
 }
 
-/// Writes `rows` `[G, ..]` over the rows `index` of `base` `[T, ..]`, in place and outside the graph.
+/// Writes `rows` `[G, ..]` over the rows `index` of `base` `[T, ..]`, in place.
 ///
 /// # Errors
 /// When the shapes do not fit, or `index` leaves `base`.
@@ -79,7 +79,7 @@ pub fn write_rows(base: &Tensor, index: &RowIndex, rows: &Tensor) -> Result<()> 
     change_rows("write_rows", base, index, rows, width, |row, values| row.copy_from_slice(values))
 }
 
-/// Adds `rows` `[G, ..]` to the rows `index` of `base` `[T, ..]`, each of which is there once, in place and outside the graph.
+/// Adds `rows` `[G, ..]` to the rows `index` of `base` `[T, ..]`, each of which is there once, in place.
 ///
 /// # Errors
 /// As [`write_rows`].
@@ -176,7 +176,7 @@ pub fn embed(tables: &[(&Tensor, &[u32])]) -> Result<Tensor> {
     tensor(kernel::embed(&slices, width), (ids.len(), width))
 }
 
-/// `accumulator[ids[t]] += gradient[t]` in place and outside the graph: `accumulator` `[V, d]`, `gradient` `[T, d]`. Rows
+/// `accumulator[ids[t]] += gradient[t]` in place: `accumulator` `[V, d]`, `gradient` `[T, d]`. Rows
 /// of the id `skip` (padding) receive nothing.
 ///
 /// # Errors

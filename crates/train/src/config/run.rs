@@ -58,7 +58,7 @@ pub struct RunOptions {
     /// Write TensorBoard's event files, in `tensorboard/`.
     pub tensorboard: bool,
     /// Compute layers again in the backward pass instead of keeping their insides; costly outputs are kept up to 256 MiB, on
-    /// a GPU up to a twentieth of its memory.
+    /// a GPU up to a tenth of its memory.
     pub gradient_checkpointing: bool,
     /// A run whose largest update takes more memory than this, in GiB for each process, is refused; unset means
     /// what the system has.

@@ -3,9 +3,10 @@
 mod fit;
 mod trained;
 
-use epitome_model::{Config, parameter_shapes};
+use epitome_model::{Config, Keep, parameter_shapes};
 
 use crate::backward::KEPT_BYTES;
+use crate::keeping::{self, Kept, Stack};
 pub(crate) use fit::{Processes, check, check_model};
 pub use trained::Trained;
 
@@ -83,10 +84,9 @@ struct Sizes {
     /// Layers that the backward pass reaches.
     encoder_layers: usize,
     decoder_layers: usize,
-    /// Layers whose outputs are kept; with `everything` all, with all else.
-    encoder_kept: usize,
-    decoder_kept: usize,
-    everything: bool,
+    /// What these keep.
+    encoder_kept: Kept,
+    decoder_kept: Kept,
     /// Width of the feed-forward layers in units.
     encoder_width: usize,
     decoder_width: usize,
@@ -101,11 +101,11 @@ impl Sizes {
     fn new(config: &Config, trained: &Trained, update: Update) -> Self {
         let unit = config.d_model * F32;
         let (source, target) = (update.source_tokens * unit, update.target_tokens * unit);
-        let most = if update.gradient_checkpointing { KEPT_BYTES / update.workers.max(1) } else { 0 };
-        let fitting = |bytes: usize, each: usize, layers: usize| (bytes / each.max(1)).min(layers);
+        let most = if update.gradient_checkpointing { KEPT_BYTES / update.workers.max(1) } else { usize::MAX };
         let (encoder_layers, decoder_layers) = (trained.encoder_layers, trained.decoder_layers);
-        let encoder_kept = fitting(most, 3 * source, encoder_layers);
-        let left = most - encoder_kept * 3 * source;
+        let stacks =
+            [Stack::encoder(config, encoder_layers, source), Stack::decoder(config, decoder_layers, target, source)];
+        let [encoder_kept, decoder_kept] = keeping::plan(most, stacks);
         Self {
             row: unit,
             source,
@@ -113,57 +113,50 @@ impl Sizes {
             encoder_layers,
             decoder_layers,
             encoder_kept,
-            decoder_kept: fitting(left, 5 * target, decoder_layers),
-            everything: !update.gradient_checkpointing,
+            decoder_kept,
             encoder_width: config.encoder_ffn_dim.div_ceil(config.d_model),
             decoder_width: config.decoder_ffn_dim.div_ceil(config.d_model),
             dropout: config.dropout > 0.0,
         }
     }
 
-    /// What `layers` encoder layers keep, and the sum of the embeddings.
+    /// What the first `layers` encoder layers keep, and the sum of the embeddings.
     fn encoder(&self, layers: usize) -> usize {
-        // Input; queries, keys, values, context, output of attention; both products of the feed-forward layer.
-        let kept = if self.everything {
-            layers * (7 + self.encoder_width)
-        } else {
-            layers + 3 * layers.min(self.encoder_kept)
-        };
-        (1 + kept) * self.source
+        let everything = layers.min(self.encoder_kept.everything);
+        let outputs = (layers - everything).min(self.encoder_kept.outputs);
+        (1 + layers + everything * (6 + self.encoder_width) + 3 * outputs) * self.source
     }
 
     fn decoder(&self) -> usize {
-        let layers = self.decoder_layers;
-        let kept = if self.everything {
-            layers * (10 + self.decoder_width)
-        } else {
-            layers + 5 * layers.min(self.decoder_kept)
-        };
-        let keys_and_values = if self.everything { 2 * layers * self.source } else { 2 * self.source };
-        (1 + kept) * self.target + keys_and_values
+        let (layers, Kept { everything, outputs }) = (self.decoder_layers, self.decoder_kept);
+        let kept = layers + everything * (9 + self.decoder_width) + 5 * outputs;
+        let keys_and_values = everything + usize::from(everything < layers);
+        (1 + kept) * self.target + 2 * keys_and_values * self.source
     }
 
     /// At the decoder's last layer: the encoded document and its gradient, those of keys and values.
     fn decoder_backward(&self) -> usize {
-        let working = self.working(self.target, self.decoder_width, self.decoder_kept == self.decoder_layers);
+        let keep = self.decoder_kept.of(self.decoder_layers.saturating_sub(1));
+        let working = self.working(self.target, self.decoder_width, keep);
         self.encoder(self.encoder_layers) + self.decoder() + (4 + SLACK) * self.source + working
     }
 
     fn last_encoder_backward(&self) -> usize {
-        let is_kept = self.encoder_kept == self.encoder_layers;
-        self.encoder(self.encoder_layers) + self.working(self.source, self.encoder_width, is_kept) + SLACK * self.source
+        let keep = self.encoder_kept.of(self.encoder_layers.saturating_sub(1));
+        self.encoder(self.encoder_layers) + self.working(self.source, self.encoder_width, keep) + SLACK * self.source
     }
 
     fn first_encoder_backward(&self) -> usize {
-        self.encoder(1) + self.working(self.source, self.encoder_width, self.encoder_kept > 0) + SLACK * self.source
+        let keep = self.encoder_kept.of(0);
+        self.encoder(1) + self.working(self.source, self.encoder_width, keep) + SLACK * self.source
     }
 
     /// What the backward pass of one layer holds beside what was kept: in its feed-forward part or in its attention.
-    fn working(&self, unit: usize, width: usize, is_kept: bool) -> usize {
-        let (feed_forward, attention) = match (self.everything, is_kept) {
-            (true, _) => (4, 7),
-            (false, true) => (4, 8),
-            (false, false) => (8, 10),
+    fn working(&self, unit: usize, width: usize, keep: Keep) -> usize {
+        let (feed_forward, attention) = match keep {
+            Keep::Everything => (4, 7),
+            Keep::Outputs => (4, 8),
+            Keep::Input => (8, 10),
         };
         let part = unit.min(FEED_FORWARD_ROWS * self.row);
         (feed_forward * unit + 4 * width * part).max((attention + usize::from(self.dropout)) * unit)
@@ -177,14 +170,14 @@ mod tests {
 
     /// GiB of `epitome bench train --repeat 2` with LED-base: source and target tokens, recomputation, measured peak.
     const MEASURED: [(usize, usize, bool, f64); 9] = [
-        (512, 256, true, 2.58),
+        (512, 256, true, 2.61),
         (512, 256, false, 2.57),
-        (512, 2048, true, 2.60),
-        (2048, 256, true, 2.66),
+        (512, 2048, true, 2.63),
+        (2048, 256, true, 2.74),
         (2048, 256, false, 2.80),
-        (4096, 256, true, 2.87),
+        (4096, 256, true, 2.88),
         (4096, 256, false, 3.28),
-        (16_384, 512, true, 3.39),
+        (16_384, 512, true, 3.40),
         (65_536, 512, true, 5.98),
     ];
 
