@@ -32,6 +32,13 @@ __device__ __forceinline__ float exp2_approximate(float x) {
     return y;
 }
 
+/// 1 / x to about 1 unit in the last place.
+__device__ __forceinline__ float reciprocal_approximate(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
 /// Four 8x8 matrices of bf16 whose rows begin at the addresses of lanes 0-7, 8-15, 16-23 and 24-31: register i gets the two
 /// elements 2 (lane % 4) of row lane / 4 of matrix i.
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], const void *row) {
@@ -107,6 +114,7 @@ inline uint32_t narrow(float value) {
 inline uint32_t pack_bf16(float low, float high) { return narrow(high) << 16 | narrow(low); }
 
 inline float exp2_approximate(float x) { return std::exp2(x); }
+inline float reciprocal_approximate(float x) { return 1.0f / x; }
 
 struct Matrices {
     uint32_t *registers;

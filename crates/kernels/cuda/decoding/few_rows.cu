@@ -8,6 +8,7 @@
 // looks at x. A thread has 8 numbers in a row of K for two products of the matrix unit, whose order in K is the thread's own: W and x
 // agree in it. Every block normalises all rows, which are few, and the first writes them. Sums of warps are added in their order.
 
+#include "../rows/normal.cuh"
 #include "../rows/packs.cuh"
 
 namespace {
@@ -17,8 +18,6 @@ constexpr int ROWS = 16, OUTPUTS = 8, STEP = 32;
 
 /// Warps of a block at most; with a layer norm, which needs more registers, fewer.
 template <bool NORM> constexpr int MOST_WARPS = NORM ? 8 : 16;
-
-constexpr float SQRT_HALF = 0.707106781186548f;
 
 struct Rows {
     const bf16 *x;
@@ -157,7 +156,7 @@ __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, 
         if (row >= rows.count) break;
         float z = bias;
         for (int warp = 0; warp < int(blockDim.x) / WARP; warp++) z += sums[warp][row][i % OUTPUTS];
-        if (layer.gelu) z = 0.5f * z * (1.0f + erff(SQRT_HALF * z));
+        if (layer.gelu) z *= normal_of<bf16>(z).distribution;
         y[int64_t(row) * layer.outputs + output] = from_float<bf16>(z);
     }
 }

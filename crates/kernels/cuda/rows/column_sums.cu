@@ -34,7 +34,7 @@ template <typename T> int start(const void *values, float *sum, float *partials,
     auto kernel = packs ? sum_chunk<T, PACK> : sum_chunk<T, 1>;
     dim3 grid(ceil_div(packs ? width / PACK : width, THREADS), (rows + CHUNK_ROWS - 1) / CHUNK_ROWS);
     int error = launch(kernel, grid, THREADS, 0, stream, x, partials, rows, width);
-    return error == 0 ? add_partials(sum, partials, grid.y, width, stream) : error;
+    return error == 0 ? add_partials({sum, partials}, {}, grid.y, width, stream) : error;
 }
 
 } // namespace

@@ -20,6 +20,9 @@ constexpr int THREADS = WARPS * WARP;
 /// Of a block of the backward, with N packs in registers; without, shared memory bounds them.
 __host__ __device__ constexpr int backward_warps(int N) { return N == 0 ? 4 : 8; }
 
+/// Blocks of the backward that a processor is to have room for, where that takes no numbers out of registers.
+template <typename T> __host__ __device__ constexpr int backward_blocks(int N) { return sizeof(T) == 2 && N <= 3 ? 2 : 1; }
+
 /// Rows of a block of the backward: few, so that there are enough blocks. `NORM_CHUNK_ROWS` in src/cuda/rows.rs is the same.
 constexpr int NORM_CHUNK_ROWS = 32;
 
@@ -66,25 +69,57 @@ template <int V> struct Numbers<V, 0> {
     __device__ __forceinline__ float &operator()(int n, int i) { return memory[i * packs + n * WARP + lane_index()]; }
 };
 
+/// This lane's numbers of a row as they lie in memory, all asked for at once; zeros where there is no row.
+template <typename T, int V, int N> struct Packs {
+    static constexpr int EACH = V * sizeof(T) / 16;
+    uint4 bits[N][EACH];
+
+    __device__ __forceinline__ Packs(const T *row, int width) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            int column = V * (lane_index() + n * WARP);
+            bool exists = row != nullptr && column < width;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                bits[n][i] = exists ? ptx::load_16(row + column + i * (16 / sizeof(T))) : uint4{0, 0, 0, 0};
+            }
+        }
+    }
+
+    __device__ __forceinline__ void values(float (&values)[V], int n, int) const {
+#pragma unroll
+        for (int i = 0; i < V; i++) values[i] = to_float(reinterpret_cast<const T *>(bits[n])[i]);
+    }
+};
+
+/// Each when it is used.
+template <typename T, int V> struct Packs<T, V, 0> {
+    const T *row;
+
+    __device__ __forceinline__ Packs(const T *row, int) : row(row) {}
+    __device__ __forceinline__ void values(float (&values)[V], int, int column) const {
+#pragma unroll
+        for (int i = 0; i < V; i++) values[i] = 0.0f;
+        if (row != nullptr) load_values(values, row + column);
+    }
+};
+
 /// Leaves (x - mean) / standard deviation of a row in `row` and returns 1 / standard deviation. Mean and variance
 /// take two passes, since E[x^2] - mean^2 cancels.
 template <int V, int N, typename T>
 __device__ __forceinline__ float normalize(Numbers<V, N> &row, const Inputs<T> &inputs, int64_t index) {
     int width = inputs.width;
+    Packs<T, V, N> x(inputs.x + index * width, width);
+    Packs<T, V, N> residual(inputs.residual == nullptr ? nullptr : inputs.residual + index * width, width);
     float sum = 0.0f;
     each_pack<V, N>(width, [&](int n, int column) {
-        int64_t at = index * width + column;
-        float values[V];
-        load_values(values, inputs.x + at);
-        drop_values(values, inputs.draws, inputs.first + at);
-        if (inputs.residual != nullptr) {
-            float others[V];
-            load_values(others, inputs.residual + at);
-#pragma unroll
-            for (int i = 0; i < V; i++) values[i] += others[i];
-        }
+        float values[V], others[V];
+        x.values(values, n, column);
+        residual.values(others, n, column);
+        drop_values(values, inputs.draws, inputs.first + index * width + column);
 #pragma unroll
         for (int i = 0; i < V; i++) {
+            values[i] += others[i];
             row(n, i) = values[i];
             sum += values[i];
         }
@@ -127,13 +162,13 @@ __global__ void __launch_bounds__(THREADS) layer_norm(Inputs<T> inputs, const fl
 template <typename T, int V, int N>
 __device__ __forceinline__ void backward_row(
     Numbers<V, N> &row, Numbers<V, N> &weight_sums, Numbers<V, N> &bias_sums, const Inputs<T> &inputs, int64_t index, float rstd,
-    const T *dy, T *dsum, T *dx
+    const Packs<T, V, N> &dy, T *dsum, T *dx
 ) {
     int width = inputs.width;
     float sum = 0.0f, products = 0.0f;
     each_pack<V, N>(width, [&](int n, int column) {
         float values[V], weights[V];
-        load_values(values, dy + index * width + column);
+        dy.values(values, n, column);
         load_values(weights, inputs.weight + column);
 #pragma unroll
         for (int i = 0; i < V; i++) {
@@ -148,7 +183,7 @@ __device__ __forceinline__ void backward_row(
     each_pack<V, N>(width, [&](int n, int column) {
         int64_t at = index * width + column;
         float values[V], weights[V];
-        load_values(values, dy + at);
+        dy.values(values, n, column);
         load_values(weights, inputs.weight + column);
 #pragma unroll
         for (int i = 0; i < V; i++) {
@@ -164,7 +199,7 @@ __device__ __forceinline__ void backward_row(
 }
 
 template <typename T, int V, int N>
-__global__ void __launch_bounds__(backward_warps(N) * WARP)
+__global__ void __launch_bounds__(backward_warps(N) * WARP, backward_blocks<T>(N))
     layer_norm_backward(Inputs<T> inputs, const T *dy, T *dsum, T *dx, float *partial_weight, float *partial_bias) {
     constexpr int BLOCK_WARPS = backward_warps(N);
     int width = inputs.width;
@@ -178,8 +213,9 @@ __global__ void __launch_bounds__(backward_warps(N) * WARP)
     });
     int64_t first = int64_t(blockIdx.x) * NORM_CHUNK_ROWS, end = min(first + NORM_CHUNK_ROWS, inputs.rows);
     for (int64_t index = first + warp_index(); index < end; index += BLOCK_WARPS) {
+        Packs<T, V, N> gradient(dy + index * width, width);
         float rstd = normalize(row, inputs, index);
-        backward_row(row, weight_sums, bias_sums, inputs, index, rstd, dy, dsum, dx);
+        backward_row(row, weight_sums, bias_sums, inputs, index, rstd, gradient, dsum, dx);
     }
     if constexpr (N > 0) {
         Numbers<V, 0> shared_weight_sums(own, width), shared_bias_sums(own + width, width);
@@ -250,9 +286,7 @@ int backward(
     int in_registers = packs_in_registers(packs, width), warps = backward_warps(in_registers);
     size_t bytes = size_t(in_registers > 0 ? 2 : 3) * warps * width * sizeof(float);
     int error = launch(kernel, dim3(chunks), warps * WARP, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
-    if (error == 0 && dweight != nullptr) error = add_partials(dweight, partials, chunks, width, stream);
-    if (error == 0 && dbias != nullptr) error = add_partials(dbias, partial_bias, chunks, width, stream);
-    return error;
+    return error == 0 ? add_partials({dweight, partials}, {dbias, partial_bias}, chunks, width, stream) : error;
 }
 
 } // namespace
@@ -279,6 +313,6 @@ int backward(
     }
 
 /// The backward writes dsum, the gradient of the residual, and with dropout dx, that of x (null without: it is dsum). It adds to
-/// the running sums dweight and dbias [width], where they are not null. `partials`: [2, chunks of 32 rows, width].
+/// the running sums dweight and dbias [width]. `partials`: [2, chunks of 32 rows, width].
 LAYER_NORM(f32, float)
 LAYER_NORM(bf16, bf16)

@@ -24,6 +24,7 @@ __device__ __forceinline__ Column sum_of_chunks(const float *partials, int chunk
     int column = blockIdx.x * WARP + lane_index();
     float own = 0.0f;
     if (column < width) {
+#pragma unroll 8
         for (int chunk = warp_index(); chunk < chunks; chunk += WARPS) own += partials[int64_t(chunk) * width + column];
     }
     sums[warp_index()][lane_index()] = own;
@@ -33,5 +34,11 @@ __device__ __forceinline__ Column sum_of_chunks(const float *partials, int chunk
     return {column, total, warp_index() == 0 && column < width};
 }
 
-/// sum[c] += partials[0][c] + partials[1][c] + ...; launched in partials.cu.
-int add_partials(float *sum, const float *partials, int chunks, int width, cudaStream_t stream);
+/// A sum [width] and what is to be added to it, [chunks, width]; null where there is none.
+struct PartialSums {
+    float *sum;
+    const float *partials;
+};
+
+/// sum[c] += partials[0][c] + partials[1][c] + ... of both; launched in partials.cu.
+int add_partials(PartialSums first, PartialSums second, int chunks, int width, cudaStream_t stream);
