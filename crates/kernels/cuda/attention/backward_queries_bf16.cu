@@ -51,12 +51,8 @@ __global__ void __launch_bounds__(THREADS, 2)
         if (index < tiles.count) {
             KeyTile tile = tiles.at(index);
             int place = 2 * (index % STAGES);
-            copy_rows<S::KEYS, THREADS>(stage_tile(place), [&](int row) {
-                return tiles.source(tile, row, problem.k, problem.k_stride, head, D);
-            });
-            copy_rows<S::KEYS, THREADS>(stage_tile(place + 1), [&](int row) {
-                return tiles.source(tile, row, problem.v, problem.v_stride, head, D);
-            });
+            copy_keys<THREADS>(stage_tile(place), tiles, tile, problem.k, problem.k_stride, head);
+            copy_keys<THREADS>(stage_tile(place + 1), tiles, tile, problem.v, problem.v_stride, head);
         }
         ptx::commit_copies();
     };

@@ -50,12 +50,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem,
         if (index < tiles.count) {
             KeyTile tile = tiles.at(index);
             int stage = index % S::STAGES;
-            copy_rows<KEYS, THREADS>(key_tile(stage), [&](int row) {
-                return tiles.source(tile, row, problem.k, problem.k_stride, head, D);
-            });
-            copy_rows<KEYS, THREADS>(value_tile(stage), [&](int row) {
-                return tiles.source(tile, row, problem.v, problem.v_stride, head, D);
-            });
+            copy_keys<THREADS>(key_tile(stage), tiles, tile, problem.k, problem.k_stride, head);
+            copy_keys<THREADS>(value_tile(stage), tiles, tile, problem.v, problem.v_stride, head);
         }
         // Also without copies, so that the number of groups tells which tile has come.
         ptx::commit_copies();
@@ -87,7 +83,7 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem,
 
     float context[M][D / 8][4];
     clear(context);
-    Softmax<M, KEYS> softmax;
+    Softmax<M> softmax;
     float scale = problem.scale * LOG2_E;
     for (int index = 0; index < tiles.count; index++) {
         ptx::wait_copies<S::STAGES - 2>();
@@ -107,7 +103,8 @@ __global__ void __launch_bounds__(THREADS, 2) attention_forward(Problem problem,
         if (!tiles.whole(tile, hidden)) {
             hide<M, KEYS>(scores, -INFINITY, hidden, [&](int row) { return tiles.columns(tile, query_of(row)); });
         }
-        softmax.add(scores, context, scale);
+        softmax.add(scores, scale);
+        softmax.renew(context);
         if constexpr (DROPOUT) drop<M, KEYS>(scores, problem.draws, streams, tiles, tile);
         multiply<M, KEYS>(context, scores, value_tile(stage), 0);
     }

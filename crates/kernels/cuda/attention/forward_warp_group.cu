@@ -15,6 +15,7 @@
 // Not yet run on a GPU.
 
 #include "panels.cuh"
+#include "softmax.cuh"
 
 namespace {
 
@@ -30,72 +31,6 @@ template <int D, bool DROPOUT> struct Shape {
     using Queries = Panels<BLOCK, D>;
     using Keys = Panels<KEYS, D>;
     static constexpr int SHARED_BYTES = ptx::SWIZZLE_BYTES + Queries::BYTES + 2 * STAGES * Keys::BYTES;
-};
-
-/// The running softmax of a lane's two rows, each shared by four lanes, in units of base 2. Exponentials are relative to a
-/// maximum that is replaced only when they would pass 2^SLACK: what was summed is then seldom rescaled, and no digit is lost.
-struct Softmax {
-    static constexpr float SLACK = 8.0f;
-
-    float maximum[2], sum[2], rescale[2];
-    /// Whether a row of this warp has a new maximum.
-    bool renewed;
-
-    __device__ Softmax() {
-        for (int half = 0; half < 2; half++) {
-            maximum[half] = -INFINITY;
-            sum[half] = 0.0f;
-        }
-    }
-
-    /// Replaces scores by exponentials.
-    template <int N> __device__ __forceinline__ void add(float (&scores)[N][4], float scale) {
-        float most[2];
-        bool renews[2];
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float even = scores[0][2 * half], odd = scores[0][2 * half + 1];
-#pragma unroll
-            for (int n = 1; n < N; n++) {
-                even = fmaxf(even, scores[n][2 * half]);
-                odd = fmaxf(odd, scores[n][2 * half + 1]);
-            }
-            most[half] = lanes_max<4>(fmaxf(even, odd));
-            // False where nothing has been seen: that difference is no number.
-            renews[half] = scale * (most[half] - maximum[half]) > SLACK;
-        }
-        renewed = __any_sync(ALL_LANES, renews[0] || renews[1]);
-        if (renewed) {
-#pragma unroll
-            for (int half = 0; half < 2; half++) {
-                rescale[half] = renews[half] ? ptx::exp2_approximate(scale * (maximum[half] - most[half])) : 1.0f;
-                sum[half] *= rescale[half];
-                maximum[half] = renews[half] ? most[half] : maximum[half];
-            }
-        }
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            // A query that has seen nothing yet has scores of minus infinity alone, whose exponentials must be 0.
-            float base = maximum[half] == -INFINITY ? 0.0f : scale * maximum[half];
-            float even = 0.0f, odd = 0.0f;
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                float &left = scores[n][2 * half], &right = scores[n][2 * half + 1];
-                left = ptx::exp2_approximate(scale * left - base);
-                right = ptx::exp2_approximate(scale * right - base);
-                even += left;
-                odd += right;
-            }
-            sum[half] += even + odd;
-        }
-    }
-
-    /// Makes sums of before relative to the maximum of now.
-    template <int N> __device__ __forceinline__ void renew(float (&context)[N][4]) const {
-        if (!renewed) return;
-#pragma unroll
-        for (int i = 0; i < 4 * N; i++) context[i / 4][i % 4] *= rescale[i % 4 / 2];
-    }
 };
 
 template <int D, bool DROPOUT>
@@ -154,7 +89,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
     float scores[1][KEYS / 8][4], context[1][D / 8][4];
     uint32_t probabilities[KEYS / 16][4];
     clear(context);
-    Softmax softmax;
+    Softmax<1> softmax;
     float scale = problem.scale * LOG2_E;
     auto start_scores = [&](int index) {
         if constexpr (S::QUERIES_IN_REGISTERS) {
@@ -173,7 +108,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         if (!own_tiles.whole(tile, hidden)) {
             hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
         }
-        softmax.add(scores[0], scale);
+        softmax.add(scores, scale);
         if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tile);
     };
     // Whether there are probabilities whose values have not been added yet.
@@ -194,7 +129,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             ptx::wait_products<1>();
             ptx::pin(scores[0]);
             weigh(tile);
-            ptx::come_before_wait(softmax.sum[0] + softmax.sum[1]);
+            ptx::come_before_wait(softmax.sum[0][0] + softmax.sum[0][1]);
             ptx::wait_products<0>();
             ptx::pin(context[0]);
             ptx::pin(probabilities);
@@ -211,7 +146,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             ptx::pin(context[0]);
         }
         if (current) {
-            softmax.renew(context[0]);
+            softmax.renew(context);
             pack(probabilities, scores[0]);
             ptx::pin(context[0]);
             ptx::pin(probabilities);
@@ -223,7 +158,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
 #pragma unroll
     for (int half = 0; half < 2; half++) {
         int query = query_of(fragment_row(0, half));
-        float sum = lanes_sum<4>(softmax.sum[half]);
+        float sum = lanes_sum<4>(softmax.sum[0][half]);
         if (query >= queries.end) continue;
         bool none = sum == 0.0f || document.is_global(query);
         int64_t row = document.first_query + query;
@@ -232,7 +167,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         bf16 *target = head_row(output, int64_t(problem.heads) * D, row, head, D);
         store_row<1, D>(target, context, 0, half, factor);
         if (lane_index() % 4 == 0) {
-            float value = none ? INFINITY : LN_2 * (scale * softmax.maximum[half] + log2f(sum));
+            float value = none ? INFINITY : LN_2 * (scale * softmax.maximum[0][half] + log2f(sum));
             log_sum_exp[int64_t(head) * problem.plan.queries + row] = value;
         }
     }

@@ -85,6 +85,23 @@ template <int KEYS> struct KeyTiles {
     }
 };
 
+/// Starts to copy a tile of k or v: rows that follow one another, unless they are global ones.
+template <int THREADS, int KEYS, int D>
+__device__ __forceinline__ void copy_keys(
+    Tile<D> target, const KeyTiles<KEYS> &tiles, KeyTile tile, const void *values, int64_t stride, int head
+) {
+    if (tile.global) {
+        copy_rows<KEYS, THREADS>(target, [&](int row) { return tiles.source(tile, row, values, stride, head, D); });
+        return;
+    }
+    auto first = head_row(static_cast<const bf16 *>(values), stride, tiles.document.first_key + tile.first, head, D);
+    uint32_t step = stride;
+    // 32 bits by 32: one instruction.
+    copy_rows<KEYS, THREADS>(target, [&](int row) {
+        return Source{first + uint64_t(uint32_t(row)) * step, row < tile.count};
+    });
+}
+
 /// Sets dropped probabilities of a tile to 0; what is kept is scaled at the end.
 template <int M, int KEYS>
 __device__ __forceinline__ void drop(

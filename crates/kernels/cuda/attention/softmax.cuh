@@ -3,10 +3,15 @@
 
 #include "../numbers.cuh"
 
-/// The running softmax of a warp's queries, in units of base 2: a lane holds two rows of each fragment, shared by four
-/// lanes, and a sum over its own columns.
-template <int M, int KEYS> struct Softmax {
-    float maximum[M][2], sum[M][2];
+/// The running softmax of a lane's two rows of each of M fragments, each row shared by four lanes, in units of base 2. Exponentials
+/// are relative to a maximum that is replaced only when they would pass 2^SLACK: what was summed is then seldom rescaled, and no digit
+/// is lost.
+template <int M> struct Softmax {
+    static constexpr float SLACK = 8.0f;
+
+    float maximum[M][2], sum[M][2], rescale[M][2];
+    /// Whether a row of this warp has a new maximum.
+    bool renewed;
 
     __device__ Softmax() {
 #pragma unroll
@@ -16,40 +21,65 @@ template <int M, int KEYS> struct Softmax {
         }
     }
 
-    /// Replaces scores by exponentials relative to the new maximum, and rescales what was summed relative to the old one.
-    template <int N>
-    __device__ __forceinline__ void add(float (&scores)[M][KEYS / 8][4], float (&context)[M][N][4], float scale) {
+    /// Replaces scores by exponentials.
+    template <int N> __device__ __forceinline__ void add(float (&scores)[M][N][4], float scale) {
+        float most[M][2];
+        bool any = false;
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            int m = i / 2, half = i % 2;
+            float even = scores[m][0][2 * half], odd = scores[m][0][2 * half + 1];
+#pragma unroll
+            for (int n = 1; n < N; n++) {
+                even = fmaxf(even, scores[m][n][2 * half]);
+                odd = fmaxf(odd, scores[m][n][2 * half + 1]);
+            }
+            most[m][half] = lanes_max<4>(fmaxf(even, odd));
+            any |= renews(most[m][half], maximum[m][half], scale);
+        }
+        renewed = __any_sync(ALL_LANES, any);
+        if (renewed) {
+#pragma unroll
+            for (int i = 0; i < 2 * M; i++) {
+                int m = i / 2, half = i % 2;
+                bool is_new = renews(most[m][half], maximum[m][half], scale);
+                rescale[m][half] =
+                    is_new ? ptx::exp2_approximate(scale * (maximum[m][half] - most[m][half])) : 1.0f;
+                sum[m][half] *= rescale[m][half];
+                maximum[m][half] = is_new ? most[m][half] : maximum[m][half];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            int m = i / 2, half = i % 2;
+            // A query that has seen nothing yet has scores of minus infinity alone, whose exponentials must be 0.
+            float base = maximum[m][half] == -INFINITY ? 0.0f : scale * maximum[m][half];
+            float even = 0.0f, odd = 0.0f;
+#pragma unroll
+            for (int n = 0; n < N; n++) {
+                float &left = scores[m][n][2 * half], &right = scores[m][n][2 * half + 1];
+                left = ptx::exp2_approximate(scale * left - base);
+                right = ptx::exp2_approximate(scale * right - base);
+                even += left;
+                odd += right;
+            }
+            sum[m][half] += even + odd;
+        }
+    }
+
+    /// Makes sums of before relative to the maximum of now.
+    template <int N> __device__ __forceinline__ void renew(float (&context)[M][N][4]) const {
+        if (!renewed) return;
 #pragma unroll
         for (int m = 0; m < M; m++) {
 #pragma unroll
-            for (int half = 0; half < 2; half++) {
-                float most = maximum[m][half];
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; n++) {
-                    most = fmaxf(most, fmaxf(scores[m][n][2 * half], scores[m][n][2 * half + 1]));
-                }
-                most = lanes_max<4>(most);
-                // A query that has seen nothing yet has scores of minus infinity alone, whose exponentials must be 0.
-                float base = most == -INFINITY ? 0.0f : scale * most;
-                float rescale = ptx::exp2_approximate(scale * maximum[m][half] - base);
-                float total = rescale * sum[m][half];
-#pragma unroll
-                for (int n = 0; n < KEYS / 8; n++) {
-#pragma unroll
-                    for (int side = 0; side < 2; side++) {
-                        float &score = scores[m][n][2 * half + side];
-                        score = ptx::exp2_approximate(scale * score - base);
-                        total += score;
-                    }
-                }
-#pragma unroll
-                for (int n = 0; n < N; n++) {
-                    context[m][n][2 * half] *= rescale;
-                    context[m][n][2 * half + 1] *= rescale;
-                }
-                maximum[m][half] = most;
-                sum[m][half] = total;
-            }
+            for (int i = 0; i < 4 * N; i++) context[m][i / 4][i % 4] *= rescale[m][i % 4 / 2];
         }
+    }
+
+  private:
+    /// False where nothing has been seen: that difference is no number.
+    static __device__ __forceinline__ bool renews(float most, float maximum, float scale) {
+        return scale * (most - maximum) > SLACK;
     }
 };

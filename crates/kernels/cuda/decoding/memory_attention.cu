@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
 
     float context[1][D / 8][4];
     clear(context);
-    Softmax<1, KEYS> softmax;
+    Softmax<1> softmax;
     for (int turn = 0; turn * WARPS + warp_index() < tiles; turn++) {
         ptx::wait_copies<S::STAGES - 2>();
         // All lanes' copies have come, and all lanes have left the tile whose place the next one takes.
@@ -118,7 +118,8 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         clear(scores);
         multiply_transposed<1, KEYS>(scores, registers, tile_at(place), 0);
         if (first + KEYS > end_key) hide<1, KEYS>(scores, -INFINITY, 0, [&](int) { return Range{0, end_key - first}; });
-        softmax.add(scores, context, problem.scale * LOG2_E);
+        softmax.add(scores, problem.scale * LOG2_E);
+        softmax.renew(context);
         multiply<1, KEYS>(context, scores, tile_at(place + 1), 0);
     }
     ptx::wait_copies<0>();

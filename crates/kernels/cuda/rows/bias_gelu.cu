@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(THREADS) bias_gelu(const T *x, const float *bi
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS) bias_gelu_backward(
+__global__ void __launch_bounds__(THREADS, 8) bias_gelu_backward(
     const T *x, const float *bias, const T *dy, T *dx, float *partials, int64_t rows, int width
 ) {
     Part<V> part(rows);
