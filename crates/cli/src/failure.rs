@@ -72,17 +72,27 @@ fn is_broken_pipe(error: &Error) -> bool {
         .any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
 }
 
+/// How the backtrace begins that candle's errors end with where `RUST_BACKTRACE` is set.
+const BACKTRACE: &str = "\n   0: ";
+
+/// What the CUDA library says when it has no memory left.
+const GPU_IS_FULL: &str = "CUDA_ERROR_OUT_OF_MEMORY";
+
 /// The chain of causes, each once: library errors repeat their cause in their own message.
 fn one_line(error: &Error) -> String {
     let mut line = String::new();
     for cause in error.chain() {
         let message = cause.to_string();
-        if !line.contains(&message) {
+        let message = message.split(BACKTRACE).next().unwrap_or_default();
+        if !line.contains(message) {
             if !line.is_empty() {
                 line.push_str(": ");
             }
-            line.push_str(&message);
+            line.push_str(message);
         }
+    }
+    if line.contains(GPU_IS_FULL) {
+        line.insert_str(0, "the GPU's memory is full; smaller batches or shorter documents need less: ");
     }
     line.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
@@ -98,6 +108,14 @@ mod tests {
         let inner = io::Error::other("disk on fire\nreally");
         let error = anyhow::Error::from(inner).context("out.jsonl: disk on fire\nreally").context("writing");
         assert_eq!(one_line(&error), "writing: out.jsonl: disk on fire; really");
+    }
+
+    #[test]
+    fn backtraces_are_left_out_and_a_full_gpu_is_named() {
+        let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
+        let error = anyhow::anyhow!("{full}\n   0: alloc\n             at somewhere.rs:1:2\n   1: main").context("a step");
+        let said = one_line(&error);
+        assert!(said.starts_with("the GPU's memory is full; ") && said.ends_with(full), "{said}");
     }
 
     #[test]
