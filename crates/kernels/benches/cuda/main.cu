@@ -8,104 +8,12 @@
 //
 // Prints the median of several runs, and its share of the peaks given as PEAK_TFLOPS and PEAK_GBS (790 and 3350 unless set).
 
-#include "launchers.cuh"
-
-#include <algorithm>
-#include <cstdio>
-#include <cstdlib>
-#include <functional>
-#include <string>
-#include <vector>
+#include "measure.cuh"
 
 namespace {
 
 /// Whether a comparison failed.
 bool wrong = false;
-
-void require(int error, const char *what) {
-    if (error == 0) return;
-    std::fprintf(stderr, "%s: CUDA error %d, %s\n", what, error, cudaGetErrorString(cudaError_t(error)));
-    std::exit(1);
-}
-
-double setting(const char *name, double otherwise) {
-    const char *text = std::getenv(name);
-    return text == nullptr ? otherwise : std::atof(text);
-}
-
-/// Device memory that is never given back: the process is short.
-template <typename T> T *room(size_t count) {
-    void *address;
-    require(cudaMalloc(&address, count * sizeof(T)), "cudaMalloc");
-    require(cudaMemset(address, 0, count * sizeof(T)), "cudaMemset");
-    return static_cast<T *>(address);
-}
-
-template <typename T> T *upload(const std::vector<T> &values) {
-    T *target = room<T>(values.size());
-    require(cudaMemcpy(target, values.data(), values.size() * sizeof(T), cudaMemcpyHostToDevice), "cudaMemcpy");
-    return target;
-}
-
-template <typename T> std::vector<T> download(const T *source, size_t count) {
-    std::vector<T> values(count);
-    require(cudaMemcpy(values.data(), source, count * sizeof(T), cudaMemcpyDeviceToHost), "cudaMemcpy");
-    return values;
-}
-
-uint32_t state = 1;
-
-/// Uniform in -1..1.
-float number() {
-    state = state * 1664525u + 1013904223u;
-    return float(state >> 8) / 8388608.0f - 1.0f;
-}
-
-bf16 *numbers(size_t count) {
-    std::vector<bf16> values(count);
-    for (auto &value : values) {
-        float x = number();
-        uint32_t bits;
-        std::memcpy(&bits, &x, 4);
-        value.bits = bits >> 16;
-    }
-    return upload(values);
-}
-
-float widen(bf16 value) {
-    uint32_t bits = uint32_t(value.bits) << 16;
-    float x;
-    std::memcpy(&x, &bits, 4);
-    return x;
-}
-
-/// Median milliseconds of a launch.
-double milliseconds(const std::function<int()> &run) {
-    cudaEvent_t begin, end;
-    cudaEventCreate(&begin);
-    cudaEventCreate(&end);
-    std::vector<float> times;
-    for (int i = 0; i < 13; i++) {
-        cudaEventRecord(begin);
-        require(run(), "launch");
-        cudaEventRecord(end);
-        require(cudaEventSynchronize(end), "kernel");
-        float time;
-        cudaEventElapsedTime(&time, begin, end);
-        // The first runs warm up.
-        if (i >= 3) times.push_back(time);
-    }
-    std::sort(times.begin(), times.end());
-    return times[times.size() / 2];
-}
-
-void print(const std::string &what, double time, double operations, double bytes) {
-    double tflops = operations / time / 1e9, gbs = bytes / time / 1e6;
-    std::printf(
-        "%-50s %8.3f ms  %6.1f TFLOP/s (%4.1f %%)  %6.0f GB/s (%4.1f %%)\n", what.c_str(), time, tflops,
-        100 * tflops / setting("PEAK_TFLOPS", 790), gbs, 100 * gbs / setting("PEAK_GBS", 3350)
-    );
-}
 
 /// Kernels on matrix units.
 struct Units {
@@ -349,7 +257,32 @@ void time_training() {
     }), 0, 4.0 * count);
 }
 
+/// Layers of few rows, each time with another weight, so that no cache holds it.
+void time_few_rows(int width, int outputs, bool after_norm, bool gelu) {
+    constexpr int ROWS = 4;
+    size_t each = size_t(width) * outputs, count = std::max<size_t>(1, (size_t(96) << 20) / each / sizeof(bf16));
+    bf16 *weights = numbers(each * count), *x = numbers(ROWS * width), *y = room<bf16>(ROWS * outputs);
+    bf16 *residual = numbers(ROWS * width), *normalised = room<bf16>(ROWS * width);
+    float *norm_weight = room<float>(width), *norm_bias = room<float>(width), *bias = room<float>(outputs);
+    // As src/cuda/few_rows.rs chooses them.
+    int steps = width == 768 || width == 1024 ? 4 : width == 3072 ? 6 : 8;
+    size_t turn = 0;
+    std::string what = "4 rows, " + std::to_string(width) + " x " + std::to_string(outputs);
+    print(what + (after_norm ? ", after layer norm" : "") + (gelu ? ", GELU" : ""), milliseconds([&] {
+        return epitome_few_rows_bf16(
+            x, ROWS, width, steps, after_norm ? residual : nullptr, norm_weight, norm_bias, 1e-5f, normalised,
+            weights + turn++ % count * each, bias, gelu, outputs, y, nullptr
+        );
+    }), 0, 2.0 * each);
+    require(cudaFree(weights), "cudaFree");
+}
+
 void time_decoding() {
+    time_few_rows(768, 2304, true, false);
+    time_few_rows(768, 768, false, false);
+    time_few_rows(768, 3072, true, true);
+    time_few_rows(3072, 768, false, false);
+    time_few_rows(1024, 4096, true, true);
     int keys = 16384, heads = 12, size = 64, beams = 4;
     for (int documents : {1, 8}) {
         // As src/cuda/plan.rs splits them.
