@@ -9,7 +9,7 @@ import sys
 
 # The first kind of which a name occurs anywhere in a stack counts.
 KINDS = {
-    "matrix products": ["matmul", "panels", "head_linear"],
+    "matrix products": ["matmul", "panels"],
     "attention": ["cpu::attention", "cpu::product", "cpu::softmax", "global_attention"],
     "cross-entropy": ["cross_entropy"],
     "AdamW": ["adamw"],

@@ -52,11 +52,33 @@ fn together(test: &str, (processes, gpus): (usize, usize), task: &str, run: [&st
     wait_for(launched)
 }
 
-fn train(group: &ProcessGroup, [config, output]: [String; 2]) {
-    let config = RunConfig::load(Path::new(&config), &["run.device = \"cuda\"".to_owned()]).unwrap();
+fn train(group: &ProcessGroup, run: [String; 2]) {
+    train_with(group, run, &[]);
+}
+
+fn train_with(group: &ProcessGroup, [config, output]: [String; 2], changes: &[&str]) {
+    let changes: Vec<_> = ["run.device = \"cuda\""].iter().chain(changes).map(|change| (*change).to_owned()).collect();
+    let config = RunConfig::load(Path::new(&config), &changes).unwrap();
     let interrupted = AtomicBool::new(false);
     let context = Context { output: Path::new(&output), resume: false, group, interrupted: &interrupted };
     epitome_train::train(&config, context, &mut |_| (), None).unwrap();
+}
+
+/// With so little of what was that averages are the weights: if what products in bf16 read of averages stayed behind, validations
+/// would differ.
+#[test]
+fn averages_are_seen_in_bf16() {
+    let folder = Folder::new();
+    let config = config(&folder, 4, 2);
+    let [plain, averaged] = [("plain", vec![]), ("averaged", vec!["optim.ema_decay = 1e-6"])].map(|(name, changes)| {
+        let changes = [vec!["run.precision = \"bf16\""], changes].concat();
+        emulated_gpus(1, || train_with(&ProcessGroup::single(), [config.clone(), folder.path(name)], &changes));
+        numbers(&folder, name)
+    });
+    assert_eq!(plain.len(), 6, "4 losses, 2 validations");
+    for (plain, averaged) in plain.iter().zip(&averaged) {
+        assert!((plain - averaged).abs() < 1e-3 * plain, "{averaged} for {plain}");
+    }
 }
 
 #[test]

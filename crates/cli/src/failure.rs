@@ -113,7 +113,8 @@ mod tests {
     #[test]
     fn backtraces_are_left_out_and_a_full_gpu_is_named() {
         let full = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")";
-        let error = anyhow::anyhow!("{full}\n   0: alloc\n             at somewhere.rs:1:2\n   1: main").context("a step");
+        let error =
+            anyhow::anyhow!("{full}\n   0: alloc\n             at somewhere.rs:1:2\n   1: main").context("a step");
         let said = one_line(&error);
         assert!(said.starts_with("the GPU's memory is full; ") && said.ends_with(full), "{said}");
     }

@@ -4,6 +4,7 @@
 #ifdef __CUDACC__
 
 #include <cstdint>
+#include <cstdlib>
 #include <cuda_runtime.h>
 
 /// The dynamic shared memory of the block, aligned for 16-byte accesses.
@@ -12,25 +13,56 @@ __device__ __forceinline__ unsigned char *dynamic_shared_memory() {
     return dynamic_shared;
 }
 
+/// Lets the blocks of a kernel have so much shared memory.
+template <typename... Parameters> int allow_shared_memory(void (*kernel)(Parameters...), size_t bytes) {
+    // A block gets more than this only on request.
+    if (bytes <= 48 << 10) return cudaSuccess;
+    auto pointer = reinterpret_cast<const void *>(kernel);
+    auto error = cudaFuncSetAttribute(pointer, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+    // Told here, and not by the next launch again.
+    if (error != cudaSuccess) cudaGetLastError();
+    return error;
+}
+
 /// Starts a kernel. An empty grid is no work. Returns a cudaError_t, 0 for success.
 template <typename... Parameters, typename... Arguments>
 int launch(
     void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream, Arguments... arguments
 ) {
     if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;
-    if (shared_bytes > 48 << 10) {
-        // A block gets more than this only on request.
-        auto error = cudaFuncSetAttribute(
-            reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)
-        );
-        if (error != cudaSuccess) {
-            // Told here, and not by the next launch again.
-            cudaGetLastError();
-            return error;
-        }
-    }
+    int error = allow_shared_memory(kernel, shared_bytes);
+    if (error != cudaSuccess) return error;
     kernel<<<grid, threads, shared_bytes, stream>>>(arguments...);
     return cudaGetLastError();
+}
+
+/// Whether kernels are started early: where EPITOME_EARLY_LAUNCHES is 1, on capability 9.0 and later. No GPU has tried it yet.
+inline bool starts_early() {
+    static const bool starts = [] {
+        const char *wish = getenv("EPITOME_EARLY_LAUNCHES");
+        int device, major;
+        return wish != nullptr && wish[0] == '1' && cudaGetDevice(&device) == cudaSuccess &&
+               cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
+    }();
+    return starts;
+}
+
+/// The same for a kernel that calls `ptx::wait_for_kernels_before` ahead of all that it reads of them or writes: it may be started
+/// when those before it have called `ptx::let_next_kernel_start` (programmatic dependent launch).
+template <typename... Parameters, typename... Arguments>
+int launch_early(
+    void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream, Arguments... arguments
+) {
+    if (!starts_early()) return launch(kernel, grid, threads, shared_bytes, stream, arguments...);
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return cudaSuccess;
+    int error = allow_shared_memory(kernel, shared_bytes);
+    if (error != cudaSuccess) return error;
+    cudaLaunchAttribute early{};
+    early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    early.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config{grid, dim3(threads), shared_bytes, stream, &early, 1};
+    error = cudaLaunchKernelEx(&config, kernel, arguments...);
+    return error == cudaSuccess ? cudaGetLastError() : (cudaGetLastError(), error);
 }
 
 #else
@@ -43,6 +75,14 @@ int launch(
 ) {
     emulation::run(grid, threads, shared_bytes, [&] { kernel(arguments...); });
     return 0;
+}
+
+/// Kernels run one after the other.
+template <typename... Parameters, typename... Arguments>
+int launch_early(
+    void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream, Arguments... arguments
+) {
+    return launch(kernel, grid, threads, shared_bytes, stream, arguments...);
 }
 
 #endif

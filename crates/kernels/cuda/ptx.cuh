@@ -91,6 +91,20 @@ template <int PENDING> __device__ __forceinline__ void wait_copies() {
 __device__ __forceinline__ uint4 load_16(const void *address) { return *static_cast<const uint4 *>(address); }
 __device__ __forceinline__ void store_16(void *address, uint4 value) { *static_cast<uint4 *>(address) = value; }
 
+/// Waits until the kernels before this one have ended, where it was started early.
+__device__ __forceinline__ void wait_for_kernels_before() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+/// Lets the kernel after this one be started early, as soon as all blocks have come here; it waits for what they do afterwards.
+__device__ __forceinline__ void let_next_kernel_start() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
 /// 16 bytes that the kernel does not write and nobody reads again soon; asked for where this stands, not where they are used.
 __device__ __forceinline__ uint4 stream_16(const void *address) {
     uint4 value;
@@ -200,6 +214,9 @@ inline uint4 load_16(const void *address) {
     std::memcpy(&value, address, sizeof value);
     return value;
 }
+
+inline void wait_for_kernels_before() {}
+inline void let_next_kernel_start() {}
 
 inline uint4 stream_16(const void *address) { return load_16(address); }
 

@@ -9,9 +9,10 @@ use epitome_kernels::{
 };
 
 use crate::cache::LayerMemory;
-use crate::layers::{Linear, StepInput};
+use crate::layers::Linear;
 use crate::pooling::{Pooling, PoolingSegments};
 use crate::projections::SelfProjections;
+use crate::step_input::StepInput;
 use crate::weights::Source;
 use crate::{Config, CrossMemory, GradientSums, Keep, Result};
 
@@ -144,7 +145,7 @@ impl MultiHeadAttention {
         layer: usize,
         step: &DecodingStep,
     ) -> Result<[Tensor; 2]> {
-        let [hidden, queries] = input.pass_any(self.q_proj())?;
+        let [hidden, queries] = input.forward(self.q_proj())?;
         let context = match memory.layer(layer) {
             LayerMemory::Kept(kept) => {
                 let (rows, width) = queries.dims2()?;

@@ -8,7 +8,8 @@ use epitome_kernels::{DecodingStep, KeyValueRows, Precision, Segments, Visibilit
 use crate::attention::{AttentionKept, MultiHeadAttention, Scope};
 use crate::cache::LayerMemory;
 use crate::feed_forward::{FeedForward, FeedForwardKept};
-use crate::layers::{Embedding, LayerNorm, Site, StepInput, at, residual_sum};
+use crate::layers::{Embedding, LayerNorm, Site, at, residual_sum};
+use crate::step_input::StepInput;
 use crate::weights::Source;
 use crate::{Config, CrossMemory, DecoderCache, Dropouts, Error, GradientSums, Keep, Result};
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Dropout, ResidualSum};
 
-use crate::layers::{LayerNorm, Linear, Site, StepInput, at, residual_sum};
+use crate::layers::{LayerNorm, Linear, Site, at, residual_sum};
+use crate::step_input::StepInput;
 use crate::weights::Source;
 use crate::{Dropouts, GradientSums, Keep, Result};
 

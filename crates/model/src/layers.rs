@@ -96,13 +96,13 @@ impl Projection {
 /// `x W^T + b`, over tensors that can be trained, or packed for inference with the same results.
 #[derive(Clone, Debug)]
 pub(crate) enum Linear {
-    Plain(Trained),
+    Plain(TrainableLinear),
     Packed(Arc<PackedLinear>),
 }
 
 /// A layer's parameters, and what its products read: the same in the type of hidden states.
 #[derive(Clone, Debug)]
-pub(crate) struct Trained {
+pub(crate) struct TrainableLinear {
     parameters: Projection,
     weight: Tensor,
     bias: Tensor,
@@ -113,11 +113,11 @@ impl Linear {
         let plain = Projection::load(source, prefix, output, input)?;
         Ok(match source.packed {
             None => {
-                let of = |name: &str, shape: &[usize]| {
-                    source.tensors.get_in(&format!("{prefix}.{name}"), shape, source.activations)
-                };
-                let (weight, bias) = (of("weight", &[output, input])?, of("bias", &[output])?);
-                Self::Plain(Trained { parameters: plain, weight, bias })
+                let (weight, bias) = (
+                    source.in_activations(&plain.weight, &format!("{prefix}.weight"))?,
+                    source.in_activations(&plain.bias, &format!("{prefix}.bias"))?,
+                );
+                Self::Plain(TrainableLinear { parameters: plain, weight, bias })
             }
             Some(Packing { precision, .. }) => {
                 Self::Packed(Arc::new(PackedLinear::new(&plain.weight, Some(&plain.bias), precision)?))
@@ -136,7 +136,7 @@ impl Linear {
     /// `[.., input]` to `[.., output]`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
-            Self::Plain(Trained { weight, bias, .. }) => kernels::linear(x, weight, Some(bias))?,
+            Self::Plain(TrainableLinear { weight, bias, .. }) => kernels::linear(x, weight, Some(bias))?,
             Self::Packed(packed) => packed.forward(x)?,
         })
     }
@@ -162,7 +162,7 @@ impl Linear {
         }
     }
 
-    fn trained(&self) -> Result<&Trained> {
+    fn trained(&self) -> Result<&TrainableLinear> {
         match self {
             Self::Plain(trained) => Ok(trained),
             Self::Packed(_) => Err(Error::Input("a model packed for inference has no backward pass".into())),
@@ -211,7 +211,7 @@ impl LayerNorm {
         Ok(kernels::add_layer_norm(sum, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
-    fn parameters(&self) -> Norm<'_> {
+    pub(crate) fn parameters(&self) -> Norm<'_> {
         Norm { weight: &self.weight, bias: &self.bias, eps: LAYER_NORM_EPSILON }
     }
 
@@ -231,56 +231,6 @@ impl LayerNorm {
     ) -> Result<[Tensor; 2]> {
         let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
         Ok(kernels::add_layer_norm_backward(sum, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
-    }
-}
-
-/// What a sublayer of a decoding step is given: rows `[R, d]`, or the sum at the end of the sublayer before, which is normalised
-/// together with its first product.
-#[derive(Debug)]
-pub(crate) enum StepInput<'a> {
-    Rows(Tensor),
-    Sum { x: Tensor, residual: Tensor, norm: &'a LayerNorm },
-}
-
-impl StepInput<'_> {
-    /// The rows.
-    pub(crate) fn rows(&self) -> Result<Tensor> {
-        match self {
-            Self::Rows(rows) => Ok(rows.clone()),
-            Self::Sum { x, residual, norm } => norm.add(residual_sum(x, residual, None)),
-        }
-    }
-
-    /// The rows and what a packed layer makes of them.
-    pub(crate) fn pass(&self, linear: &PackedLinear) -> Result<[Tensor; 2]> {
-        Ok(match self {
-            Self::Rows(rows) => [rows.clone(), linear.forward(rows)?],
-            Self::Sum { x, residual, norm } => {
-                linear.forward_after_norm(residual_sum(x, residual, None), norm.parameters())?
-            }
-        })
-    }
-
-    /// The rows and what a layer makes of them.
-    pub(crate) fn pass_any(&self, linear: &Linear) -> Result<[Tensor; 2]> {
-        match linear {
-            Linear::Packed(packed) => self.pass(packed),
-            Linear::Plain(_) => {
-                let rows = self.rows()?;
-                let product = linear.forward(&rows)?;
-                Ok([rows, product])
-            }
-        }
-    }
-
-    /// The rows and what two packed layers with GELU between make of them.
-    pub(crate) fn feed_forward(&self, first: &PackedLinear, second: &PackedLinear) -> Result<[Tensor; 2]> {
-        Ok(match self {
-            Self::Rows(rows) => [rows.clone(), first.feed_forward(second, rows)?],
-            Self::Sum { x, residual, norm } => {
-                first.feed_forward_after_norm(second, residual_sum(x, residual, None), norm.parameters())?
-            }
-        })
     }
 }
 

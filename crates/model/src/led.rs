@@ -61,7 +61,7 @@ impl Led {
         let pack = |packing: Packing<'_>| PackedLinear::new(&shared, Some(&bias), packing.precision).map(Arc::new);
         let head = match source.packed {
             Some(_) => shared.clone(),
-            None => source.tensors.get_in(SHARED, &[config.vocab_size, config.d_model], source.activations)?,
+            None => source.in_activations(&shared, SHARED)?,
         };
         Ok(Self {
             config: config.clone(),

@@ -37,6 +37,7 @@ mod pooling;
 mod projections;
 mod save;
 mod schema;
+mod step_input;
 mod weights;
 
 pub use atomic::{replace_file, sync_directory};

@@ -8,7 +8,7 @@ use candle_core::{DType, Tensor};
 use epitome_kernels as kernels;
 
 use crate::schema::FINAL_LOGITS_BIAS;
-use crate::{Result, SavedDtype, TensorSource, Weights};
+use crate::{Error, Result, SavedDtype, TensorSource, Weights};
 
 /// A model's tensors, of which all but the buffers are trained. They are updated in place, which every network over them
 /// sees once it has been told ([`Parameters::changed`]).
@@ -60,15 +60,20 @@ impl TensorSource for Parameters {
         self.weights.get(name, shape)
     }
 
-    /// One copy, whoever asks.
+    /// One copy, whoever asks: all networks over the parameters compute in one type.
     fn get_in(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         let own = self.get(name, shape)?;
         if own.dtype() == dtype {
             return Ok(own);
         }
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(copy) = copies.get(name).filter(|copy| copy.dtype() == dtype) {
-            return Ok(copy.clone());
+        if let Some(copy) = copies.get(name) {
+            return match copy.dtype() == dtype {
+                true => Ok(copy.clone()),
+                false => {
+                    Err(Error::Input(format!("`{name}` has a copy in {:?}, and {dtype:?} is asked for", copy.dtype())))
+                }
+            };
         }
         let copy = own.to_dtype(dtype)?.contiguous()?;
         copies.insert(name.to_owned(), copy.clone());

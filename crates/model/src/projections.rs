@@ -6,7 +6,8 @@ use candle_core::Tensor;
 use epitome_kernels::PackedLinear;
 
 use crate::Result;
-use crate::layers::{Linear, StepInput};
+use crate::layers::Linear;
+use crate::step_input::StepInput;
 
 /// Query, key and value projections of one input: one product, where that is faster than three.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ impl SelfProjections {
             let projected = self.heads(&rows, heads)?;
             return Ok((rows, projected));
         };
-        let [rows, all] = input.pass(joined)?;
+        let [rows, all] = input.forward_packed(joined)?;
         Ok((rows, split(&all, heads)?))
     }
 }

@@ -53,6 +53,14 @@ impl Source<'_> {
         })
     }
 
+    /// What products read of the tensor `name`: itself, if it is of the type of hidden states.
+    pub(crate) fn in_activations(&self, tensor: &Tensor, name: &str) -> Result<Tensor> {
+        match tensor.dtype() == self.activations {
+            true => Ok(tensor.clone()),
+            false => self.tensors.get_in(name, tensor.dims(), self.activations),
+        }
+    }
+
     /// A table of embeddings: for inference in the type of hidden states.
     pub(crate) fn table(&self, name: &str, shape: &[usize]) -> Result<Tensor> {
         let table = self.get(name, shape)?;

@@ -9,7 +9,7 @@ use epitome_model::{
 };
 
 use crate::frozen::{Frozen, SHARED, TrainedSums};
-use crate::keeping::{self, Stack};
+use crate::keeping::{self, Kept, Stack};
 use crate::{Batch, Error, Gradients, Result};
 
 const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
@@ -18,8 +18,8 @@ const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 /// What an update keeps of layers with `gradient_checkpointing`, in bytes, so that short documents are not computed twice.
 pub(crate) const KEPT_BYTES: usize = 256 << 20;
 
-/// [`Pass::kept_bytes`] of runs on a device. Of a GPU's memory it is a small part: documents that need it all are too long to keep
-/// much.
+/// [`Pass::kept_bytes`] of runs on a device. Of a GPU's memory it is a small part: the rest is for documents that are too long to keep
+/// much of.
 pub fn kept_bytes(device: &Device) -> usize {
     kernels::gpu_memory(device).map_or(KEPT_BYTES, |bytes| (bytes / 10).max(KEPT_BYTES))
 }
@@ -112,11 +112,11 @@ pub fn accumulate_gradients(
     gradients: &mut Gradients,
 ) -> Result<Loss> {
     let Trainable { led, frozen, parameters, .. } = trainable;
-    gradients.reserve(parameters.iter().filter(|(name, _)| !frozen.is_frozen(name)))?;
     let kept = kept(trainable, batch, pass);
     let mut walk = Walk { led, frozen, batch, pass, sums: TrainedSums { frozen, gradients }, kept };
     let (encoded, encoder) = walk.encode()?;
     let (hidden, decoder) = walk.decode(&encoded)?;
+    walk.sums.gradients.reserve(parameters.iter().filter(|(name, _)| !frozen.is_frozen(name)))?;
     let (loss, gradient) = walk.head(&hidden)?;
     drop(hidden);
     let gradient = walk.backward_decoder(decoder, gradient, &encoded)?;
@@ -128,20 +128,21 @@ pub fn accumulate_gradients(
 }
 
 /// What the layers of encoder and decoder are to keep.
-fn kept(trainable: &Trainable, batch: &Batch, pass: Pass<'_>) -> [keeping::Kept; 2] {
+fn kept(trainable: &Trainable, batch: &Batch, pass: Pass<'_>) -> [Kept; 2] {
     let Trainable { led, frozen, .. } = trainable;
     let config = led.config();
     let reached = |start: usize, layers: usize| layers.saturating_sub(start.saturating_sub(1));
     let bytes = |rows: usize| rows * config.d_model * trainable.activations.size_in_bytes();
     let (encoded, hidden) = (bytes(batch.documents.ids().len()), bytes(batch.decoder_ids.len()));
-    let encoder = Stack::encoder(config, reached(frozen.encoder_start, led.encoder().layers().len()), encoded);
+    let global = batch.documents.global().iter().map(Vec::len).sum();
+    let encoder = Stack::encoder(config, reached(frozen.encoder_start, led.encoder().layers().len()), encoded, global);
     let decoder = Stack::decoder(config, reached(frozen.decoder_start, led.decoder().layers().len()), hidden, encoded);
     keeping::plan(if pass.gradient_checkpointing { pass.kept_bytes } else { usize::MAX }, [encoder, decoder])
 }
 
-/// What the forward pass of a stack kept: the sum of the embeddings, and its layers', of as many of the last as the backward
+/// What the forward pass of a stack left for its backward pass: the sum of the embeddings, and its layers', of as many of the last as the backward
 /// pass reaches.
-struct Kept<L> {
+struct StackKept<L> {
     embedding_sum: Option<Tensor>,
     layers: Vec<L>,
 }
@@ -153,7 +154,7 @@ struct Walk<'a> {
     pass: Pass<'a>,
     sums: TrainedSums<'a>,
     /// What the layers of encoder and decoder are to keep.
-    kept: [keeping::Kept; 2],
+    kept: [Kept; 2],
 }
 
 impl<'a> Walk<'a> {
@@ -162,7 +163,7 @@ impl<'a> Walk<'a> {
         if interrupted { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    fn encode(&mut self) -> Result<(Tensor, Kept<EncoderLayerKept>)> {
+    fn encode(&mut self) -> Result<(Tensor, StackKept<EncoderLayerKept>)> {
         let (encoder, documents) = (self.led.encoder(), &self.batch.documents);
         let embedding_sum = encoder.embedding_sum(documents)?;
         let mut hidden = encoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
@@ -179,7 +180,7 @@ impl<'a> Walk<'a> {
             }
         }
         let embedding_sum = (start == 0).then_some(embedding_sum);
-        Ok((hidden, Kept { embedding_sum, layers }))
+        Ok((hidden, StackKept { embedding_sum, layers }))
     }
 
     fn decoder_inputs<'e>(&self, encoded: &'e Tensor) -> DecoderInputs<'e>
@@ -190,7 +191,7 @@ impl<'a> Walk<'a> {
         DecoderInputs { targets, encoded, sources: documents.segments(), dropouts: self.pass.dropouts }
     }
 
-    fn decode(&mut self, encoded: &Tensor) -> Result<(Tensor, Kept<DecoderLayerKept>)> {
+    fn decode(&mut self, encoded: &Tensor) -> Result<(Tensor, StackKept<DecoderLayerKept>)> {
         let decoder = self.led.decoder();
         let embedding_sum = decoder.embedding_sum(&self.batch.decoder_ids, &self.batch.targets)?;
         let mut hidden = decoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
@@ -207,7 +208,7 @@ impl<'a> Walk<'a> {
             }
         }
         let embedding_sum = (start == 0).then_some(embedding_sum);
-        Ok((hidden, Kept { embedding_sum, layers }))
+        Ok((hidden, StackKept { embedding_sum, layers }))
     }
 
     /// The loss, and the gradient of the decoder's output; the shared embedding's part is added in place.
@@ -227,7 +228,7 @@ impl<'a> Walk<'a> {
     /// The gradient of the encoded documents, if the encoder is trained.
     fn backward_decoder(
         &mut self,
-        kept: Kept<DecoderLayerKept>,
+        kept: StackKept<DecoderLayerKept>,
         mut gradient: Tensor,
         encoded: &Tensor,
     ) -> Result<Option<Tensor>> {
@@ -246,7 +247,7 @@ impl<'a> Walk<'a> {
         Ok(encoded_gradient)
     }
 
-    fn backward_encoder(&mut self, kept: Kept<EncoderLayerKept>, mut gradient: Tensor) -> Result<()> {
+    fn backward_encoder(&mut self, kept: StackKept<EncoderLayerKept>, mut gradient: Tensor) -> Result<()> {
         let (encoder, documents, dropouts) = (self.led.encoder(), &self.batch.documents, self.pass.dropouts);
         for (layer, kept) in encoder.layers().iter().rev().zip(kept.layers.into_iter().rev()) {
             self.check_interrupted()?;

@@ -11,11 +11,13 @@ pub(crate) struct Stack {
 }
 
 impl Stack {
-    /// The encoder, for hidden states of so many bytes.
-    pub(crate) fn encoder(config: &Config, layers: usize, hidden: usize) -> Self {
+    /// The encoder, for hidden states of so many bytes with so many global tokens.
+    pub(crate) fn encoder(config: &Config, layers: usize, hidden: usize, global_tokens: usize) -> Self {
         let width = hidden / config.d_model.max(1) * config.encoder_ffn_dim;
+        // Folded queries and what was pooled, in f32.
+        let global = 2 * global_tokens * config.encoder_attention_heads * (config.d_model + 1) * size_of::<f32>();
         // Queries, keys, values; context, output of attention, that of the feed-forward layer.
-        Self { layers, outputs: 3 * hidden, everything: 6 * hidden + width }
+        Self { layers, outputs: 3 * hidden + global, everything: 6 * hidden + width + global }
     }
 
     /// The decoder, for hidden states of so many bytes beside the encoder's.

@@ -5,7 +5,7 @@
 // processor has all its bytes under way, and by the launch.
 //
 // Schedule: a block owns 8 outputs, its warps share the sum over K, so that each thread asks for all its bytes of W at once, before it
-// looks at x. A thread has 8 numbers in a row of K for two products of the matrix unit, whose order in K is the thread's own: W and x
+// looks at x, and where kernels are started early even before the one that makes x has ended. A thread has 8 numbers in a row of K for two products of the matrix unit, whose order in K is the thread's own: W and x
 // agree in it. Every block normalises all rows, which are few, and the first writes them. Sums of warps are added in their order.
 
 #include "../rows/normal.cuh"
@@ -127,6 +127,8 @@ __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, 
     uint4 w[STEPS], x[HALVES][STEPS];
 #pragma unroll
     for (int step = 0; step < STEPS; step++) w[step] = ptx::stream_16(weights + step * STEP);
+    ptx::let_next_kernel_start();
+    ptx::wait_for_kernels_before();
     if constexpr (NORM) {
         normalise(x, rows, norm);
     } else {
@@ -164,7 +166,7 @@ __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, 
 template <int STEPS, bool NORM>
 int start(const Rows &rows, const Norm &norm, const Layer &layer, bf16 *y, int warps, cudaStream_t stream) {
     auto kernel = rows.count > ROWS / 2 ? product<STEPS, true, NORM> : product<STEPS, false, NORM>;
-    return launch(kernel, dim3(layer.outputs / OUTPUTS), warps * WARP, 0, stream, rows, norm, layer, y);
+    return launch_early(kernel, dim3(layer.outputs / OUTPUTS), warps * WARP, 0, stream, rows, norm, layer, y);
 }
 
 template <bool NORM>

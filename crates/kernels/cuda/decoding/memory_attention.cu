@@ -63,6 +63,8 @@ __device__ void merge_warps(const unsigned char *rings, int rows, int64_t row, i
 template <int D>
 __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Partials partials) {
     using S = Shape<D>;
+    ptx::let_next_kernel_start();
+    ptx::wait_for_kernels_before();
     const Plan &plan = problem.plan;
     Block block = plan.query_blocks[blockIdx.x];
     int head = blockIdx.y;
@@ -142,6 +144,8 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
 /// A warp owns a query and head, its lanes the splits, whose weights they find together, and then the columns.
 template <int D>
 __global__ void __launch_bounds__(THREADS) merge_splits(Problem problem, Partials partials, bf16 *output) {
+    ptx::let_next_kernel_start();
+    ptx::wait_for_kernels_before();
     const Plan &plan = problem.plan;
     int query = blockIdx.x, head = blockIdx.y * WARPS + warp_index(), b = 0;
     if (head >= problem.heads) return;
@@ -177,10 +181,10 @@ __global__ void __launch_bounds__(THREADS) merge_splits(Problem problem, Partial
 
 template <int D> int start(const Problem &problem, Partials partials, bf16 *output, cudaStream_t stream) {
     dim3 grid(problem.plan.query_block_count, problem.heads);
-    int error = launch(memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials);
+    int error = launch_early(memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials);
     if (error != 0) return error;
     dim3 rows(problem.plan.queries, ceil_div(problem.heads, WARPS));
-    return launch(merge_splits<D>, rows, THREADS, 0, stream, problem, partials, output);
+    return launch_early(merge_splits<D>, rows, THREADS, 0, stream, problem, partials, output);
 }
 
 } // namespace

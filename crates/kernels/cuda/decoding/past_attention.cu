@@ -27,6 +27,8 @@ template <typename T> struct Past {
 /// V numbers of a key are read at once.
 template <typename T, int V> __global__ void __launch_bounds__(THREADS) past_attention(Past<T> past, T *output) {
     __shared__ float maxima[WARPS], sums[WARPS];
+    ptx::let_next_kernel_start();
+    ptx::wait_for_kernels_before();
     int row = blockIdx.x, head = blockIdx.y, size = past.size, lane = lane_index();
     // The query lies last, so that nothing that changes lies behind it.
     float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
@@ -103,7 +105,7 @@ int start(
     };
     size_t bytes = (1 + WARPS) * size * sizeof(float);
     auto kernel = takes_packs(size, keys) ? past_attention<T, PACK> : past_attention<T, 1>;
-    return launch(kernel, dim3(rows, heads), THREADS, bytes, stream, past, static_cast<T *>(output));
+    return launch_early(kernel, dim3(rows, heads), THREADS, bytes, stream, past, static_cast<T *>(output));
 }
 
 } // namespace

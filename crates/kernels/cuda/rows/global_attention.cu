@@ -25,7 +25,7 @@ struct Lanes {
     Draws draws;
     uint32_t first;
     /// How far a lane's bias, mass and their gradients lie from the next one's.
-    int64_t apart;
+    int64_t lane_stride;
 };
 
 /// A number of a product whose parts are apart.
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(THREADS)
     __shared__ float scratch[THREADS / WARP];
     int lane = blockIdx.x;
     Stream stream = stream_of(lanes.draws, lanes.first + lane);
-    float own_bias = bias[lane * lanes.apart];
+    float own_bias = bias[lane * lanes.lane_stride];
     auto score = [&](int token) { return product<T>(scores, lanes, lane, token) + own_bias; };
     float maximum = -INFINITY, sum = 0.0f, kept_sum = 0.0f;
 #pragma unroll 8
@@ -79,7 +79,7 @@ __global__ void __launch_bounds__(THREADS)
     }
     kept_sum = block_reduce(kept_sum, scratch, Plus());
     if (threadIdx.x == 0) {
-        mass[lane * lanes.apart] = kept_sum;
+        mass[lane * lanes.lane_stride] = kept_sum;
         log_sum_exp[lane] = maximum + logf(sum);
     }
 }
@@ -96,8 +96,8 @@ __global__ void __launch_bounds__(THREADS)
     __shared__ float scratch[THREADS / WARP];
     int lane = blockIdx.x;
     Stream stream = stream_of(lanes.draws, lanes.first + lane);
-    float shift = incoming.bias[lane * lanes.apart] - incoming.log_sum_exp[lane];
-    float mass_gradient = incoming.mass_gradient[lane * lanes.apart];
+    float shift = incoming.bias[lane * lanes.lane_stride] - incoming.log_sum_exp[lane];
+    float mass_gradient = incoming.mass_gradient[lane * lanes.lane_stride];
     auto probability = [&](int token) { return expf(product<T>(incoming.scores, lanes, lane, token) + shift); };
     auto gradient = [&](int token) {
         float own = product<T>(incoming.products, lanes, lane, token) + mass_gradient;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(THREADS)
         probabilities[lane * lanes.stride + token] = from_float<T>(kept_p);
     }
     sum = block_reduce(sum, scratch, Plus());
-    if (threadIdx.x == 0) bias_gradient[lane * lanes.apart] = sum;
+    if (threadIdx.x == 0) bias_gradient[lane * lanes.lane_stride] = sum;
 }
 
 /// A lane's numbers as factors of a product: of the second matrix the higher part first, so that the higher parts of both follow each
@@ -151,25 +151,25 @@ __global__ void __launch_bounds__(SPLIT_THREADS) join(const float *parts, int wi
 
 } // namespace
 
-/// scores [parts, L, stride] f32; bias and mass f32, `apart` from lane to lane; log_sum_exp [L] f32; probabilities [parts, L, stride]. Parts are two for bf16, one
-/// for f32.
+/// scores [parts, L, stride] f32; bias and mass f32, `lane_stride` from lane to lane; log_sum_exp [L] f32; probabilities
+/// [parts, L, stride]. Parts are two for bf16, one for f32.
 #define GLOBAL_SOFTMAX(NAME, T)                                                                                        \
     extern "C" int epitome_global_softmax_##NAME(                                                                      \
-        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t apart, const float *scores,        \
+        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t lane_stride, const float *scores,        \
         const float *bias, void *probabilities, float *mass, float *log_sum_exp, cudaStream_t stream                   \
     ) {                                                                                                                \
-        Lanes lanes{count, tokens, stride, draws, first, apart};                                                       \
+        Lanes lanes{count, tokens, stride, draws, first, lane_stride};                                                       \
         return launch(                                                                                                 \
             softmax<T>, dim3(count), THREADS, 0, stream, lanes, scores, bias, static_cast<T *>(probabilities), mass,   \
             log_sum_exp                                                                                                \
         );                                                                                                             \
     }                                                                                                                  \
     extern "C" int epitome_global_softmax_backward_##NAME(                                                             \
-        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t apart, const float *scores,        \
+        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t lane_stride, const float *scores,        \
         const float *products, const float *bias, const float *mass_gradient, const float *log_sum_exp,                \
         void *score_gradients, void *probabilities, float *bias_gradient, cudaStream_t stream                          \
     ) {                                                                                                                \
-        Lanes lanes{count, tokens, stride, draws, first, apart};                                                       \
+        Lanes lanes{count, tokens, stride, draws, first, lane_stride};                                                       \
         Incoming incoming{scores, products, bias, mass_gradient, log_sum_exp};                                         \
         return launch(                                                                                                 \
             softmax_backward<T>, dim3(count), THREADS, 0, stream, lanes, incoming, static_cast<T *>(score_gradients),  \

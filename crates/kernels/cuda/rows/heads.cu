@@ -106,15 +106,19 @@ __global__ void __launch_bounds__(THREADS)
 
 int groups(const Sizes &sizes) { return ceil_div(sizes.rows, GROUP); }
 
+/// Whether grids and shared memory are large enough, on any processor.
+bool fits(const Sizes &sizes) { return groups(sizes) <= 65535 && sizes.heads <= 65535 && sizes.size <= 3000; }
+
 } // namespace
 
-/// x in the type of the name, y in f32. Heads of up to 6,000 numbers.
+/// x in the type of the name, y in f32. Up to 524,280 rows; heads of up to 3,000 numbers.
 #define HEADS(NAME, T)                                                                                                 \
     extern "C" int epitome_fold_heads_##NAME(                                                                          \
         int rows, int heads, int size, int width, const void *x, const float *weight, const float *bias, float scale,  \
         float *y, cudaStream_t stream                                                                                  \
     ) {                                                                                                                \
         Sizes sizes{rows, heads, size, width};                                                                         \
+        if (!fits(sizes)) return INVALID;                                                                              \
         dim3 grid(ceil_div(width + 1, THREADS), heads, groups(sizes));                                                 \
         return launch(                                                                                                 \
             fold<T>, grid, THREADS, GROUP * size * sizeof(float), stream, static_cast<const T *>(x),                   \
@@ -126,6 +130,7 @@ int groups(const Sizes &sizes) { return ceil_div(sizes.rows, GROUP); }
         void *x, cudaStream_t stream                                                                                   \
     ) {                                                                                                                \
         Sizes sizes{rows, heads, size, width};                                                                         \
+        if (!fits(sizes)) return INVALID;                                                                              \
         dim3 grid(ceil_div(heads * size, THREADS / WARP), groups(sizes));                                              \
         return launch(                                                                                                 \
             project<T>, grid, THREADS, 0, stream, y, Projection{weight, bias, scale}, sizes, static_cast<T *>(x)       \
@@ -136,6 +141,7 @@ int groups(const Sizes &sizes) { return ceil_div(sizes.rows, GROUP); }
         float *bias, cudaStream_t stream                                                                               \
     ) {                                                                                                                \
         Sizes sizes{rows, heads, size, width};                                                                         \
+        if (!fits(sizes)) return INVALID;                                                                              \
         dim3 grid(ceil_div(width + 1, THREADS), ceil_div(size, SLICE), heads);                                         \
         return launch(                                                                                                 \
             add_gradient<T>, grid, THREADS, 0, stream, static_cast<const T *>(x), y, scale, sizes, weight, bias        \

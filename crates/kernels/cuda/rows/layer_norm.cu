@@ -69,41 +69,6 @@ template <int V> struct Numbers<V, 0> {
     __device__ __forceinline__ float &operator()(int n, int i) { return memory[i * packs + n * WARP + lane_index()]; }
 };
 
-/// This lane's numbers of a row as they lie in memory, all asked for at once; zeros where there is no row.
-template <typename T, int V, int N> struct Packs {
-    static constexpr int EACH = V * sizeof(T) / 16;
-    uint4 bits[N][EACH];
-
-    __device__ __forceinline__ Packs(const T *row, int width) {
-#pragma unroll
-        for (int n = 0; n < N; n++) {
-            int column = V * (lane_index() + n * WARP);
-            bool exists = row != nullptr && column < width;
-#pragma unroll
-            for (int i = 0; i < EACH; i++) {
-                bits[n][i] = exists ? ptx::load_16(row + column + i * (16 / sizeof(T))) : uint4{0, 0, 0, 0};
-            }
-        }
-    }
-
-    __device__ __forceinline__ void values(float (&values)[V], int n, int) const {
-#pragma unroll
-        for (int i = 0; i < V; i++) values[i] = to_float(reinterpret_cast<const T *>(bits[n])[i]);
-    }
-};
-
-/// Each when it is used.
-template <typename T, int V> struct Packs<T, V, 0> {
-    const T *row;
-
-    __device__ __forceinline__ Packs(const T *row, int) : row(row) {}
-    __device__ __forceinline__ void values(float (&values)[V], int, int column) const {
-#pragma unroll
-        for (int i = 0; i < V; i++) values[i] = 0.0f;
-        if (row != nullptr) load_values(values, row + column);
-    }
-};
-
 /// Leaves (x - mean) / standard deviation of a row in `row` and returns 1 / standard deviation. Mean and variance
 /// take two passes, since E[x^2] - mean^2 cancels.
 template <int V, int N, typename T>
@@ -313,6 +278,6 @@ int backward(
     }
 
 /// The backward writes dsum, the gradient of the residual, and with dropout dx, that of x (null without: it is dsum). It adds to
-/// the running sums dweight and dbias [width]. `partials`: [2, chunks of 32 rows, width].
+/// the running sums dweight and dbias [width], where they are not null. `partials`: [2, chunks of 32 rows, width].
 LAYER_NORM(f32, float)
 LAYER_NORM(bf16, bf16)

@@ -50,3 +50,39 @@ template <int V> __device__ __forceinline__ void drop_values(float (&values)[V],
         values[i] *= kept(draws, stream_of(draws, uint32_t(at >> 32)), uint32_t(at)) ? draws.keep : 0.0f;
     }
 }
+
+/// A lane's numbers of a row that a warp shares, N packs of V, as they lie in memory, all asked for at once; zeros where there is no
+/// row.
+template <typename T, int V, int N> struct Packs {
+    static constexpr int EACH = V * sizeof(T) / 16;
+    uint4 bits[N][EACH];
+
+    __device__ __forceinline__ Packs(const T *row, int width) {
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            int column = V * (lane_index() + n * WARP);
+            bool exists = row != nullptr && column < width;
+#pragma unroll
+            for (int i = 0; i < EACH; i++) {
+                bits[n][i] = exists ? ptx::load_16(row + column + i * (16 / sizeof(T))) : uint4{0, 0, 0, 0};
+            }
+        }
+    }
+
+    __device__ __forceinline__ void values(float (&values)[V], int n, int) const {
+#pragma unroll
+        for (int i = 0; i < V; i++) values[i] = to_float(reinterpret_cast<const T *>(bits[n])[i]);
+    }
+};
+
+/// A row of any length: each pack when it is used.
+template <typename T, int V> struct Packs<T, V, 0> {
+    const T *row;
+
+    __device__ __forceinline__ Packs(const T *row, int) : row(row) {}
+    __device__ __forceinline__ void values(float (&values)[V], int, int column) const {
+#pragma unroll
+        for (int i = 0; i < V; i++) values[i] = 0.0f;
+        if (row != nullptr) load_values(values, row + column);
+    }
+};

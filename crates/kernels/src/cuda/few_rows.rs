@@ -3,12 +3,16 @@
 use super::place::{address, address_mut, dense, room, stream};
 use super::{check, ffi};
 use crate::ops::layer_norm::{Norm, ResidualSum};
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Result, Tensor, bail};
 use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 
 /// The most rows.
 const MOST_ROWS: usize = 16;
+
+/// Warps of a block at most: `MOST_WARPS` of `few_rows.cu`.
+const MOST_WARPS: usize = 16;
+const MOST_WARPS_WITH_NORM: usize = 8;
 
 /// Outputs of a block.
 const OUTPUTS: usize = 8;
@@ -27,35 +31,61 @@ pub(super) struct Layer<'a> {
     pub(super) gelu: bool,
 }
 
+/// Steps of a warp, few, so that there are many warps, of which there may be `most`.
+fn steps(width: usize, most: usize) -> Option<usize> {
+    let within = |warps: usize| {
+        STEPS.into_iter().find(|steps| width.is_multiple_of(STEP * steps) && width / (STEP * steps) <= warps)
+    };
+    let found = within(MOST_WARPS_WITH_NORM).or_else(|| within(most));
+    found.filter(|_| width > 0)
+}
+
+/// Whether all begin at multiples of 16 bytes.
+fn is_aligned(tensors: &[&Tensor]) -> Result<bool> {
+    for tensor in tensors {
+        if !address(tensor)?.addr().is_multiple_of(16) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 impl Layer<'_> {
     /// The product of rows `[R, in]`, `[R, out]`; none where there is no kernel for the sizes.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        let Some(steps) = self.steps(x, 16)? else { return Ok(None) };
+        let Some(steps) = self.steps(x, MOST_WARPS)? else { return Ok(None) };
+        let x = dense("few_rows", x, &[DType::BF16])?;
+        if !is_aligned(&[&x, self.weight])? {
+            return Ok(None);
+        }
         let y = room((x.dim(0)?, self.weight.dim(0)?), DType::BF16, x.device())?;
-        self.launch(&dense("few_rows", x, &[DType::BF16])?, steps, None, &y)?;
+        self.launch(&x, steps, None, &y)?;
         Ok(Some(y))
     }
 
     /// The layer norm of a sum without dropout `[R, in]`, and its product.
     pub(super) fn after_norm(&self, sum: ResidualSum<'_>, norm: Norm<'_>) -> Result<Option<[Tensor; 2]>> {
-        let Some(steps) = self.steps(sum.x, 8)? else { return Ok(None) };
+        let Some(steps) = self.steps(sum.x, MOST_WARPS_WITH_NORM)? else { return Ok(None) };
         let [x, residual] = [sum.x, sum.residual].map(|tensor| dense("few_rows", tensor, &[DType::BF16]));
         let (x, residual, device) = (x?, residual?, sum.x.device());
+        if !is_aligned(&[&x, &residual, self.weight, norm.weight, norm.bias])? {
+            return Ok(None);
+        }
         let normalised = room(x.shape(), DType::BF16, device)?;
         let y = room((x.dim(0)?, self.weight.dim(0)?), DType::BF16, device)?;
         self.launch(&x, steps, Some((&residual, norm, &normalised)), &y)?;
         Ok(Some([normalised, y]))
     }
 
-    /// How many steps each of up to `most` warps takes: few, so that there are many warps.
+    /// How many steps each of up to `most` warps takes, if there is a kernel for these rows.
     fn steps(&self, x: &Tensor, most: usize) -> Result<Option<usize>> {
-        let ((rows, width), (outputs, _)) = (x.dims2()?, self.weight.dims2()?);
+        let ((rows, width), (outputs, inputs)) = (x.dims2()?, self.weight.dims2()?);
+        if width != inputs {
+            bail!("linear: x {:?} does not fit weight {:?}", x.dims(), self.weight.dims());
+        }
         let is_bf16 = x.dtype() == DType::BF16 && self.weight.dtype() == DType::BF16;
-        let fits = is_bf16 && (1..=MOST_ROWS).contains(&rows) && outputs.is_multiple_of(OUTPUTS) && width > 0;
-        let within = |warps: usize| {
-            STEPS.into_iter().find(|steps| width.is_multiple_of(STEP * steps) && width / (STEP * steps) <= warps)
-        };
-        Ok(if fits { within(8).or_else(|| within(most)) } else { None })
+        let fits = is_bf16 && (1..=MOST_ROWS).contains(&rows) && outputs.is_multiple_of(OUTPUTS);
+        Ok(if fits { steps(width, most) } else { None })
     }
 
     fn launch(&self, x: &Tensor, steps: usize, norm: Option<(&Tensor, Norm<'_>, &Tensor)>, y: &Tensor) -> Result<()> {
@@ -98,5 +128,46 @@ impl Layer<'_> {
                 stream(device)?,
             )
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_of_many_sizes_have_kernels() {
+        for (width, with_norm, without) in [
+            (768, Some(4), Some(4)),
+            (1024, Some(4), Some(4)),
+            (1536, Some(6), Some(6)),
+            (2048, Some(8), Some(8)),
+            (3072, None, Some(6)),
+            (4096, None, Some(8)),
+            (192, Some(1), Some(1)),
+            (256, Some(1), Some(1)),
+            (5120, None, None),
+            (40, None, None),
+            (0, None, None),
+        ] {
+            let found = [MOST_WARPS_WITH_NORM, MOST_WARPS].map(|most| steps(width, most));
+            assert_eq!(found, [with_norm, without], "{width}");
+        }
+    }
+
+    #[cfg(feature = "cuda-emulation")]
+    #[test]
+    fn few_rows_take_the_kernel_and_others_do_not() {
+        use crate::cuda::emulated;
+        use candle_core::Device;
+        let of = |rows: usize, inputs: usize, width: usize| {
+            let weight = Tensor::zeros((64, inputs), DType::BF16, &Device::Cpu).unwrap();
+            let x = Tensor::zeros((rows, width), DType::BF16, &Device::Cpu).unwrap();
+            emulated(|| Layer { weight: &weight, bias: None, gelu: false }.forward(&x).map(|y| y.is_some()))
+        };
+        assert!(of(1, 96, 96).unwrap() && of(16, 768, 768).unwrap());
+        assert!(!of(17, 96, 96).unwrap() && !of(3, 40, 40).unwrap());
+        let message = of(4, 64, 128).unwrap_err().to_string();
+        assert!(message.contains("[4, 128]") && message.contains("[64, 64]"), "{message}");
     }
 }

@@ -213,11 +213,11 @@ launchers! {
         uniform: *mut f32,
     );
     GlobalSoftmax = epitome_global_softmax_f32 | epitome_global_softmax_bf16 => (
-        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, apart: i64, scores: *const f32,
+        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, lane_stride: i64, scores: *const f32,
         bias: *const f32, probabilities: *mut c_void, mass: *mut f32, log_sum_exp: *mut f32,
     );
     GlobalSoftmaxBackward = epitome_global_softmax_backward_f32 | epitome_global_softmax_backward_bf16 => (
-        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, apart: i64, scores: *const f32,
+        count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, lane_stride: i64, scores: *const f32,
         products: *const f32, bias: *const f32, mass_gradient: *const f32, log_sum_exp: *const f32,
         score_gradients: *mut c_void, probabilities: *mut c_void, bias_gradient: *mut f32,
     );

@@ -30,8 +30,8 @@ struct Document<'a> {
 /// When shapes do not fit or an operation fails.
 pub fn global_attention(x: &Tensor, folded: &Tensor, of: GlobalRows<'_>) -> Result<Pooled> {
     let (count, heads, columns) = folded.dims3()?;
-    let output = new_lanes(of, (count * heads, columns), x)?;
-    let log_sum_exp = new_lanes(of, (count * heads, 1), x)?.flatten_all()?;
+    let output = new_lanes(of, (count * heads, columns), 0.0, x)?;
+    let log_sum_exp = new_lanes(of, (count * heads, 1), f32::INFINITY, x)?.flatten_all()?;
     for (document, _) in documents(x, folded, of)? {
         document.pool(&document.own(&output)?, &document.own(&log_sum_exp)?)?;
     }
@@ -53,7 +53,7 @@ pub fn global_attention_backward(
     let (count, heads, columns) = folded.dims3()?;
     let gradient = dense("global_attention_backward", gradient, &[DType::F32])?.reshape((count * heads, columns))?;
     let log_sum_exp = pooled.log_sum_exp.flatten_all()?;
-    let result = new_lanes(of, (count * heads, columns), x)?;
+    let result = new_lanes(of, (count * heads, columns), 0.0, x)?;
     for (document, tokens) in documents(x, folded, of)? {
         let dx = dx.map(|dx| dx.narrow(0, tokens.start, tokens.len())).transpose()?;
         let incoming = [document.own(&gradient)?, document.own(&log_sum_exp)?];
@@ -62,11 +62,11 @@ pub fn global_attention_backward(
     result.reshape(folded.shape())
 }
 
-/// Numbers of all lanes, which those of documents without tokens leave as they are.
-fn new_lanes(of: GlobalRows<'_>, shape: (usize, usize), x: &Tensor) -> Result<Tensor> {
+/// Room for numbers of all lanes; those of documents without tokens, which nobody writes, are `value`.
+fn new_lanes(of: GlobalRows<'_>, shape: (usize, usize), value: f32, x: &Tensor) -> Result<Tensor> {
     let is_empty = |(rows, tokens): (Range<usize>, Range<usize>)| tokens.is_empty() && !rows.is_empty();
     match of.rows.ranges().zip(of.documents.ranges()).any(is_empty) {
-        true => Tensor::zeros(shape, DType::F32, x.device()),
+        true => Tensor::full(value, shape, x.device()),
         false => room(shape, DType::F32, x.device()),
     }
 }

@@ -12,7 +12,7 @@ use std::ptr::null_mut;
 fn sizes(op: &str, projection: HeadProjection<'_>) -> Result<([c_int; 3], [Tensor; 2])> {
     let HeadProjection { weight, bias, heads, .. } = projection;
     let (outputs, width) = weight.dims2()?;
-    let parameters = [dense(op, &weight.detach(), &[DType::F32])?, dense(op, &bias.detach(), &[DType::F32])?];
+    let parameters = [dense(op, weight, &[DType::F32])?, dense(op, bias, &[DType::F32])?];
     Ok(([heads, outputs / heads, width].map(|size| size as c_int), parameters))
 }
 

@@ -171,6 +171,9 @@ fn product(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, dtype: DType) -> 
 
 /// [`linear`](crate::linear) in the type of x, whatever that of the parameters.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+    if let Some(bias) = bias {
+        crate::ops::refuse_tracked("linear", bias)?;
+    }
     let (weight, bias) = (weight.to_dtype(x.dtype())?, bias.map(|bias| bias.to_dtype(x.dtype())).transpose()?);
     product(x, &weight, bias.as_ref(), x.dtype())
 }

@@ -83,6 +83,7 @@ fn check(op: &str, code: c_int) -> Result<()> {
     match code {
         0 => Ok(()),
         NO_KERNEL => bail!("{op}: no kernel for these arguments"),
+        2 => bail!("{op}: CUDA_ERROR_OUT_OF_MEMORY"),
         code => bail!("{op}: CUDA error {code}"),
     }
 }

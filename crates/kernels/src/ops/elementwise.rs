@@ -144,14 +144,18 @@ impl InplaceOp1 for ScaleAssign {
     }
 }
 
-/// Writes each first tensor over the second, which has its shape and may be of another type, in place.
+/// Writes each first tensor over the second, which has its shape, in place: on a GPU, on which all are, from f32 to bf16; on the CPU from
+/// any type to any.
 ///
 /// # Errors
-/// When shapes differ or a type does not fit.
+/// When shapes differ or a type or device does not fit.
 pub fn round_all(copies: &[[&Tensor; 2]]) -> Result<()> {
     for [from, to] in copies {
         if from.dims() != to.dims() {
             bail!("round_all: {:?} does not fit {:?}", from.dims(), to.dims());
+        }
+        if ![*from, to].iter().all(|tensor| tensor.device().same_device(copies[0][0].device())) {
+            bail!("round_all: {:?} is on another device than others", from.dims());
         }
     }
     #[cfg(gpu)]

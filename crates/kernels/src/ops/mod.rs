@@ -21,7 +21,7 @@ use crate::Dropout;
 use candle_core::{CpuStorage, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
 use std::cell::OnceCell;
 
-/// The values of a contiguous f32 tensor, given what a custom op is given.
+/// The values of a contiguous f32 tensor, given what an in-place op is given.
 fn cpu_values<'a>(op: &str, storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     #[cfg(feature = "cuda-emulation")]
     if crate::cuda::runs_on(&Device::Cpu) {

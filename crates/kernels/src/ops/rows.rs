@@ -53,7 +53,9 @@ impl RowIndex {
         }
         let rows: Vec<u32> = self.rows.iter().map(|row| *row as u32).collect();
         let words = Tensor::from_vec(rows, self.rows.len(), device)?;
-        Ok(self.words.get_or_init(|| words.clone()).clone())
+        // Another device's are kept, if there are.
+        let _ = self.words.set(words.clone());
+        Ok(words)
     }
 
     /// Checks that they are rows of `x` and returns the number of values of a row.

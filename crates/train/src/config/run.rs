@@ -57,8 +57,8 @@ pub struct RunOptions {
     pub max_generated_records: Option<usize>,
     /// Write TensorBoard's event files, in `tensorboard/`.
     pub tensorboard: bool,
-    /// Compute layers again in the backward pass instead of keeping their insides; costly outputs are kept up to 256 MiB, on
-    /// a GPU up to a tenth of its memory.
+    /// Compute layers again in the backward pass instead of keeping their insides, but for what fits in 256 MiB, on a
+    /// GPU in a tenth of its memory.
     pub gradient_checkpointing: bool,
     /// A run whose largest update takes more memory than this, in GiB for each process, is refused; unset means
     /// what the system has.

@@ -104,7 +104,7 @@ impl Sizes {
         let most = if update.gradient_checkpointing { KEPT_BYTES / update.workers.max(1) } else { usize::MAX };
         let (encoder_layers, decoder_layers) = (trained.encoder_layers, trained.decoder_layers);
         let stacks =
-            [Stack::encoder(config, encoder_layers, source), Stack::decoder(config, decoder_layers, target, source)];
+            [Stack::encoder(config, encoder_layers, source, 0), Stack::decoder(config, decoder_layers, target, source)];
         let [encoder_kept, decoder_kept] = keeping::plan(most, stacks);
         Self {
             row: unit,

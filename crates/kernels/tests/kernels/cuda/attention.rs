@@ -129,6 +129,23 @@ fn dropout_on_matrix_units() {
     check(1, 64, &with_dropout(scaled(64, plain(&[180], &[180], Visibility::Causal { past: 0 }))));
 }
 
+/// Keys whose scores grow along the document, so that what was summed is rescaled, or not: by little less and by more than the slack
+/// of a maximum.
+#[test]
+fn growing_scores_on_matrix_units() {
+    for (size, growth) in [(64, 0.02), (64, 0.1), (128, 0.5)] {
+        let spec = scaled(size, band(&[400], 150, vec![vec![3]]));
+        let mut numbers = Numbers::seeded(5);
+        let mut inputs = [(); 4].map(|()| numbers.vector(400 * size));
+        for (row, key) in inputs[1].chunks_mut(size).enumerate() {
+            key.iter_mut().for_each(|value| *value *= 1.0 + growth * row as f64);
+        }
+        for units in matrix_units() {
+            compare(DType::BF16, (1, size), &spec, &inputs, units, [0.02, 0.03]);
+        }
+    }
+}
+
 #[test]
 fn large_scores_on_matrix_units() {
     let mut spec = band(&[150], 20, vec![vec![3]]);

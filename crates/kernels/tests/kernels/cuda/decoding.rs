@@ -15,11 +15,16 @@ fn rows(values: &[f64], heads: usize, size: usize, dtype: DType) -> Tensor {
     place(values, &[values.len() / (heads * size), heads, size], dtype)
 }
 
-fn check_memory(heads: usize, size: usize, queries: &[usize], keys: &[usize]) {
+/// Keys grow along a document by so much of themselves a key.
+fn check_memory(heads: usize, size: usize, queries: &[usize], keys: &[usize], growth: f64) {
     let spec = Attention { scale: 2.0 / (size as f32).sqrt(), ..plain(queries, keys, Visibility::Full) };
     let mut numbers = Numbers::seeded((heads * 1000 + size) as u64);
     let lengths = [&spec.queries, &spec.keys, &spec.keys].map(|rows| rows.total() * heads * size);
-    let [q, k, v] = lengths.map(|length| rounded(&numbers.vector(length), DType::BF16));
+    let mut inputs = lengths.map(|length| numbers.vector(length));
+    for (row, key) in inputs[1].chunks_mut(heads * size).enumerate() {
+        key.iter_mut().for_each(|value| *value *= 1.0 + growth * row as f64);
+    }
+    let [q, k, v] = inputs.map(|values| rounded(&values, DType::BF16));
     let wanted = Reference { spec: &spec, heads, size, q: &q, k: &k, v: &v }.run(&vec![0.0; q.len()]).output;
     let [q, k, v] = [q, k, v].map(|values| rows(&values, heads, size, DType::BF16));
     let segments = (&spec.queries, &spec.keys);
@@ -29,10 +34,14 @@ fn check_memory(heads: usize, size: usize, queries: &[usize], keys: &[usize]) {
 #[test]
 fn memories_of_many_lengths() {
     for keys in [1, 31, 32, 33, 130, 511, 512, 513, 1500] {
-        check_memory(1, 64, &[4], &[keys]);
+        check_memory(1, 64, &[4], &[keys], 0.0);
     }
-    check_memory(5, 64, &[4, 0, 1, 17, 2], &[600, 40, 7, 33, 0]);
-    check_memory(2, 128, &[1, 33], &[1100, 70]);
+    check_memory(5, 64, &[4, 0, 1, 17, 2], &[600, 40, 7, 33, 0], 0.0);
+    check_memory(2, 128, &[1, 33], &[1100, 70], 0.0);
+    // What was summed is rescaled: by more than the slack of a maximum, and by less.
+    for growth in [0.003, 0.01, 0.05] {
+        check_memory(2, 64, &[3], &[1500], growth);
+    }
 }
 
 #[test]

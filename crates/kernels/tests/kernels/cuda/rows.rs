@@ -104,6 +104,29 @@ fn gelu_of_a_sum_with_a_bias() {
     }
 }
 
+/// The tails, where the distribution is small or its rest is, and what is no number.
+#[test]
+fn gelu_far_from_zero() {
+    for (dtype, far) in [(DType::F32, 2e-6), (DType::BF16, 0.005)] {
+        let z = rounded(&(-480..=480).map(|i| f64::from(i) / 40.0).collect::<Vec<_>>(), dtype);
+        let placed = place(&z, &[z.len(), 1], dtype);
+        let found = bias_gelu(&placed, None).unwrap();
+        close("y", &found, &z.iter().map(|z| gelu_reference(*z)).collect::<Vec<_>>(), far);
+        // Small numbers in their own measure: what is left at -3 is -0.004.
+        for (z, y) in z.iter().zip(numbers_of(&found)).filter(|(z, _)| (-4.0..0.0).contains(*z)) {
+            let wanted = gelu_reference(*z);
+            assert!((y - wanted).abs() <= 0.01 * wanted.abs(), "{dtype:?} at {z}: {y}, not {wanted}");
+        }
+        let slope = |z: f64| (gelu_reference(z + 1e-4) - gelu_reference(z - 1e-4)) / 2e-4;
+        let ones = place(&vec![1.0; z.len()], &[z.len(), 1], dtype);
+        let found = bias_gelu_backward(&placed, None, &ones, None).unwrap();
+        close("dx", &found, &z.iter().map(|z| slope(*z)).collect::<Vec<_>>(), far);
+        let ends = place(&[f64::INFINITY, 3e38, -3e38, f64::NAN], &[4, 1], dtype);
+        let found = numbers_of(&bias_gelu(&ends, None).unwrap());
+        assert!(found[0] == f64::INFINITY && found[1] > 1e38 && found[2] == 0.0 && found[3].is_nan(), "{found:?}");
+    }
+}
+
 #[test]
 fn dropout_draws_the_documented_mask_across_streams() {
     let x = Numbers::seeded(4).vector(5003);
