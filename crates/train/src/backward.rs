@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{self as kernels, Device, Loss};
+use epitome_kernels::{self as kernels, Device, Loss, PendingLoss};
 use epitome_model::{
     Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
 };
@@ -124,7 +124,8 @@ pub fn accumulate_gradients(
     if let Some(gradient) = gradient {
         walk.backward_encoder(encoder, gradient)?;
     }
-    Ok(loss)
+    // A GPU has been told all by now.
+    Ok(loss.read()?)
 }
 
 /// What the layers of encoder and decoder are to keep.
@@ -212,7 +213,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The loss, and the gradient of the decoder's output; the shared embedding's part is added in place.
-    fn head(&mut self, hidden: &Tensor) -> Result<(Loss, Tensor)> {
+    fn head(&mut self, hidden: &Tensor) -> Result<(PendingLoss, Tensor)> {
         let table_gradient = self.sums.sum(SHARED, self.led.shared())?;
         Ok(kernels::cross_entropy_backward(
             hidden,

@@ -3,6 +3,7 @@
 use super::element::of_type;
 use super::place::{address, address_mut, dense, room, stream};
 use super::{check, ffi};
+use crate::cpu::cross_entropy::RowLoss;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::ffi::c_int;
 use std::ptr::null;
@@ -17,11 +18,20 @@ pub struct RowTargets<'a> {
 }
 
 /// The losses of rows of logits, each `[rows]` in f32.
+#[derive(Debug)]
 pub struct RowLosses {
     /// -log p(target); 0 without one.
     pub nll: Tensor,
     /// Mean over what the target is chosen from of -log p.
     pub uniform: Tensor,
+}
+
+impl RowLosses {
+    /// Their numbers, for which the GPU is waited for.
+    pub(crate) fn read(&self) -> Result<Vec<RowLoss>> {
+        let both = self.nll.to_vec1::<f32>()?.into_iter().zip(self.uniform.to_vec1::<f32>()?);
+        Ok(both.map(|(nll, uniform)| RowLoss::new(f64::from(nll), f64::from(uniform))).collect())
+    }
 }
 
 /// How a row's loss becomes the gradient of its logits.

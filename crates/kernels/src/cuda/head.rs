@@ -33,19 +33,19 @@ impl Head<'_> {
     pub(crate) fn losses(&self) -> Result<Vec<RowLoss>> {
         let mut losses = Vec::with_capacity(self.active.len());
         self.each_chunk(|chunk, _| {
-            losses.extend(self.row_losses(&chunk, None)?);
+            losses.extend(self.row_losses(&chunk, None)?.read()?);
             Ok(())
         })?;
         Ok(losses)
     }
 
-    /// The same, and the gradient of the hidden states; that of the table is added in place.
-    pub(crate) fn backward(&self, how: LossGradient, table_sum: Option<&Tensor>) -> Result<(Vec<RowLoss>, Tensor)> {
+    /// The same, which nobody waits for, and the gradient of the hidden states; that of the table is added in place.
+    pub(crate) fn backward(&self, how: LossGradient, table_sum: Option<&Tensor>) -> Result<(Vec<RowLosses>, Tensor)> {
         let gradient = self.hidden.zeros_like()?;
-        let mut losses = Vec::with_capacity(self.active.len());
+        let mut losses = Vec::new();
         self.each_chunk(|chunk, table| {
             // Its logits become their gradient.
-            losses.extend(self.row_losses(&chunk, Some(how))?);
+            losses.push(self.row_losses(&chunk, Some(how))?);
             let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?.narrow(1, 0, table.dim(0)?)?;
             let rows = Product::new(&logits, table, [false, false])?.evaluate(None, logits.dtype())?;
             write_rows(&gradient, &chunk.index, &rows)?;
@@ -67,13 +67,11 @@ impl Head<'_> {
         Ok(())
     }
 
-    fn row_losses(&self, chunk: &Chunk<'_>, how: Option<LossGradient>) -> Result<Vec<RowLoss>> {
+    fn row_losses(&self, chunk: &Chunk<'_>, how: Option<LossGradient>) -> Result<RowLosses> {
         let labels: Vec<i32> = chunk.rows.iter().map(|(_, label)| *label as i32).collect();
         let choices: Vec<&[u32]> = chunk.rows.iter().map(|(row, _)| self.targets.choices_of(*row)).collect();
         let targets = RowTargets { labels: &labels, choices: &choices };
-        let RowLosses { nll, uniform } = cross_entropy(&chunk.logits, self.table.dim(0)?, self.bias, targets, how)?;
-        let both = nll.to_vec1::<f32>()?.into_iter().zip(uniform.to_vec1::<f32>()?);
-        Ok(both.map(|(nll, uniform)| RowLoss::new(f64::from(nll), f64::from(uniform))).collect())
+        cross_entropy(&chunk.logits, self.table.dim(0)?, self.bias, targets, how)
     }
 
     /// Gradients of logits, each row times its weight.

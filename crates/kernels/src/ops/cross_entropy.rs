@@ -37,6 +37,16 @@ impl LossTargets<'_> {
     pub(crate) fn weight_of(&self, row: usize) -> f32 {
         self.weights.get(row).copied().unwrap_or(1.0)
     }
+
+    /// The same of rows that are computed.
+    fn weights_of(&self, active: &[(usize, usize)]) -> Vec<f32> {
+        active.iter().map(|(row, _)| self.weight_of(*row)).collect()
+    }
+
+    /// Positions that have a target.
+    fn tokens(&self) -> usize {
+        self.labels.iter().filter(|label| **label != IGNORE_INDEX).count()
+    }
 }
 
 /// Cross-entropy of a batch, summed, not averaged: divide by the tokens of the whole optimizer step.
@@ -59,6 +69,39 @@ impl std::ops::AddAssign for Loss {
     }
 }
 
+/// A loss that a GPU may not have computed yet.
+#[derive(Debug)]
+pub struct PendingLoss(Pending);
+
+#[derive(Debug)]
+enum Pending {
+    Known(Loss),
+    #[cfg(gpu)]
+    OnGpu {
+        losses: Vec<cuda::RowLosses>,
+        weights: Vec<f32>,
+        tokens: usize,
+        smoothing: f64,
+    },
+}
+
+impl PendingLoss {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// When the GPU has failed.
+    pub fn read(self) -> Result<Loss> {
+        match self.0 {
+            Pending::Known(loss) => Ok(loss),
+            #[cfg(gpu)]
+            Pending::OnGpu { losses, weights, tokens, smoothing } => {
+                let rows = losses.iter().map(cuda::RowLosses::read).collect::<Result<Vec<_>>>()?.concat();
+                Ok(total(&rows, &weights, tokens, smoothing))
+            }
+        }
+    }
+}
+
 /// Loss of the tied output head: logits `hidden table^T + bias` with `hidden` `[T, d]`, `table` `[V, d]`, `bias` `[V]` and
 /// T targets. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
 ///
@@ -74,7 +117,7 @@ pub fn cross_entropy<'t>(
 ) -> Result<Loss> {
     let targets = targets.into();
     let (active, losses) = row_losses(hidden, table, bias, targets)?;
-    Ok(total(&active, &losses, targets, label_smoothing))
+    Ok(total(&losses, &targets.weights_of(&active), targets.tokens(), label_smoothing))
 }
 
 /// log p(target), in nats, of every position; 0 where the target is -100. Arguments and errors as [`cross_entropy`].
@@ -96,7 +139,8 @@ pub fn token_log_probabilities(
 }
 
 /// [`cross_entropy`], with the gradient `[T, d]` of `scale * loss` in `hidden`; the table's gradient is added to
-/// `table_gradient` `[V, d]` in place, unless there is none because the table is not trained.
+/// `table_gradient` `[V, d]` in place, unless there is none because the table is not trained. On a GPU nobody waits for it but who
+/// reads the loss.
 ///
 /// # Errors
 /// As [`cross_entropy`], and when `table_gradient` does not have the table's shape.
@@ -108,7 +152,7 @@ pub fn cross_entropy_backward<'t>(
     label_smoothing: f64,
     scale: f64,
     table_gradient: Option<&Tensor>,
-) -> Result<(Loss, Tensor)> {
+) -> Result<(PendingLoss, Tensor)> {
     let (width, vocabulary) = check(hidden, table, bias)?;
     if let Some(sum) = table_gradient {
         if sum.dims() != table.dims() {
@@ -118,12 +162,13 @@ pub fn cross_entropy_backward<'t>(
     }
     let targets = targets.into();
     let active = active_rows(hidden, table, targets)?;
+    let (weights, tokens) = (targets.weights_of(&active), targets.tokens());
     #[cfg(gpu)]
     if cuda::runs_on(hidden.device()) {
         let how = cuda::LossGradient { scale: scale as f32, smoothing: label_smoothing as f32 };
         let head = cuda::Head { hidden, table, bias, active: &active, targets };
         let (losses, gradient) = head.backward(how, table_gradient)?;
-        return Ok((total(&active, &losses, targets, label_smoothing), gradient));
+        return Ok((PendingLoss(Pending::OnGpu { losses, weights, tokens, smoothing: label_smoothing }), gradient));
     }
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
     let gradient = LossGradient { scale, smoothing: label_smoothing };
@@ -134,7 +179,8 @@ pub fn cross_entropy_backward<'t>(
             Some(sum) => update(sum, |sum| head.backward(gradient, Some(sum))),
         }
     })??;
-    Ok((total(&active, &losses, targets, label_smoothing), tensor(gradient, hidden.shape())?))
+    let loss = total(&losses, &weights, tokens, label_smoothing);
+    Ok((PendingLoss(Pending::Known(loss)), tensor(gradient, hidden.shape())?))
 }
 
 /// The rows that are computed, with their targets, and their losses.
@@ -217,13 +263,13 @@ fn check_choices(choices: &[u32], target: usize, row: usize, vocabulary: usize) 
     Ok(())
 }
 
-fn total(active: &[(usize, usize)], losses: &[RowLoss], targets: LossTargets, smoothing: f64) -> Loss {
-    let tokens = targets.labels.iter().filter(|&&label| label != IGNORE_INDEX).count();
+/// The loss of rows with these weights.
+fn total(losses: &[RowLoss], weights: &[f32], tokens: usize, smoothing: f64) -> Loss {
     let mut total = Loss { tokens, ..Loss::default() };
-    for ((row, _), RowLoss { nll, uniform, .. }) in active.iter().zip(losses) {
+    for (RowLoss { nll, uniform, .. }, weight) in losses.iter().zip(weights) {
         // Without smoothing an infinite `uniform` must not turn the loss into NaN.
         let loss = if smoothing == 0.0 { *nll } else { (1.0 - smoothing) * nll + smoothing * uniform };
-        total.loss += loss * f64::from(targets.weight_of(*row));
+        total.loss += loss * f64::from(*weight);
         total.nll += nll;
     }
     total
