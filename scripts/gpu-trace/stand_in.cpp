@@ -229,6 +229,16 @@ CALL int cudaLaunchKernel(const void *host, Grid grid, Grid block, void **, size
 CALL int __cudaLaunchKernel(const void *host, Grid grid, Grid block, void **, size_t shared_bytes, void *) {
     return launch(kernels()[host].c_str(), grid, block, shared_bytes);
 }
+CALL int cudaGetDevice(int *device) { return *device = 0, 0; }
+CALL int cudaDeviceGetAttribute(int *value, int attribute, int device) { return cuDeviceGetAttribute(value, attribute, device); }
+CALL int cudaLaunchKernelExC(const void *configuration, const void *host, void **) {
+    struct Configuration {
+        Grid grid, block;
+        size_t shared_bytes;
+    };
+    auto own = static_cast<const Configuration *>(configuration);
+    return launch(kernels()[host].c_str(), own->grid, own->block, own->shared_bytes);
+}
 CALL const char *cudaGetErrorString(int) { return "from the stand-in"; }
 
 // Products. cuBLASLt's matrices are stored by columns: what is m here is n there.
