@@ -15,6 +15,7 @@ import argparse
 import collections
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +23,7 @@ import tempfile
 HERE = pathlib.Path(__file__).resolve().parent
 # How functions of CUDA's libraries begin.
 PREFIXES = ("cu", "__cuda")
+LIBRARIES = ("libcuda.", "libcudart.", "libcublas.", "libcublasLt.", "libcurand.")
 
 
 def main() -> None:
@@ -31,9 +33,10 @@ def main() -> None:
     parser.add_argument("--list", action="store_true")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args()
+    program = shutil.which(options.command[0]) or sys.exit(f"{options.command[0]}: no such program")
     with tempfile.TemporaryDirectory() as folder:
-        build(options.command[0], pathlib.Path(folder))
-        calls = run(options.command, pathlib.Path(folder), options.gib)
+        build(program, pathlib.Path(folder))
+        status, calls = run(options.command, pathlib.Path(folder), options.gib)
     peak = max((int(details.split()[4]) for _, kind, details in calls if kind == "allocate"), default=0)
     part = between(calls, options.between) if options.between else calls
     if options.list:
@@ -42,6 +45,8 @@ def main() -> None:
     else:
         sum_up(part)
     print(f"memory at most: {peak / 2**30:.2f} GiB")
+    if status != 0:
+        sys.exit(f"the program ended with {status}: these are the calls until then")
 
 
 def build(program: str, folder: pathlib.Path) -> None:
@@ -57,19 +62,23 @@ def build(program: str, folder: pathlib.Path) -> None:
     subprocess.run(["c++", "-std=c++17", "-O1", "-shared", "-fPIC", "-o", library, stand_in, rest], check=True)
     needed = subprocess.run(["readelf", "-d", program], check=True, capture_output=True, text=True).stdout
     for name in (line.split("[")[1].rstrip("]") for line in needed.splitlines() if "(NEEDED)" in line):
-        if name.startswith("libcu"):
+        if name.startswith(LIBRARIES):
             (folder / name).symlink_to(library)
 
 
-def run(command: list[str], folder: pathlib.Path, gib: str) -> list[tuple[float, str, str]]:
+def run(command: list[str], folder: pathlib.Path, gib: str) -> tuple[int, list[tuple[float, str, str]]]:
+    """Exit status and calls."""
     trace = folder / "trace"
-    environment = os.environ | {"LD_LIBRARY_PATH": str(folder), "GPU_TRACE": str(trace), "GPU_TRACE_GIB": gib}
+    libraries = f"{folder}:{os.environ.get('LD_LIBRARY_PATH', '')}".rstrip(":")
+    environment = os.environ | {"LD_LIBRARY_PATH": libraries, "GPU_TRACE": str(trace), "GPU_TRACE_GIB": gib}
     ended = subprocess.run(command, env=environment, stderr=subprocess.PIPE, text=True)
     # The stand-in's functions have no versions.
     sys.stderr.writelines(line for line in ended.stderr.splitlines(True) if "no version information" not in line)
-    if not trace.exists():
+    calls = [line.split("\t", 2) for line in trace.read_text().splitlines()] if trace.exists() else []
+    # A line may have been cut off.
+    calls = [fields for fields in calls if len(fields) == 3]
+    if not calls:
         sys.exit(f"{command[0]} never called CUDA")
-    calls = [line.split("\t", 2) for line in trace.read_text().splitlines()]
     names = sorted({details.split("  ")[0] for _, kind, details in calls if kind in ("launch", "record")})
     plain = subprocess.run(["c++filt"], input="\n".join(names), check=True, capture_output=True, text=True).stdout.split("\n")
     readable = {name: short(text) for name, text in zip(names, plain)}
@@ -80,7 +89,7 @@ def run(command: list[str], folder: pathlib.Path, gib: str) -> list[tuple[float,
             details = f"{readable[name]}  {rest}"
         return float(seconds), kind, details
 
-    return [call(*fields) for fields in calls]
+    return ended.returncode, [call(*fields) for fields in calls]
 
 
 def short(kernel: str) -> str:

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <cstdlib>
+#include <cstring>
 #include <cuda_runtime.h>
 
 /// The dynamic shared memory of the block, aligned for 16-byte accesses.
@@ -41,14 +42,15 @@ inline bool starts_early() {
     static const bool starts = [] {
         const char *wish = getenv("EPITOME_EARLY_LAUNCHES");
         int device, major;
-        return wish != nullptr && wish[0] == '1' && cudaGetDevice(&device) == cudaSuccess &&
+        return wish != nullptr && std::strcmp(wish, "1") == 0 && cudaGetDevice(&device) == cudaSuccess &&
                cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
     }();
     return starts;
 }
 
-/// The same for a kernel that calls `ptx::wait_for_kernels_before` ahead of all that it reads of them or writes: it may be started
-/// when those before it have called `ptx::let_next_kernel_start` (programmatic dependent launch).
+/// The same for a kernel that calls `ptx::wait_for_kernels_before` ahead of all that it writes or reads, but for what no kernel that may
+/// still run has written, such as a model's parameters: it may be started when the kernel before it has called
+/// `ptx::let_next_kernel_start` (programmatic dependent launch).
 template <typename... Parameters, typename... Arguments>
 int launch_early(
     void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream, Arguments... arguments

@@ -98,7 +98,8 @@ __device__ __forceinline__ void wait_for_kernels_before() {
 #endif
 }
 
-/// Lets the kernel after this one be started early, as soon as all blocks have come here; it waits for what they do afterwards.
+/// Lets the kernel after this one be started early, if it was launched so, as soon as all blocks have come here; it waits for what they
+/// do afterwards.
 __device__ __forceinline__ void let_next_kernel_start() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");

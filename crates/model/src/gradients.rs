@@ -33,8 +33,8 @@ pub(crate) fn affine_sums(
 pub enum Keep {
     /// Nothing.
     Input,
-    /// The outputs of attention, of its output projection and of the feed-forward layer, and what there is of global tokens: with them the backward pass runs
-    /// neither attention nor the second half of the products again.
+    /// The outputs of attention, of its output projection and of the feed-forward layer, and what there is of global tokens: with
+    /// them the backward pass runs neither attention nor the second half of the products again.
     Outputs,
     /// Everything: nothing large is computed again.
     Everything,

@@ -94,7 +94,7 @@ pub struct Pass<'a> {
     pub gradient_checkpointing: bool,
     /// Bytes that a pass with `gradient_checkpointing` keeps of layers.
     pub kept_bytes: usize,
-    /// When this becomes true the pass ends before its next layer, with [`Error::Interrupted`].
+    /// When this becomes true the pass ends before its next layer, with [`Error::Interrupted`]; a GPU still does what it was told.
     pub interrupted: Option<&'a AtomicBool>,
 }
 
@@ -141,8 +141,8 @@ fn kept(trainable: &Trainable, batch: &Batch, pass: Pass<'_>) -> [Kept; 2] {
     keeping::plan(if pass.gradient_checkpointing { pass.kept_bytes } else { usize::MAX }, [encoder, decoder])
 }
 
-/// What the forward pass of a stack left for its backward pass: the sum of the embeddings, and its layers', of as many of the last as the backward
-/// pass reaches.
+/// What the forward pass of a stack left for its backward pass: the sum of the embeddings, and its layers', of as many of the last as
+/// the backward pass reaches.
 struct StackKept<L> {
     embedding_sum: Option<Tensor>,
     layers: Vec<L>,

@@ -258,14 +258,12 @@ void time_training() {
 }
 
 /// Layers of few rows, each time with another weight, so that no cache holds it.
-void time_few_rows(int width, int outputs, bool after_norm, bool gelu) {
+void time_few_rows(int width, int outputs, int steps, bool after_norm, bool gelu) {
     constexpr int ROWS = 4;
     size_t each = size_t(width) * outputs, count = std::max<size_t>(1, (size_t(96) << 20) / each / sizeof(bf16));
     bf16 *weights = numbers(each * count), *x = numbers(ROWS * width), *y = room<bf16>(ROWS * outputs);
     bf16 *residual = numbers(ROWS * width), *normalised = room<bf16>(ROWS * width);
     float *norm_weight = room<float>(width), *norm_bias = room<float>(width), *bias = room<float>(outputs);
-    // As src/cuda/few_rows.rs chooses them.
-    int steps = width == 768 || width == 1024 ? 4 : width == 3072 ? 6 : 8;
     size_t turn = 0;
     std::string what = "4 rows, " + std::to_string(width) + " x " + std::to_string(outputs);
     print(what + (after_norm ? ", after layer norm" : "") + (gelu ? ", GELU" : ""), milliseconds([&] {
@@ -278,11 +276,12 @@ void time_few_rows(int width, int outputs, bool after_norm, bool gelu) {
 }
 
 void time_decoding() {
-    time_few_rows(768, 2304, true, false);
-    time_few_rows(768, 768, false, false);
-    time_few_rows(768, 3072, true, true);
-    time_few_rows(3072, 768, false, false);
-    time_few_rows(1024, 4096, true, true);
+    // Steps as src/cuda/few_rows.rs chooses them.
+    time_few_rows(768, 2304, 4, true, false);
+    time_few_rows(768, 768, 4, false, false);
+    time_few_rows(768, 3072, 4, true, true);
+    time_few_rows(3072, 768, 6, false, false);
+    time_few_rows(1024, 4096, 4, true, true);
     int keys = 16384, heads = 12, size = 64, beams = 4;
     for (int documents : {1, 8}) {
         // As src/cuda/plan.rs splits them.

@@ -23,7 +23,7 @@ double setting(const char *name, double otherwise) {
     return text == nullptr ? otherwise : std::atof(text);
 }
 
-/// Device memory that is never given back: the process is short.
+/// Device memory that is seldom given back: the process is short.
 template <typename T> T *room(size_t count) {
     void *address;
     require(cudaMalloc(&address, count * sizeof(T)), "cudaMalloc");

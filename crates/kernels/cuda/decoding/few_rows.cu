@@ -5,8 +5,9 @@
 // processor has all its bytes under way, and by the launch.
 //
 // Schedule: a block owns 8 outputs, its warps share the sum over K, so that each thread asks for all its bytes of W at once, before it
-// looks at x, and where kernels are started early even before the one that makes x has ended. A thread has 8 numbers in a row of K for two products of the matrix unit, whose order in K is the thread's own: W and x
-// agree in it. Every block normalises all rows, which are few, and the first writes them. Sums of warps are added in their order.
+// looks at x, and where kernels are started early even before the one that makes x has ended: W and b are nobody's result. A thread
+// has 8 numbers in a row of K for two products of the matrix unit, whose order in K is the thread's own: W and x agree in it. Every
+// block normalises all rows, which are few, and the first writes them. Sums of warps are added in their order.
 
 #include "../rows/normal.cuh"
 #include "../rows/packs.cuh"

@@ -155,21 +155,21 @@ __global__ void __launch_bounds__(SPLIT_THREADS) join(const float *parts, int wi
 /// [parts, L, stride]. Parts are two for bf16, one for f32.
 #define GLOBAL_SOFTMAX(NAME, T)                                                                                        \
     extern "C" int epitome_global_softmax_##NAME(                                                                      \
-        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t lane_stride, const float *scores,        \
+        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t lane_stride, const float *scores,  \
         const float *bias, void *probabilities, float *mass, float *log_sum_exp, cudaStream_t stream                   \
     ) {                                                                                                                \
-        Lanes lanes{count, tokens, stride, draws, first, lane_stride};                                                       \
+        Lanes lanes{count, tokens, stride, draws, first, lane_stride};                                                 \
         return launch(                                                                                                 \
             softmax<T>, dim3(count), THREADS, 0, stream, lanes, scores, bias, static_cast<T *>(probabilities), mass,   \
             log_sum_exp                                                                                                \
         );                                                                                                             \
     }                                                                                                                  \
     extern "C" int epitome_global_softmax_backward_##NAME(                                                             \
-        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t lane_stride, const float *scores,        \
+        int count, int tokens, int64_t stride, Draws draws, uint32_t first, int64_t lane_stride, const float *scores,  \
         const float *products, const float *bias, const float *mass_gradient, const float *log_sum_exp,                \
         void *score_gradients, void *probabilities, float *bias_gradient, cudaStream_t stream                          \
     ) {                                                                                                                \
-        Lanes lanes{count, tokens, stride, draws, first, lane_stride};                                                       \
+        Lanes lanes{count, tokens, stride, draws, first, lane_stride};                                                 \
         Incoming incoming{scores, products, bias, mass_gradient, log_sum_exp};                                         \
         return launch(                                                                                                 \
             softmax_backward<T>, dim3(count), THREADS, 0, stream, lanes, incoming, static_cast<T *>(score_gradients),  \

@@ -84,7 +84,9 @@ impl Layer<'_> {
             bail!("linear: x {:?} does not fit weight {:?}", x.dims(), self.weight.dims());
         }
         let is_bf16 = x.dtype() == DType::BF16 && self.weight.dtype() == DType::BF16;
-        let fits = is_bf16 && (1..=MOST_ROWS).contains(&rows) && outputs.is_multiple_of(OUTPUTS);
+        // A copy that was made just now could be read before it is there: see `launch_early`.
+        let lie_ready = self.weight.is_contiguous() && self.bias.is_none_or(Tensor::is_contiguous);
+        let fits = is_bf16 && lie_ready && (1..=MOST_ROWS).contains(&rows) && outputs.is_multiple_of(OUTPUTS);
         Ok(if fits { steps(width, most) } else { None })
     }
 

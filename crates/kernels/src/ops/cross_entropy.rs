@@ -265,6 +265,7 @@ fn check_choices(choices: &[u32], target: usize, row: usize, vocabulary: usize) 
 
 /// The loss of rows with these weights.
 fn total(losses: &[RowLoss], weights: &[f32], tokens: usize, smoothing: f64) -> Loss {
+    debug_assert_eq!(losses.len(), weights.len(), "a weight for each row");
     let mut total = Loss { tokens, ..Loss::default() };
     for (RowLoss { nll, uniform, .. }, weight) in losses.iter().zip(weights) {
         // Without smoothing an infinite `uniform` must not turn the loss into NaN.

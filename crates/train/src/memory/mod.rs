@@ -103,6 +103,7 @@ impl Sizes {
         let (source, target) = (update.source_tokens * unit, update.target_tokens * unit);
         let most = if update.gradient_checkpointing { KEPT_BYTES / update.workers.max(1) } else { usize::MAX };
         let (encoder_layers, decoder_layers) = (trained.encoder_layers, trained.decoder_layers);
+        // Global tokens are taken to be few.
         let stacks =
             [Stack::encoder(config, encoder_layers, source, 0), Stack::decoder(config, decoder_layers, target, source)];
         let [encoder_kept, decoder_kept] = keeping::plan(most, stacks);
