@@ -8,7 +8,7 @@ use epitome_model::{
     Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
 };
 
-use crate::frozen::{Frozen, SHARED, TrainedSums};
+use crate::frozen::{Frozen, SHARED, TrainedSums, reached_layers};
 use crate::keeping::{self, Kept, Stack};
 use crate::{Batch, Error, Gradients, Result};
 
@@ -132,12 +132,13 @@ pub fn accumulate_gradients(
 fn kept(trainable: &Trainable, batch: &Batch, pass: Pass<'_>) -> [Kept; 2] {
     let Trainable { led, frozen, .. } = trainable;
     let config = led.config();
-    let reached = |start: usize, layers: usize| layers.saturating_sub(start.saturating_sub(1));
     let bytes = |rows: usize| rows * config.d_model * trainable.activations.size_in_bytes();
     let (encoded, hidden) = (bytes(batch.documents.ids().len()), bytes(batch.decoder_ids.len()));
     let global = batch.documents.global().iter().map(Vec::len).sum();
-    let encoder = Stack::encoder(config, reached(frozen.encoder_start, led.encoder().layers().len()), encoded, global);
-    let decoder = Stack::decoder(config, reached(frozen.decoder_start, led.decoder().layers().len()), hidden, encoded);
+    let encoder =
+        Stack::encoder(config, reached_layers(frozen.encoder_start, led.encoder().layers().len()), encoded, global);
+    let decoder =
+        Stack::decoder(config, reached_layers(frozen.decoder_start, led.decoder().layers().len()), hidden, encoded);
     keeping::plan(if pass.gradient_checkpointing { pass.kept_bytes } else { usize::MAX }, [encoder, decoder])
 }
 

@@ -46,6 +46,11 @@ impl Frozen {
     }
 }
 
+/// Of a stack's layers, so many are reached by a backward pass that ends at part `start`.
+pub(crate) fn reached_layers(start: usize, layers: usize) -> usize {
+    layers.saturating_sub(start.saturating_sub(1))
+}
+
 /// Which part of a stack needs the parameter: 0 its embeddings, then its layers.
 fn part(stack: &str, name: &str) -> Option<usize> {
     if name == SHARED {

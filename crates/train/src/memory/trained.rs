@@ -3,7 +3,7 @@
 use epitome_model::{Config, ParameterKind, parameter_shapes};
 
 use super::F32;
-use crate::frozen::{Frozen, SHARED};
+use crate::frozen::{Frozen, SHARED, reached_layers};
 use crate::{OptimConfig, Result, optimizer};
 
 /// The trained part of a model, and what an optimizer keeps of it.
@@ -48,14 +48,13 @@ impl Trained {
             *gradient += bytes;
             kept += optimizer::state_bytes(optim, &parameter.shape) + if optim.ema_decay.is_some() { bytes } else { 0 };
         }
-        let reached = |start: usize, layers: usize| layers.saturating_sub(start.saturating_sub(1));
         Ok(Self {
             kept,
             shared,
             decoder,
             encoder,
-            encoder_layers: reached(frozen.encoder_start, config.encoder_layers),
-            decoder_layers: reached(frozen.decoder_start, config.decoder_layers),
+            encoder_layers: reached_layers(frozen.encoder_start, config.encoder_layers),
+            decoder_layers: reached_layers(frozen.decoder_start, config.decoder_layers),
         })
     }
 
