@@ -63,24 +63,47 @@ __device__ __forceinline__ void add_over_block(float (&sums)[HALVES], float (*sc
     }
 }
 
+/// Weight and bias of a norm, one after the other in shared memory, copied while other kernels may still run: they are nobody's result.
+__device__ __forceinline__ float *copy_parameters(const Norm &norm, int width) {
+    float *parameters = reinterpret_cast<float *>(dynamic_shared_memory());
+    for (int i = 4 * threadIdx.x; i < width; i += 4 * blockDim.x) {
+        ptx::copy_async(parameters + i, norm.weight + i, true);
+        ptx::copy_async(parameters + width + i, norm.bias + i, true);
+    }
+    ptx::commit_copies();
+    return parameters;
+}
+
+/// Of a lane's numbers of both rows, all asked for at once; zeros where there is no row.
 template <int HALVES, int STEPS>
-__device__ __forceinline__ void normalise(uint4 (&x)[HALVES][STEPS], const Rows &rows, const Norm &norm) {
-    __shared__ float scratch[2][MOST_WARPS<true>][ROWS];
-    float values[HALVES][STEPS][8], mean[HALVES] = {}, squares[HALVES] = {};
+__device__ __forceinline__ void load_rows(uint4 (&values)[HALVES][STEPS], const bf16 *from, const Rows &rows) {
 #pragma unroll
     for (int half = 0; half < HALVES; half++) {
         int row = lane_index() / 4 + 8 * half;
+        const bf16 *own = from + int64_t(row) * rows.width + first_column<STEPS>();
 #pragma unroll
         for (int step = 0; step < STEPS; step++) {
-            float others[8];
-            int64_t at = int64_t(row) * rows.width + first_column<STEPS>() + step * STEP;
-            bool exists = row < rows.count;
+            values[half][step] = row < rows.count ? ptx::load_16(own + step * STEP) : uint4{0, 0, 0, 0};
+        }
+    }
+}
+
+template <int HALVES, int STEPS>
+__device__ __forceinline__ void normalise(
+    uint4 (&x)[HALVES][STEPS], const Rows &rows, const Norm &norm, const float *parameters
+) {
+    __shared__ float scratch[2][MOST_WARPS<true>][ROWS];
+    float values[HALVES][STEPS][8], mean[HALVES] = {}, squares[HALVES] = {};
+    uint4 residual[HALVES][STEPS];
+    load_rows(x, rows.x, rows);
+    load_rows(residual, norm.residual, rows);
 #pragma unroll
-            for (int i = 0; i < 8; i++) values[half][step][i] = others[i] = 0.0f;
-            if (exists) load_values(values[half][step], rows.x + at);
-            if (exists) load_values(others, norm.residual + at);
+    for (int half = 0; half < HALVES; half++) {
 #pragma unroll
-            for (int i = 0; i < 8; i++) mean[half] += values[half][step][i] += others[i];
+        for (int i = 0; i < STEPS * 8; i++) {
+            auto number = [&](const uint4 &pack) { return to_float(reinterpret_cast<const bf16 *>(&pack)[i % 8]); };
+            float sum = number(x[half][i / 8]) + number(residual[half][i / 8]);
+            mean[half] += values[half][i / 8][i % 8] = sum;
         }
     }
     add_over_block(mean, scratch[0]);
@@ -93,13 +116,14 @@ __device__ __forceinline__ void normalise(uint4 (&x)[HALVES][STEPS], const Rows 
             squares[half] += difference * difference;
         }
     }
+    ptx::wait_copies<0>();
     add_over_block(squares, scratch[1]);
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         float weight[8], bias[8];
         int column = first_column<STEPS>() + step * STEP;
-        load_values(weight, norm.weight + column);
-        load_values(bias, norm.bias + column);
+        load_values(weight, parameters + column);
+        load_values(bias, parameters + rows.width + column);
 #pragma unroll
         for (int half = 0; half < HALVES; half++) {
             float rstd = 1.0f / sqrtf(squares[half] / rows.width + norm.eps);
@@ -128,20 +152,15 @@ __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, 
     uint4 w[STEPS], x[HALVES][STEPS];
 #pragma unroll
     for (int step = 0; step < STEPS; step++) w[step] = ptx::stream_16(weights + step * STEP);
-    ptx::let_next_kernel_start();
-    ptx::wait_for_kernels_before();
     if constexpr (NORM) {
-        normalise(x, rows, norm);
+        const float *parameters = copy_parameters(norm, rows.width);
+        ptx::let_next_kernel_start();
+        ptx::wait_for_kernels_before();
+        normalise(x, rows, norm, parameters);
     } else {
-#pragma unroll
-        for (int half = 0; half < HALVES; half++) {
-            int row = g + 8 * half;
-            const bf16 *own = rows.x + int64_t(row) * rows.width + column;
-#pragma unroll
-            for (int step = 0; step < STEPS; step++) {
-                x[half][step] = row < rows.count ? ptx::load_16(own + step * STEP) : uint4{0, 0, 0, 0};
-            }
-        }
+        ptx::let_next_kernel_start();
+        ptx::wait_for_kernels_before();
+        load_rows(x, rows.x, rows);
     }
     float c[4] = {};
 #pragma unroll
@@ -167,7 +186,8 @@ __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, 
 template <int STEPS, bool NORM>
 int start(const Rows &rows, const Norm &norm, const Layer &layer, bf16 *y, int warps, cudaStream_t stream) {
     auto kernel = rows.count > ROWS / 2 ? product<STEPS, true, NORM> : product<STEPS, false, NORM>;
-    return launch_early(kernel, dim3(layer.outputs / OUTPUTS), warps * WARP, 0, stream, rows, norm, layer, y);
+    size_t bytes = NORM ? 2 * rows.width * sizeof(float) : 0;
+    return launch_early(kernel, dim3(layer.outputs / OUTPUTS), warps * WARP, bytes, stream, rows, norm, layer, y);
 }
 
 template <bool NORM>

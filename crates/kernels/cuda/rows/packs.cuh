@@ -44,10 +44,14 @@ template <int V, typename T> __device__ __forceinline__ void store_values(T *to,
 /// Multiplies numbers, of which the first has this index, by their dropout factors.
 template <int V> __device__ __forceinline__ void drop_values(float (&values)[V], const Draws &draws, uint64_t index) {
     if (draws.threshold == 0) return;
+    // One stream for all, but where the upper half of the index changes among them.
+    uint32_t low = uint32_t(index);
+    Stream stream = stream_of(draws, uint32_t(index >> 32)), next = stream;
+    if (V > 1 && low + (V - 1) < low) next = stream_of(draws, uint32_t(index >> 32) + 1);
 #pragma unroll
     for (int i = 0; i < V; i++) {
-        uint64_t at = index + i;
-        values[i] *= kept(draws, stream_of(draws, uint32_t(at >> 32)), uint32_t(at)) ? draws.keep : 0.0f;
+        Stream own = low + i < low ? next : stream;
+        values[i] *= kept(draws, own, low + i) ? draws.keep : 0.0f;
     }
 }
 
