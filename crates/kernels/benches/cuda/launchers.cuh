@@ -45,10 +45,12 @@ int epitome_layer_norm_backward_bf16(
     const void *x, const void *residual, const float *weight, Draws, uint64_t first, int64_t rows, int width, float eps,
     const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t
 );
-int epitome_bias_gelu_bf16(const void *x, const float *bias, void *y, int64_t rows, int width, cudaStream_t);
+int epitome_bias_gelu_bf16(
+    const void *x, const float *bias, void *y, int64_t rows, int width, int chunk, cudaStream_t
+);
 int epitome_bias_gelu_backward_bf16(
     const void *x, const float *bias, const void *dy, void *dx, float *dbias, float *partials, int64_t rows, int width,
-    cudaStream_t
+    int chunk, cudaStream_t
 );
 int epitome_dropout_bf16(const void *x, void *y, Draws, uint64_t first, int64_t count, cudaStream_t);
 int epitome_cross_entropy_bf16(

@@ -218,10 +218,10 @@ void time_rows() {
         );
     }), 0, 10.0 * count);
     print("bias and GELU forward", milliseconds([&] {
-        return epitome_bias_gelu_bf16(x, bias, y, rows, inner, nullptr);
+        return epitome_bias_gelu_bf16(x, bias, y, rows, inner, 64, nullptr);
     }), 0, 4.0 * wide);
     print("bias and GELU backward", milliseconds([&] {
-        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, sums, partials, rows, inner, nullptr);
+        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, sums, partials, rows, inner, 64, nullptr);
     }), 0, 6.0 * wide);
     print("dropout", milliseconds([&] { return epitome_dropout_bf16(x, y, draws, 0, wide, nullptr); }), 0, 4.0 * wide);
 }

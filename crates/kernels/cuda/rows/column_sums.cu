@@ -12,12 +12,12 @@ namespace {
 constexpr int THREADS = 128;
 
 template <typename T, int V>
-__global__ void __launch_bounds__(THREADS) sum_chunk(const T *x, float *partials, int64_t rows, int width) {
+__global__ void __launch_bounds__(THREADS) sum_chunk(const T *x, float *partials, int64_t rows, int width, int chunk) {
     int column = (blockIdx.x * THREADS + threadIdx.x) * V;
     if (column >= width) return;
-    int64_t first = int64_t(blockIdx.y) * CHUNK_ROWS, end = min(first + CHUNK_ROWS, rows);
+    int64_t first = int64_t(blockIdx.y) * chunk, end = min(first + chunk, rows);
     float sums[V] = {};
-#pragma unroll 4
+#pragma unroll 8
     for (int64_t row = first; row < end; row++) {
         float values[V];
         load_values(values, x + row * width + column);
@@ -28,24 +28,25 @@ __global__ void __launch_bounds__(THREADS) sum_chunk(const T *x, float *partials
     for (int i = 0; i < V; i++) partials[int64_t(blockIdx.y) * width + column + i] = sums[i];
 }
 
-template <typename T> int start(const void *values, float *sum, float *partials, int64_t rows, int width, cudaStream_t stream) {
+template <typename T>
+int start(const void *values, float *sum, float *partials, int64_t rows, int width, int chunk, cudaStream_t stream) {
     auto x = static_cast<const T *>(values);
     bool packs = takes_packs(width, x);
     auto kernel = packs ? sum_chunk<T, PACK> : sum_chunk<T, 1>;
-    dim3 grid(ceil_div(packs ? width / PACK : width, THREADS), (rows + CHUNK_ROWS - 1) / CHUNK_ROWS);
-    int error = launch(kernel, grid, THREADS, 0, stream, x, partials, rows, width);
+    dim3 grid(ceil_div(packs ? width / PACK : width, THREADS), chunks_of(rows, chunk));
+    int error = launch(kernel, grid, THREADS, 0, stream, x, partials, rows, width, chunk);
     return error == 0 ? add_partials({sum, partials}, {}, grid.y, width, stream) : error;
 }
 
 } // namespace
 
-/// sum[c] += x[0][c] + x[1][c] + ...: x [rows, width], sum [width] in f32. `partials`: [chunks of 64 rows, width]. Up to 4,194,240
-/// rows.
+/// sum[c] += x[0][c] + x[1][c] + ...: x [rows, width], sum [width] in f32. Blocks take `chunk` rows each, of which there are 65,535 at
+/// most. `partials`: [chunks, width].
 #define COLUMN_SUMS(NAME, T)                                                                                           \
     extern "C" int epitome_column_sums_##NAME(                                                                         \
-        const void *x, float *sum, float *partials, int64_t rows, int width, cudaStream_t stream                       \
+        const void *x, float *sum, float *partials, int64_t rows, int width, int chunk, cudaStream_t stream            \
     ) {                                                                                                                \
-        return start<T>(x, sum, partials, rows, width, stream);                                                        \
+        return start<T>(x, sum, partials, rows, width, chunk, stream);                                                 \
     }
 
 COLUMN_SUMS(f32, float)

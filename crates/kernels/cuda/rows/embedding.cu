@@ -10,6 +10,8 @@
 namespace {
 
 constexpr int THREADS = 128;
+/// Rows of a gradient that a thread asks for at once.
+constexpr int AT_ONCE = 8;
 
 /// `ids` of `table`, one a row of the result.
 template <typename T> struct Table {
@@ -17,8 +19,8 @@ template <typename T> struct Table {
     const uint32_t *ids;
 };
 
-template <typename T, int V>
-__global__ void __launch_bounds__(THREADS) embed(Table<T> words, Table<T> positions, T *y, int width) {
+template <typename T, typename Y, int V>
+__global__ void __launch_bounds__(THREADS) embed(Table<T> words, Table<T> positions, Y *y, int width) {
     int64_t row = blockIdx.x;
     for (int column = threadIdx.x * V; column < width; column += THREADS * V) {
         float sums[V];
@@ -42,20 +44,26 @@ __global__ void __launch_bounds__(THREADS) accumulate(
     for (int column = threadIdx.x * V; column < width; column += THREADS * V) {
         float own[V];
         load_values(own, target + column);
-        for (uint32_t i = first; i < end; i++) {
-            float values[V];
-            load_values(values, gradient + int64_t(places[i]) * width + column);
+        for (uint32_t i = first; i < end; i += AT_ONCE) {
+            float values[AT_ONCE][V];
 #pragma unroll
-            for (int n = 0; n < V; n++) own[n] += values[n];
+            for (int j = 0; j < AT_ONCE; j++) {
+                load_values(values[j], gradient + int64_t(places[min(i + j, end - 1)]) * width + column);
+            }
+#pragma unroll
+            for (int j = 0; j < AT_ONCE; j++) {
+#pragma unroll
+                for (int n = 0; n < V; n++) own[n] += i + j < end ? values[j][n] : 0.0f;
+            }
         }
         store_values(target + column, own);
     }
 }
 
-template <typename T>
-int forward(Table<T> words, Table<T> positions, T *y, int64_t rows, int width, cudaStream_t stream) {
+template <typename T, typename Y>
+int forward(Table<T> words, Table<T> positions, Y *y, int64_t rows, int width, cudaStream_t stream) {
     bool packs = takes_packs(width, words.table, positions.table, y);
-    auto kernel = packs ? embed<T, PACK> : embed<T, 1>;
+    auto kernel = packs ? embed<T, Y, PACK> : embed<T, Y, 1>;
     return launch(kernel, dim3(rows), THREADS, 0, stream, words, positions, y, width);
 }
 
@@ -71,14 +79,21 @@ int backward(
 } // namespace
 
 /// y [rows, width] = rows `ids` of `table` plus rows `position_ids` of `positions`, unless that is null.
-#define EMBEDDING(NAME, T)                                                                                             \
+#define EMBED(NAME, T, Y)                                                                                              \
     extern "C" int epitome_embed_##NAME(                                                                               \
         const void *table, const uint32_t *ids, const void *positions, const uint32_t *position_ids, void *y,          \
         int64_t rows, int width, cudaStream_t stream                                                                   \
     ) {                                                                                                                \
         Table<T> words{static_cast<const T *>(table), ids}, places{static_cast<const T *>(positions), position_ids};   \
-        return forward<T>(words, places, static_cast<T *>(y), rows, width, stream);                                    \
-    }                                                                                                                  \
+        return forward<T, Y>(words, places, static_cast<Y *>(y), rows, width, stream);                                 \
+    }
+
+EMBED(f32, float, float)
+EMBED(bf16, bf16, bf16)
+EMBED(f32_bf16, float, bf16)
+
+/// sums[ids[n]] += gradient[places[i]] for i in starts[n]..starts[n + 1], for each of `count` different ids.
+#define ACCUMULATE_ROWS(NAME, T)                                                                                       \
     extern "C" int epitome_accumulate_rows_##NAME(                                                                     \
         float *sums, const void *gradient, const uint32_t *ids, const uint32_t *starts, const uint32_t *places,        \
         int count, int width, cudaStream_t stream                                                                      \
@@ -86,6 +101,5 @@ int backward(
         return backward<T>(sums, static_cast<const T *>(gradient), ids, starts, places, count, width, stream);         \
     }
 
-/// sums[ids[n]] += gradient[places[i]] for i in starts[n]..starts[n + 1], for each of `count` different ids.
-EMBEDDING(f32, float)
-EMBEDDING(bf16, bf16)
+ACCUMULATE_ROWS(f32, float)
+ACCUMULATE_ROWS(bf16, bf16)

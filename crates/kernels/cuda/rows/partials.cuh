@@ -4,8 +4,7 @@
 
 #include "../numbers.cuh"
 
-/// Rows of a chunk. `CHUNK_ROWS` in src/cuda/rows.rs is the same.
-constexpr int CHUNK_ROWS = 64;
+inline int chunks_of(int64_t rows, int chunk) { return int((rows + chunk - 1) / chunk); }
 
 /// Threads of a block that adds up the chunks of 32 columns: 8 warps share them.
 constexpr int PARTIALS_THREADS = 8 * WARP;

@@ -14,6 +14,8 @@ namespace {
 constexpr int THREADS = 256;
 /// Rows of a block. `BLOCK_ROWS` in src/cuda/adafactor.rs is the same.
 constexpr int WARPS = THREADS / WARP;
+/// Rows of a chunk of a column's sum. `CHUNK_ROWS` there is the same.
+constexpr int CHUNK_ROWS = 64;
 
 /// Mirrors `Factored` in src/cuda/ffi.rs: a parameter [rows, width] with what is kept of it.
 struct Factored {
@@ -169,7 +171,7 @@ epitome_adafactor_step(const Factored *factored, const Adafactor *hyper, const R
     Factored tensor = *factored;
     Adafactor adafactor = *hyper;
     Room room = *rooms;
-    int blocks = (tensor.rows + WARPS - 1) / WARPS, chunks = (tensor.rows + CHUNK_ROWS - 1) / CHUNK_ROWS;
+    int blocks = (tensor.rows + WARPS - 1) / WARPS, chunks = chunks_of(tensor.rows, CHUNK_ROWS);
     int error = 0;
     auto then = [&](auto kernel, dim3 grid, int threads, auto... arguments) {
         if (error == 0) error = launch(kernel, grid, threads, 0, stream, arguments...);

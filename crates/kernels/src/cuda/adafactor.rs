@@ -1,7 +1,6 @@
 //! Adafactor by the kernels of `cuda/training/adafactor.cu`.
 
 use super::place::{address, address_mut, dense, room, stream};
-use super::rows::CHUNK_ROWS;
 use super::{check, ffi};
 use crate::Adafactor;
 use candle_core::{DType, Result, Tensor, bail};
@@ -9,6 +8,9 @@ use std::ptr::null_mut;
 
 /// Rows of a block: `WARPS` of `cuda/training/adafactor.cu`.
 const BLOCK_ROWS: usize = 8;
+
+/// Rows of a chunk of a column's sum: `CHUNK_ROWS` there.
+const CHUNK_ROWS: usize = 64;
 
 /// [`adafactor_step`](crate::adafactor_step), its shapes checked: up to seven launches, after which nothing comes back.
 pub(crate) fn adafactor_step(

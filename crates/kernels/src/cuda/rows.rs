@@ -9,10 +9,13 @@ use candle_core::{DType, Result, Tensor, bail};
 use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 
-/// Rows of a chunk of partial sums: `CHUNK_ROWS` of `cuda/rows/partials.cuh`.
-pub(super) const CHUNK_ROWS: usize = 64;
+/// Rows that a block of threads takes: fewer of few rows, so that all processors have some; and no more blocks than a grid is high.
+fn chunk_rows(rows: usize) -> usize {
+    const MOST_BLOCKS: usize = 65_535;
+    (rows / 256).clamp(8, 64).max(rows.div_ceil(MOST_BLOCKS)).next_multiple_of(8)
+}
 
-/// The same of the backward of layer normalisation: `NORM_CHUNK_ROWS` of `cuda/rows/layer_norm.cu`.
+/// Rows of a chunk of partial sums of the backward of layer normalisation: `NORM_CHUNK_ROWS` of `cuda/rows/layer_norm.cu`.
 const NORM_CHUNK_ROWS: usize = 32;
 
 /// What layer normalisation reads: x and perhaps a residual `[.., d]`, f32 or bf16; weight `[d]` in f32.
@@ -148,8 +151,9 @@ pub fn bias_gelu(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let launch = of_type(op, x.dtype(), f32, bf16)?;
     let bias_address = bias.as_ref().map_or(Ok(null()), address)?.cast();
     let (stream, to) = (stream(x.device())?, address_mut(&y)?);
+    let chunk = chunk_rows(rows) as c_int;
     // SAFETY: the tensors have the shapes that rows and width say.
-    check(op, unsafe { launch(address(&x)?, bias_address, to, rows as i64, width as c_int, stream) })?;
+    check(op, unsafe { launch(address(&x)?, bias_address, to, rows as i64, width as c_int, chunk, stream) })?;
     Ok(y)
 }
 
@@ -167,7 +171,8 @@ pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_s
     bias_of(op, bias_sum, width)?;
     let (x, dy) = (dense(op, x, &FLOATS)?, dense(op, dy, &[x.dtype()])?);
     let dx = room(x.shape(), x.dtype(), x.device())?;
-    let partials = room((rows.div_ceil(CHUNK_ROWS), width), DType::F32, x.device())?;
+    let chunk = chunk_rows(rows);
+    let partials = room((rows.div_ceil(chunk), width), DType::F32, x.device())?;
     let [f32, bf16]: [ffi::BiasGeluBackward; 2] =
         [ffi::epitome_bias_gelu_backward_f32, ffi::epitome_bias_gelu_backward_bf16];
     let launch = of_type(op, x.dtype(), f32, bf16)?;
@@ -182,6 +187,7 @@ pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_s
             address_mut(&partials)?.cast(),
             rows as i64,
             width as c_int,
+            chunk as c_int,
             stream(x.device())?,
         )
     })?;
@@ -199,12 +205,15 @@ pub fn column_sums(x: &Tensor, sum: &Tensor) -> Result<()> {
     if sum.dims() != [width] || sum.dtype() != DType::F32 {
         bail!("{op}: x {:?} into {:?} in {:?}", x.dims(), sum.dims(), sum.dtype());
     }
-    let partials = room((rows.div_ceil(CHUNK_ROWS), width), DType::F32, x.device())?;
+    let chunk = chunk_rows(rows);
+    let partials = room((rows.div_ceil(chunk), width), DType::F32, x.device())?;
     let [f32, bf16]: [ffi::ColumnSums; 2] = [ffi::epitome_column_sums_f32, ffi::epitome_column_sums_bf16];
     let launch = of_type(op, x.dtype(), f32, bf16)?;
     let (to, partials) = (address_mut(sum)?.cast(), address_mut(&partials)?.cast());
     // SAFETY: the tensors have the shapes that rows and width say.
-    check(op, unsafe { launch(address(&x)?, to, partials, rows as i64, width as c_int, stream(x.device())?) })
+    check(op, unsafe {
+        launch(address(&x)?, to, partials, rows as i64, width as c_int, chunk as c_int, stream(x.device())?)
+    })
 }
 
 fn bias_of(op: &str, bias: Option<&Tensor>, width: usize) -> Result<Option<Tensor>> {
