@@ -41,7 +41,7 @@ pub(super) fn attend_by_plan(
     let output = call.like(0)?;
     let (heads, queries) = (call.problem.heads as usize, spec.queries.total());
     let log_sum_exp = room((heads, queries), DType::F32, q.device())?;
-    let launch: ffi::AttentionForward = match call.fitting(units) {
+    let launch: ffi::AttentionForward = match call.fitting(units)? {
         Units::WarpGroups => ffi::epitome_attention_forward_warp_group_bf16,
         Units::Matrix => ffi::epitome_attention_forward_bf16,
         Units::Plain => {
@@ -102,7 +102,7 @@ pub(super) fn gradients(
     // SAFETY: all three have as many numbers as `rows`, `heads` and `size` say.
     check(op, unsafe { launch(address(&output)?, dy, delta_address, rows, heads, size, call.stream) })?;
     let incoming = Incoming { gradient: dy, log_sum_exp: address(&log_sum_exp)?.cast(), delta: delta_address };
-    match call.fitting(units) {
+    match call.fitting(units)? {
         Units::WarpGroups => incoming.fast(
             &call,
             ffi::epitome_attention_backward_queries_warp_group_bf16,
@@ -220,8 +220,8 @@ impl Call {
         Ok(Self { problem, partial_rows: placed.plan.partial_rows(), dtype, stream: stream(device)?, inputs })
     }
 
-    fn fitting(&self, units: Units) -> Units {
-        units.that_fit(self.dtype, self.problem.head_size as usize)
+    fn fitting(&self, units: Units) -> Result<Units> {
+        units.that_fit(self.inputs[0].device(), self.dtype, self.problem.head_size as usize)
     }
 
     /// Room for something of the shape of q, k or v.

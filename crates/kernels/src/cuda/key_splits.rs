@@ -36,7 +36,7 @@ impl<'a> KeySplits<'a> {
         let plain = spec.visibility == Visibility::Full && active(spec.dropout).is_none();
         let blocks = queries.ranges().map(|rows| rows.len().div_ceil(BLOCK)).sum::<usize>() * heads;
         let longest = spec.keys.ranges().map(|rows| rows.len()).max().unwrap_or(0);
-        if !plain || units.that_fit(q.dtype(), size) == Units::Plain || blocks == 0 {
+        if !plain || units.that_fit(q.device(), q.dtype(), size)? == Units::Plain || blocks == 0 {
             return Ok(None);
         }
         let count = (ENOUGH / blocks).min(longest / LEAST_KEYS);

@@ -36,7 +36,7 @@ impl Memory {
     /// # Errors
     /// When shapes do not fit or a launch fails.
     pub fn attend(&self, query: &Tensor, rows: &Segments, scale: f32) -> Result<Tensor> {
-        let few = self.has_kernels_for_few();
+        let few = self.has_kernels_for_few()?;
         let spec = full(rows, &self.sources, scale);
         let plan = if few { Plan::memory(rows, &self.sources, self.keys.dim(1)?)? } else { Plan::new(&spec)? };
         self.attend_by_plan(query, rows, scale, &PlacedPlan::new(plan, query.device())?)
@@ -47,17 +47,17 @@ impl Memory {
     /// # Errors
     /// As [`Memory::attend`].
     pub fn attend_step(&self, query: &Tensor, rows: &Segments, scale: f32, step: &Step) -> Result<Tensor> {
-        self.attend_by_plan(query, rows, scale, step.plan(self.has_kernels_for_few(), self.keys.dim(1)?)?)
+        self.attend_by_plan(query, rows, scale, step.plan(self.has_kernels_for_few()?, self.keys.dim(1)?)?)
     }
 
-    fn has_kernels_for_few(&self) -> bool {
-        self.keys.dtype() == DType::BF16 && has_fast_kernels(self.keys.dims()[2])
+    fn has_kernels_for_few(&self) -> Result<bool> {
+        has_fast_kernels(self.keys.device(), self.keys.dtype(), self.keys.dim(2)?)
     }
 
     fn attend_by_plan(&self, query: &Tensor, rows: &Segments, scale: f32, plan: &PlacedPlan) -> Result<Tensor> {
         let query = query.to_dtype(self.keys.dtype())?;
         let inputs = [&query, &self.keys, &self.values];
-        if self.has_kernels_for_few() {
+        if self.has_kernels_for_few()? {
             return memory_attention_by_plan(inputs, (rows, &self.sources), scale, plan);
         }
         Ok(attend_by_plan(inputs, &full(rows, &self.sources, scale), plan, Units::Plain)?.output)

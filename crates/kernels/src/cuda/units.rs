@@ -1,6 +1,6 @@
 //! Which kernels compute attention.
 
-use super::place::capability;
+use super::place::{capability, shared_memory};
 use candle_core::{DType, Device, Result};
 use std::sync::LazyLock;
 
@@ -10,8 +10,8 @@ const USE_WARP_GROUPS: &str = "EPITOME_WARP_GROUPS";
 /// The capability of devices with warp groups' matrix instructions, which no later one has.
 const WARP_GROUP_CAPABILITY: (i32, i32) = (9, 0);
 
-/// The head sizes that the kernels on matrix units have.
-const FAST_SIZES: [usize; 2] = [64, 128];
+/// Bytes of shared memory that blocks for heads of 128 take at most; processors of capability 8.6, 8.9 and 12 have fewer.
+const SHARED_FOR_128: usize = 135_168;
 
 /// Which kernels compute attention. Those on matrix units are for bf16 and a head size of 64 or 128; the others compute the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,13 +44,23 @@ impl Units {
         Ok(self != Self::WarpGroups || capability(device)?.is_none_or(|found| found == WARP_GROUP_CAPABILITY))
     }
 
-    /// Those of these that compute attention of such heads.
-    pub(super) fn that_fit(self, dtype: DType, head_size: usize) -> Self {
-        if dtype == DType::BF16 && has_fast_kernels(head_size) { self } else { Self::Plain }
+    /// Those of these that compute attention of such heads on a device.
+    ///
+    /// # Errors
+    /// When the device cannot be asked for its memory.
+    pub(super) fn that_fit(self, device: &Device, dtype: DType, head_size: usize) -> Result<Self> {
+        Ok(if has_fast_kernels(device, dtype, head_size)? { self } else { Self::Plain })
     }
 }
 
-/// Whether the kernels on matrix units are made for heads of this size.
-pub(super) fn has_fast_kernels(size: usize) -> bool {
-    FAST_SIZES.contains(&size)
+/// Whether a device has kernels on matrix units for heads of this type and size.
+///
+/// # Errors
+/// When it cannot be asked for its memory.
+pub(super) fn has_fast_kernels(device: &Device, dtype: DType, head_size: usize) -> Result<bool> {
+    match (dtype, head_size) {
+        (DType::BF16, 64) => Ok(true),
+        (DType::BF16, 128) => Ok(shared_memory(device)?.is_none_or(|bytes| bytes >= SHARED_FOR_128)),
+        _ => Ok(false),
+    }
 }

@@ -63,6 +63,11 @@ pub(super) fn capability(device: &CudaDevice) -> Result<(i32, i32)> {
     device.cuda_stream().context().compute_capability().w()
 }
 
+pub(super) fn shared_memory(device: &CudaDevice) -> Result<usize> {
+    let most = sys::CUdevice_attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN;
+    Ok(device.cuda_stream().context().attribute(most).w()? as usize)
+}
+
 pub(super) fn stream(device: &CudaDevice) -> Result<Stream> {
     let stream = device.cuda_stream();
     stream.context().bind_to_thread().w()?;

@@ -192,6 +192,15 @@ pub(super) fn capability(device: &Device) -> Result<Option<(i32, i32)>> {
     }
 }
 
+/// Bytes of shared memory that a block of a GPU may have; nothing where it is emulated.
+pub(super) fn shared_memory(device: &Device) -> Result<Option<usize>> {
+    match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(device) => gpu::shared_memory(device).map(Some),
+        _ => Ok(None),
+    }
+}
+
 #[cfg(feature = "cuda-emulation")]
 pub(crate) use emulation::{gpu_count, open};
 
