@@ -7,6 +7,7 @@ use clap::Args;
 use epitome_data::{Record, Source};
 use epitome_decode::{GenerationOptions, Summarizer, Summary};
 use epitome_distributed::ProcessGroup;
+use epitome_kernels::is_gpu_full;
 use indicatif::ProgressBar;
 
 use crate::device::DeviceOptions;
@@ -52,7 +53,7 @@ pub(crate) struct DecodingOptions {
     pub(crate) model: ModelOption,
     #[command(flatten)]
     pub(crate) device: DeviceOptions,
-    /// Documents that decode together [default: up to 16 with at most 16384 tokens; on a GPU so many for every 10 GiB that it has, up to 128 with at most 131072]
+    /// Documents that decode together [default: up to 16 with at most 16384 tokens; on a GPU so many for every 10 GiB that it has, up to 128 with at most 131072, and half of them where its memory is full]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
     /// Read only the first N tokens of a document; without this nothing is ever cut
@@ -243,8 +244,16 @@ impl<'a> Decoding<'a> {
                     self.bar.set_message(message);
                 })
             });
-            if matches!(found, Err(epitome_decode::Error::Logits { .. })) && own.len() > 1 {
-                return self.decode_singly((own, sources, &empty), queue, emit);
+            match &found {
+                Err(epitome_decode::Error::Logits { .. }) if own.len() > 1 => {
+                    return self.decode_parts((own, sources, &empty), 1, queue, emit);
+                }
+                Err(error) if own.len() > 1 && is_gpu_full(error) => {
+                    // Nor would so many fit later.
+                    self.batch.records = own.len().div_ceil(2);
+                    return self.decode_parts((own, sources, &empty), self.batch.records, queue, emit);
+                }
+                _ => (),
             }
             summaries = found.with_context(|| format!("decoding {}", ids(&own)))?.into_iter();
         }
@@ -266,19 +275,22 @@ impl<'a> Decoding<'a> {
         summary
     }
 
-    /// The documents of a batch of which one failed, one by one: those before it are not lost.
-    fn decode_singly(
+    /// The documents of a batch that failed, so many at a time: those before the one that is at fault are not lost.
+    fn decode_parts(
         &mut self,
         (own, sources, empty): (Vec<Record>, Vec<Source>, &[bool]),
+        count: usize,
         queue: &mut Queue<'_>,
         emit: &mut dyn FnMut(Record, Summary) -> Result<()>,
     ) -> Result<()> {
         let mut sources = sources.into_iter();
         for (record, &empty) in own.into_iter().zip(empty) {
-            self.waiting = vec![(record, if empty { None } else { sources.next() })];
-            self.decode_waiting(queue, emit)?;
+            self.waiting.push((record, if empty { None } else { sources.next() }));
+            if self.waiting.len() >= count {
+                self.decode_waiting(queue, emit)?;
+            }
         }
-        Ok(())
+        self.decode_waiting(queue, emit)
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Error;
+use epitome_kernels::is_gpu_full;
 
 /// What options of the command line are said to come from.
 pub(crate) const COMMAND_LINE: &str = "the command line";
@@ -75,9 +76,6 @@ fn is_broken_pipe(error: &Error) -> bool {
 /// How the backtrace begins that candle's errors end with where `RUST_BACKTRACE` is set.
 const BACKTRACE: &str = "\n   0: ";
 
-/// What the CUDA library says when it has no memory left.
-const GPU_IS_FULL: &str = "CUDA_ERROR_OUT_OF_MEMORY";
-
 /// The chain of causes, each once: library errors repeat their cause in their own message.
 fn one_line(error: &Error) -> String {
     let mut line = String::new();
@@ -91,7 +89,7 @@ fn one_line(error: &Error) -> String {
             line.push_str(message);
         }
     }
-    if line.contains(GPU_IS_FULL) {
+    if is_gpu_full(error.as_ref()) {
         line.insert_str(0, "the GPU's memory is full; smaller batches or shorter documents need less: ");
     }
     line.split('\n').map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")

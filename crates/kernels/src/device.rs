@@ -86,6 +86,14 @@ pub fn is_gpu(device: &Device) -> bool {
     device.is_cuda()
 }
 
+/// What CUDA calls having no memory left.
+pub(crate) const GPU_IS_FULL: &str = "CUDA_ERROR_OUT_OF_MEMORY";
+
+/// Whether something failed because a GPU has no memory left.
+pub fn is_gpu_full(error: &(dyn std::error::Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|error| error.to_string().contains(GPU_IS_FULL))
+}
+
 /// Bytes of memory that a GPU has; none for the CPU.
 pub fn gpu_memory(device: &Device) -> Option<usize> {
     match device {

@@ -52,7 +52,7 @@ mod visibility;
 pub use available::available_memory;
 pub use candle_core::Device;
 pub use collective::Collective;
-pub use device::{DeviceName, gpu_memory, is_gpu};
+pub use device::{DeviceName, gpu_memory, is_gpu, is_gpu_full};
 pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, AdamWParameter, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};

@@ -242,7 +242,7 @@ impl<'a> Walk<'a> {
         }
         if let Some(sum) = kept.embedding_sum {
             let gradient = decoder.embedding_backward(&sum, &gradient, self.pass.dropouts, &mut self.sums)?;
-            let positions = decoder.position_ids(&self.batch.targets)?;
+            let positions = decoder.position_ids(&self.batch.targets);
             let table = (DECODER_POSITIONS, decoder.position_table());
             self.embeddings(&gradient, &self.batch.decoder_ids, table, &positions)?;
         }
@@ -257,7 +257,7 @@ impl<'a> Walk<'a> {
         }
         if let Some(sum) = kept.embedding_sum {
             let gradient = encoder.embedding_backward(&sum, &gradient, dropouts, &mut self.sums)?;
-            let positions = encoder.position_ids(documents)?;
+            let positions = encoder.position_ids(documents);
             self.embeddings(&gradient, documents.ids(), (ENCODER_POSITIONS, encoder.position_table()), &positions)?;
         }
         Ok(())

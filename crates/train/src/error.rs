@@ -66,6 +66,19 @@ pub enum Error {
         /// What to change, and what the update takes then.
         changes: Vec<String>,
     },
+    /// The largest micro-batch of a run was tried on a GPU, whose memory it does not fit into.
+    #[error(
+        "training does not fit into the GPU's memory: its largest update has {source_tokens} source and {target_tokens} target tokens \
+         at a time; less is taken by {changes}"
+    )]
+    GpuMemory {
+        /// Tokens of all documents of the micro-batch.
+        source_tokens: usize,
+        /// Tokens of all its targets.
+        target_tokens: usize,
+        /// Settings that take less.
+        changes: String,
+    },
     /// The threads of the workers could not be started.
     #[error("cannot start the threads of run.parallel_micro_batches: {0}")]
     Threads(String),

@@ -72,6 +72,7 @@ pub use rows::{NormInputs, bias_gelu, bias_gelu_backward, column_sums, layer_nor
 pub(crate) use step::{Step, StepRows};
 pub use units::Units;
 
+use crate::device::GPU_IS_FULL;
 use candle_core::{Result, bail};
 use std::ffi::c_int;
 
@@ -83,7 +84,7 @@ fn check(op: &str, code: c_int) -> Result<()> {
     match code {
         0 => Ok(()),
         NO_KERNEL => bail!("{op}: no kernel for these arguments"),
-        2 => bail!("{op}: CUDA_ERROR_OUT_OF_MEMORY"),
+        2 => bail!("{op}: {GPU_IS_FULL}"),
         code => bail!("{op}: CUDA error {code}"),
     }
 }

@@ -1,8 +1,9 @@
 //! Whether a run fits into memory, asked before its first update.
 
-use epitome_kernels::{anonymous_memory_gib, available_memory};
+use epitome_kernels::{anonymous_memory_gib, available_memory, is_gpu};
 use epitome_model::Config;
 
+use super::rehearsal::rehearse;
 use super::{Memory, Trained, Update};
 use crate::setup::Setup;
 use crate::{Error, OptimConfig, OptimizerName, Result, RunConfig};
@@ -46,8 +47,11 @@ pub(crate) fn check_model(config: &RunConfig, processes: Processes) -> Result<()
 /// Refuses a run of `total_steps` updates whose largest one will not fit.
 ///
 /// # Errors
-/// [`Error::Memory`], which says what to change.
+/// [`Error::Memory`] or [`Error::GpuMemory`], which say what to change.
 pub(crate) fn check(setup: &mut Setup, config: &RunConfig, total_steps: usize, processes: Processes) -> Result<()> {
+    if is_gpu(setup.trainable.device()) {
+        return rehearse(setup, config, total_steps);
+    }
     let Some(limit_gib) = processes.limit_gib(config) else { return Ok(()) };
     let model = setup.model.clone();
     let plan = Plan::new(&model, config, processes)?;

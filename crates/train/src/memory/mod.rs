@@ -1,6 +1,7 @@
 //! How much memory an update will take, before anything is loaded.
 
 mod fit;
+mod rehearsal;
 mod trained;
 
 use epitome_model::{Config, Keep, parameter_shapes};

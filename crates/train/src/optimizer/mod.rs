@@ -83,6 +83,20 @@ impl Optimizer {
         &self.updates
     }
 
+    /// Room for what the first update will make of these parameters, with nothing in it yet.
+    ///
+    /// # Errors
+    /// When there is no room.
+    pub(crate) fn room(&self, parameters: &Parameters) -> Result<Vec<Tensor>> {
+        let missing = |(name, _): &(&str, &Tensor)| self.is_trained(name) && !self.state.contains_key(*name);
+        let slots = |(_, parameter): (&str, &Tensor)| {
+            let device = parameter.device().clone();
+            let zeros = move |(_, shape): Slot| Ok(Tensor::zeros(shape, DType::F32, &device)?);
+            self.rule.slots(parameter.dims()).into_iter().map(zeros)
+        };
+        parameters.iter().filter(missing).flat_map(slots).collect()
+    }
+
     /// One update of every trained parameter that has a gradient; the gradients are multiplied by the clipping coefficient
     /// on the way, which follows from their L2 `norm`. Biases and layer norms are not decayed.
     ///

@@ -1,0 +1,67 @@
+//! Whether a run fits into a GPU's memory, tried before its first update.
+
+use epitome_kernels::{Segments, is_gpu_full};
+use epitome_model::Documents;
+
+use crate::setup::Setup;
+use crate::{Batch, Error, Gradients, OptimizerName, Pass, Result, RunConfig, accumulate_gradients, kept_bytes};
+
+/// Runs the largest micro-batch of the updates up to `total_steps` forward and backward, with tokens that mean nothing, beside all that
+/// an update keeps; nothing is left of it.
+///
+/// # Errors
+/// [`Error::GpuMemory`] when there is no room, which says what to change.
+pub(crate) fn rehearse(setup: &mut Setup, config: &RunConfig, total_steps: usize) -> Result<()> {
+    let updates = setup.training.largest_updates(setup.state.step..total_steps, 1);
+    let Some((source, target)) = updates.into_iter().max_by_key(|(source, target)| source + target) else {
+        return Ok(());
+    };
+    match run(setup, config, source, target) {
+        Err(error) if is_gpu_full(&error) => {
+            Err(Error::GpuMemory { source_tokens: source, target_tokens: target, changes: changes(config) })
+        }
+        outcome => outcome,
+    }
+}
+
+fn run(setup: &Setup, config: &RunConfig, source: usize, target: usize) -> Result<()> {
+    let Setup { model, trainable, optimizer, .. } = setup;
+    let _optimizer = optimizer.room(trainable.parameters())?;
+    let start = model.decoder_start_token_id;
+    let batch = Batch {
+        documents: Documents::new([(vec![start; source].as_slice(), [0].as_slice())])?,
+        decoder_ids: vec![start; target],
+        targets: Segments::single(target),
+        labels: vec![i64::from(start); target],
+        choices: vec![Vec::new(); target],
+        weights: vec![1.0; target],
+    };
+    let pass = Pass {
+        dropouts: None,
+        label_smoothing: config.optim.label_smoothing_factor,
+        scale: 1.0,
+        gradient_checkpointing: config.run.gradient_checkpointing,
+        kept_bytes: kept_bytes(trainable.device()),
+        interrupted: None,
+    };
+    accumulate_gradients(trainable, &batch, pass, &mut Gradients::default())?;
+    Ok(())
+}
+
+/// Settings that take less.
+fn changes(config: &RunConfig) -> String {
+    let run = &config.run;
+    let mut changes = Vec::new();
+    if !run.gradient_checkpointing {
+        changes.push("run.gradient_checkpointing = true");
+    }
+    if config.optim.optimizer == OptimizerName::AdamW {
+        changes.push("optim.optimizer = \"adafactor\"");
+    }
+    match run.batch_tokens {
+        Some(_) => changes.push("a lower run.batch_tokens"),
+        None if run.batch_size > 1 => changes.push("a lower run.batch_size"),
+        None => changes.push("data.max_source_length, which cuts longer documents"),
+    }
+    changes.join(", ")
+}
