@@ -81,7 +81,12 @@ pub(crate) fn tensors(name: &str) -> HashMap<String, Tensor> {
 pub(crate) fn on_every_device(check: impl Fn(&Device)) {
     check(&Device::Cpu);
     #[cfg(feature = "cuda")]
-    check(&epitome_kernels::DeviceName::Cuda(None).open().unwrap());
+    {
+        /// Held by the test that uses the GPU: while launches of one are recorded, nobody else may use it.
+        static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+        let _turn = TURN.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        check(&epitome_kernels::DeviceName::Cuda(None).open().unwrap());
+    }
     #[cfg(feature = "cuda-emulation")]
     epitome_kernels::cuda::emulated(|| check(&Device::Cpu));
 }

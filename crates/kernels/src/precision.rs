@@ -4,7 +4,8 @@
 use crate::cuda;
 use candle_core::{DType, Device, Result, bail};
 
-/// What the products of inference are made of. Layer norms, softmax, the residual stream and all sums are f32 throughout.
+/// What products are made of. Layer norms, softmax and all sums are computed in f32 throughout; activations are kept in f32 on the CPU,
+/// and on a GPU in the type of the weights.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Numbers as they are: results are exact.

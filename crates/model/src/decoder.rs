@@ -82,10 +82,7 @@ impl Decoder {
     }
 
     /// Rows of the position table that packed decoder inputs read, `[T]`.
-    ///
-    /// # Errors
-    /// When the table has no rows.
-    pub fn position_ids(&self, targets: &Segments) -> Result<Vec<u32>> {
+    pub fn position_ids(&self, targets: &Segments) -> Vec<u32> {
         self.embedding.position_ids(targets)
     }
 
@@ -94,7 +91,7 @@ impl Decoder {
     /// # Errors
     /// When a token id lies outside the vocabulary.
     pub fn embedding_sum(&self, ids: &[u32], targets: &Segments) -> Result<Tensor> {
-        self.embedding.sum(ids, &self.position_ids(targets)?)
+        self.embedding.sum(ids, &self.position_ids(targets))
     }
 
     /// `dropout(layernorm_embedding(sum))`, `[T, d]`.

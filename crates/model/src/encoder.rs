@@ -59,10 +59,7 @@ impl Encoder {
     }
 
     /// Rows of the position table that the documents' tokens read, `[T]`.
-    ///
-    /// # Errors
-    /// When the table has no rows.
-    pub fn position_ids(&self, documents: &Documents) -> Result<Vec<u32>> {
+    pub fn position_ids(&self, documents: &Documents) -> Vec<u32> {
         self.embedding.position_ids(documents.segments())
     }
 
@@ -71,7 +68,7 @@ impl Encoder {
     /// # Errors
     /// When a token id lies outside the vocabulary.
     pub fn embedding_sum(&self, documents: &Documents) -> Result<Tensor> {
-        self.embedding.sum(documents.ids(), &self.position_ids(documents)?)
+        self.embedding.sum(documents.ids(), &self.position_ids(documents))
     }
 
     /// `dropout(layernorm_embedding(sum))`, `[T, d]`.

@@ -262,20 +262,19 @@ impl Embedding {
     }
 
     /// The rows of the position table that positions `0..` of each segment read.
-    pub(crate) fn position_ids(&self, segments: &kernels::Segments) -> Result<Vec<u32>> {
-        let rows = self.positions.dim(0)?;
-        Ok(segments.ranges().flat_map(|range| (0..range.len()).map(move |position| (position % rows) as u32)).collect())
+    pub(crate) fn position_ids(&self, segments: &kernels::Segments) -> Vec<u32> {
+        let rows = self.positions.dims()[0];
+        segments.ranges().flat_map(|range| (0..range.len()).map(move |position| (position % rows) as u32)).collect()
     }
 
     /// Token and position rows summed, `[T, d]`.
     pub(crate) fn sum(&self, ids: &[u32], position_ids: &[u32]) -> Result<Tensor> {
-        let sum = kernels::embed(&[(&self.shared, ids), (&self.positions, position_ids)])?;
-        Ok(sum.to_dtype(self.activations)?)
+        Ok(kernels::embed(&[(&self.shared, ids), (&self.positions, position_ids)], self.activations)?)
     }
 
     /// [`Embedding::sum`] of a step's tokens, `[R, d]`.
     pub(crate) fn step(&self, step: &DecodingStep) -> Result<Tensor> {
-        Ok(step.embed(&self.shared, &self.positions)?.to_dtype(self.activations)?)
+        Ok(step.embed(&self.shared, &self.positions, self.activations)?)
     }
 
     pub(crate) fn normalise(&self, sum: &Tensor, dropouts: Option<Dropouts>) -> Result<Tensor> {

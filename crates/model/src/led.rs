@@ -19,7 +19,7 @@ pub struct Led {
     /// The same in the type of hidden states.
     head: Tensor,
     final_logits_bias: Tensor,
-    /// The head, once packed.
+    /// The head as decoding reads it, where that is not the table itself.
     packed_head: Option<Arc<PackedLinear>>,
 }
 
@@ -58,15 +58,23 @@ impl Led {
     fn build(config: &Config, source: Source<'_>) -> Result<Self> {
         let shared = source.table(SHARED, &[config.vocab_size, config.d_model])?;
         let bias = source.get(FINAL_LOGITS_BIAS, &[1, config.vocab_size])?.flatten_all()?;
-        let pack = |packing: Packing<'_>| PackedLinear::new(&shared, Some(&bias), packing.precision).map(Arc::new);
         let head = match source.packed {
             Some(_) => shared.clone(),
             None => source.in_activations(&shared, SHARED)?,
         };
+        let pack = |table: &Tensor, precision| PackedLinear::new(table, Some(&bias), precision).map(Arc::new);
+        let packed_head = match source.packed {
+            Some(Packing { precision, .. }) => Some(pack(&shared, precision)?),
+            // A GPU's products read the table where it lies, so that this is no copy and follows every change.
+            None if kernels::is_gpu(head.device()) => {
+                Some(pack(&head, if head.dtype() == DType::BF16 { Precision::Bf16 } else { Precision::F32 })?)
+            }
+            None => None,
+        };
         Ok(Self {
             config: config.clone(),
             head,
-            packed_head: source.packed.map(pack).transpose()?,
+            packed_head,
             encoder: Encoder::load(config, source, &shared)?,
             decoder: Decoder::load(config, source, &shared)?,
             final_logits_bias: bias,

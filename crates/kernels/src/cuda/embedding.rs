@@ -8,11 +8,12 @@ use candle_core::{DType, Result, Tensor, bail};
 use std::ffi::{c_int, c_void};
 use std::ptr::null;
 
-/// Rows `ids` of a table `[V, d]`, plus those of a table of positions, if there is one, of the same type.
+/// Rows `ids` of a table `[V, d]`, plus those of a table of positions, if there is one, of the same type: in f32, if the tables are, or
+/// in bf16.
 ///
 /// # Errors
 /// When shapes or types do not fit, an id is not below V, or a launch fails.
-pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>) -> Result<Tensor> {
+pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>, dtype: DType) -> Result<Tensor> {
     let op = "embed";
     let (width, count, device) = (words.0.dim(1)?, words.1.len(), words.0.device());
     let mut dense_tables = Vec::new();
@@ -24,22 +25,26 @@ pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>) -> 
         let dtypes = if dense_tables.is_empty() { &FLOATS[..] } else { &[words.0.dtype()] };
         dense_tables.push((dense(op, table, dtypes)?, Tensor::from_slice(ids, count, device)?));
     }
-    let y = room((count, width), words.0.dtype(), device)?;
+    let y = room((count, width), dtype, device)?;
     let lie = |(table, ids): &(Tensor, Tensor)| Ok::<_, candle_core::Error>((address(table)?, address(ids)?.cast()));
     let positions = dense_tables.get(1).map_or(Ok((null(), null())), lie)?;
-    launch_embed(lie(&dense_tables[0])?, positions, &y)?;
+    launch_embed(words.0.dtype(), lie(&dense_tables[0])?, positions, &y)?;
     Ok(y)
 }
 
 /// A table and the rows of it that are looked up.
 type Looked = (*const c_void, *const u32);
 
-/// Of tables of the type of y, ids of which are rows, as many as y has rows.
-fn launch_embed((table, ids): Looked, (places, place_ids): Looked, y: &Tensor) -> Result<()> {
+/// Of tables of a type, ids of which are rows, as many as y has rows.
+fn launch_embed(tables: DType, (table, ids): Looked, (places, place_ids): Looked, y: &Tensor) -> Result<()> {
     let op = "embed";
     let (count, width) = y.dims2()?;
-    let [f32, bf16]: [ffi::Embed; 2] = [ffi::epitome_embed_f32, ffi::epitome_embed_bf16];
-    let launch = of_type(op, y.dtype(), f32, bf16)?;
+    let launch: ffi::Embed = match (tables, y.dtype()) {
+        (DType::F32, DType::F32) => ffi::epitome_embed_f32,
+        (DType::F32, DType::BF16) => ffi::epitome_embed_f32_bf16,
+        (DType::BF16, DType::BF16) => ffi::epitome_embed_bf16,
+        (tables, sum) => bail!("{op}: no kernel for a sum in {sum:?} of rows in {tables:?}"),
+    };
     let (to, stream) = (address_mut(y)?, stream(y.device())?);
     // SAFETY: all ids are rows of their tables.
     check(op, unsafe { launch(table, ids, places, place_ids, to, count as i64, width as c_int, stream) })
@@ -49,14 +54,14 @@ fn launch_embed((table, ids): Looked, (places, place_ids): Looked, y: &Tensor) -
 ///
 /// # Errors
 /// When shapes or types do not fit, or a launch fails.
-pub(crate) fn embed_step(words: &Tensor, positions: &Tensor, step: &Step) -> Result<Tensor> {
+pub(crate) fn embed_step(words: &Tensor, positions: &Tensor, step: &Step, dtype: DType) -> Result<Tensor> {
     let op = "embed_step";
     let (words, positions) = (dense(op, words, &FLOATS)?, dense(op, positions, &[words.dtype()])?);
     if positions.dim(1)? != words.dim(1)? {
         bail!("{op}: tables {:?} and {:?} have different widths", words.dims(), positions.dims());
     }
-    let y = room((step.rows, words.dim(1)?), words.dtype(), words.device())?;
-    launch_embed((address(&words)?, step.part(0)?), (address(&positions)?, step.part(1)?), &y)?;
+    let y = room((step.rows, words.dim(1)?), dtype, words.device())?;
+    launch_embed(words.dtype(), (address(&words)?, step.part(0)?), (address(&positions)?, step.part(1)?), &y)?;
     Ok(y)
 }
 

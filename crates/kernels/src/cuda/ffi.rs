@@ -188,18 +188,18 @@ launchers! {
         dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, partials: *mut f32,
     );
     BiasGelu = epitome_bias_gelu_f32 | epitome_bias_gelu_bf16
-        => (x: *const c_void, bias: *const f32, y: *mut c_void, rows: i64, width: c_int);
+        => (x: *const c_void, bias: *const f32, y: *mut c_void, rows: i64, width: c_int, chunk: c_int);
     BiasGeluBackward = epitome_bias_gelu_backward_f32 | epitome_bias_gelu_backward_bf16 => (
         x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, dbias: *mut f32, partials: *mut f32,
-        rows: i64, width: c_int,
+        rows: i64, width: c_int, chunk: c_int,
     );
     ColumnSums = epitome_column_sums_f32 | epitome_column_sums_bf16
-        => (x: *const c_void, sum: *mut f32, partials: *mut f32, rows: i64, width: c_int);
+        => (x: *const c_void, sum: *mut f32, partials: *mut f32, rows: i64, width: c_int, chunk: c_int);
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
     Add = epitome_add_f32 | epitome_add_bf16 | epitome_add_f32_bf16
         => (sum: *mut c_void, x: *const c_void, factor: f32, pull: f32, count: i64);
-    Embed = epitome_embed_f32 | epitome_embed_bf16 => (
+    Embed = epitome_embed_f32 | epitome_embed_bf16 | epitome_embed_f32_bf16 => (
         table: *const c_void, ids: *const u32, positions: *const c_void, position_ids: *const u32, y: *mut c_void,
         rows: i64, width: c_int,
     );

@@ -119,15 +119,8 @@ impl Linear {
         Layer { weight: &self.weight, bias: self.bias(), gelu }
     }
 
-    /// [`Linear::forward`] in f32, whatever the weight's type.
-    ///
-    /// # Errors
-    /// As [`Linear::forward`].
-    pub fn forward_f32(&self, x: &Tensor) -> Result<Tensor> {
-        product(x, &self.weight, self.bias(), DType::F32)
-    }
-
-    /// [`Linear::forward_f32`] of x `[R, in]` in rows that begin at multiples of 16 bytes, `[R, out or a little more]`.
+    /// [`Linear::forward`] of x `[R, in]` in f32, whatever the weight's type, in rows that begin at multiples of 16 bytes, `[R, out or a
+    /// little more]`.
     ///
     /// # Errors
     /// As [`Linear::forward`].

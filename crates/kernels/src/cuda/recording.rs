@@ -54,6 +54,14 @@ impl Recording {
         Ok(result)
     }
 
+    /// Whether its launches have become one graph.
+    pub(crate) fn is_graph(&self) -> bool {
+        #[cfg(feature = "cuda")]
+        return self.graph.is_some();
+        #[cfg(not(feature = "cuda"))]
+        false
+    }
+
     /// Runs what the body ran before, on the same memory.
     fn again<E: From<Error>>(
         &mut self,

@@ -19,7 +19,7 @@ const ROWS: usize = 4096;
 #[derive(Clone, Debug)]
 pub struct AttentionMemory {
     stored: Heads,
-    /// Rows of each document.
+    /// How many there are.
     documents: usize,
     heads: usize,
     head_size: usize,

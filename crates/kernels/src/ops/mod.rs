@@ -141,7 +141,7 @@ fn as_rows(op: &str, x: &Tensor) -> Result<(usize, usize)> {
     }
 }
 
-/// The position of the first value of a zero-length shape that would make a kernel's loops ill-defined.
+/// Refuses tensors whose rows have no numbers.
 fn require_columns(op: &str, x: &Tensor, width: usize) -> Result<()> {
     if width == 0 {
         bail!("{op}: the last dimension of shape {:?} is empty", x.dims());

@@ -153,7 +153,10 @@ impl PackedLinear {
             #[cfg(gpu)]
             Weight::Gpu(linear) => {
                 refuse_tracked("PackedLinear::forward_into", x)?;
-                *target = linear.forward_f32(x)?.flatten_all()?.to_vec1()?;
+                let (rows, _) = as_rows("linear", x)?;
+                let outputs = linear.weight().dim(0)?;
+                let product = linear.forward_f32_aligned(&x.reshape((rows, ()))?)?;
+                *target = product.narrow(1, 0, outputs)?.flatten_all()?.to_vec1()?;
                 Ok(())
             }
         }

@@ -7,7 +7,7 @@ use crate::cpu::rows as kernel;
 use crate::cuda;
 #[cfg(gpu)]
 use candle_core::Device;
-use candle_core::{CpuStorage, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Result, Tensor, bail};
 #[cfg(gpu)]
 use std::sync::OnceLock;
 
@@ -137,12 +137,13 @@ pub fn gather_rows(x: &Tensor, index: &RowIndex) -> Result<Tensor> {
     tensor(rows, shape)
 }
 
-/// Sum over `(table, ids)` of the tables' rows `ids`: tables `[V, d]`, all `ids` T long, the result `[T, d]`. Records no
-/// graph: [`accumulate_rows`] is its backward.
+/// Sum over `(table, ids)` of the tables' rows `ids`: tables `[V, d]`, all `ids` T long, the result `[T, d]` in the type `dtype`, which
+/// is f32 on the CPU. Records no graph: [`accumulate_rows`] is its backward.
 ///
 /// # Errors
-/// When widths or numbers of ids differ, there is no table, a table is in a graph, or an id is not below its table's V.
-pub fn embed(tables: &[(&Tensor, &[u32])]) -> Result<Tensor> {
+/// When widths or numbers of ids differ, there is no table, a table is in a graph, an id is not below its table's V, or there is no such
+/// result of the tables' type.
+pub fn embed(tables: &[(&Tensor, &[u32])], dtype: DType) -> Result<Tensor> {
     let Some((first, ids)) = tables.first() else { bail!("embed needs at least one table") };
     let (_, width) = first.dims2()?;
     for (table, other) in tables {
@@ -164,10 +165,13 @@ pub fn embed(tables: &[(&Tensor, &[u32])]) -> Result<Tensor> {
     #[cfg(gpu)]
     if cuda::runs_on(first.device()) {
         return match *tables {
-            [words] => cuda::embed(words, None),
-            [words, positions] => cuda::embed(words, Some(positions)),
+            [words] => cuda::embed(words, None, dtype),
+            [words, positions] => cuda::embed(words, Some(positions), dtype),
             _ => bail!("embed: {} tables; a GPU has two at most", tables.len()),
         };
+    }
+    if dtype != DType::F32 {
+        bail!("embed: a result in {dtype:?} on the CPU");
     }
     let tensors = tables.iter().map(|(table, _)| table.contiguous()).collect::<Result<Vec<_>>>()?;
     let locked: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();

@@ -4,7 +4,7 @@ use crate::AttentionMemory;
 #[cfg(gpu)]
 use crate::cuda;
 use crate::{KeyValueRows, Segments, cached_attention, embed};
-use candle_core::{Device, Error, Result, Tensor, bail};
+use candle_core::{DType, Device, Error, Result, Tensor, bail};
 
 /// The rows of a decoding step: hypotheses, each of which continues one of the step before. Which rows of a cache a hypothesis has
 /// come through is a list of row numbers, so that reordering hypotheses moves no keys and values.
@@ -133,16 +133,24 @@ impl DecodingStep {
         body(self)
     }
 
-    /// Rows of the tables of words and positions for the step's tokens, summed: `[R, d]`.
+    /// Whether the last step was one graph of launches: on a GPU, from the second step of a shape on.
+    pub fn was_graph(&self) -> bool {
+        #[cfg(gpu)]
+        return self.gpu.recording.is_graph();
+        #[cfg(not(gpu))]
+        false
+    }
+
+    /// [`embed`] of the step's tokens in the tables of words and positions: `[R, d]`.
     ///
     /// # Errors
-    /// When widths differ or a token is not in its table.
-    pub fn embed(&self, words: &Tensor, positions: &Tensor) -> Result<Tensor> {
+    /// As [`embed`].
+    pub fn embed(&self, words: &Tensor, positions: &Tensor, dtype: DType) -> Result<Tensor> {
         #[cfg(gpu)]
         if let Some(step) = &self.gpu.step {
-            return cuda::embed_step(words, positions, step);
+            return cuda::embed_step(words, positions, step, dtype);
         }
-        embed(&[(words, &self.tokens), (positions, &vec![self.position; self.tokens.len()])])
+        embed(&[(words, &self.tokens), (positions, &vec![self.position; self.tokens.len()])], dtype)
     }
 
     /// Appends the step's keys and values to a cache and attends with its queries, `[R, H, D]` each, to all of each row's past.

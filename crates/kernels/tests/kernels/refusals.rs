@@ -153,7 +153,7 @@ fn tensors_of_a_graph() {
         refused(linear_input_gradient(&zeros(&[2, 4]), &tracked), &graph("linear_input_gradient"));
         let added = add_linear_input_gradient(&zeros(&[2, 6]), &zeros(&[2, 4]), &tracked);
         refused(added, &graph("add_linear_input_gradient"));
-        refused(embed(&[(&tracked, &[0])]), &graph("embed"));
+        refused(embed(&[(&tracked, &[0])], DType::F32), &graph("embed"));
         refused(cross_entropy(&x, &tracked, None, &[0; 4], 0.0), &graph("cross_entropy"));
         let (one, four) = (Segments::single(1), Segments::single(4));
         let of = GlobalRows { rows: &one, documents: &four, dropout: None };
@@ -196,8 +196,8 @@ fn rows() {
     refused(write_rows(&x, &at(0), &x.narrow(0, 1, 1).unwrap()), &["write_rows", "shares its storage"]);
     refused(write_rows(&x, &at(4), &zeros(&[1, 6])), &["write_rows", "4"]);
     refused(add_rows(&x, &at(1), &zeros(&[2, 6])), &["add_rows", "[2, 6]"]);
-    refused(embed(&[(&x, &[3, 4])]), &["embed", "id 4"]);
-    refused(embed(&[]), &["embed"]);
+    refused(embed(&[(&x, &[3, 4])], DType::F32), &["embed", "id 4"]);
+    refused(embed(&[], DType::F32), &["embed"]);
     refused(accumulate_rows(&x, &[9], &zeros(&[1, 6]), None), &["accumulate_rows", "id 9"]);
     refused(add_assign(&x, &zeros(&[6, 4])), &["add_assign", "[6, 4]"]);
     refused(scale_assign(&x.t().unwrap(), 2.0), &["scale_assign", "contiguous"]);

@@ -1,6 +1,7 @@
 //! `write_rows`, `add_rows`, `gather_rows`, `embed`, `accumulate_rows`, and the updates of accumulators.
 
 use crate::numbers::{Numbers, close, tensor};
+use candle_core::DType;
 use epitome_kernels::{
     RowIndex, accumulate_rows, add_assign, add_rows, embed, gather_rows, lerp_assign, scale_assign, sum_of_squares,
     write_rows,
@@ -53,10 +54,10 @@ fn embed_sums_its_tables() {
         wanted.extend((0..6).map(|d| words[ids[t] as usize * 6 + d] + places[t * 6 + d]));
     }
     let (words, places) = (tensor(&words, &[50, 6]), tensor(&places, &[200, 6]));
-    let found = embed(&[(&words, &ids), (&places, &positions)]).unwrap();
+    let found = embed(&[(&words, &ids), (&places, &positions)], DType::F32).unwrap();
     assert_eq!(found.dims(), [200, 6]);
     close("sum", &found, &wanted, 1e-6);
-    assert_eq!(embed(&[(&words, &[])]).unwrap().dims(), [0, 6]);
+    assert_eq!(embed(&[(&words, &[])], DType::F32).unwrap().dims(), [0, 6]);
 }
 
 #[test]

@@ -118,7 +118,7 @@ fn check_past(dtype: DType, (heads, size): (usize, usize), steps: usize, far: f6
 #[test]
 fn rows_attend_to_their_past() {
     on_device(|| {
-        for (heads, size) in [(1, 1), (3, 7), (2, 33), (2, 64), (1, 128)] {
+        for (heads, size) in [(1, 1), (3, 7), (2, 33), (2, 64), (1, 72), (1, 128), (1, 320)] {
             check_past(DType::F32, (heads, size), 40, 1e-5);
             check_past(DType::BF16, (heads, size), 40, 0.005);
         }
@@ -144,11 +144,12 @@ fn repeated_steps_read_what_is_new() {
             let tokens = [n * 7, 49 - n];
             step.advance(&tokens, (&Segments::single(2), &Segments::single(5)), [50, 6], &device()).unwrap();
             let result = step.run(true, |step| {
-                let x = step.embed(&tables[0], &tables[1])?.reshape((2, 1, 8))?;
+                let x = step.embed(&tables[0], &tables[1], DType::F32)?.reshape((2, 1, 8))?;
                 step.attend_past(&mut cache, [&x, &x, &x], 1.0)
             });
             let result: candle_core::Result<Tensor> = result;
             results.push((tokens, result.unwrap()));
+            assert_eq!(step.was_graph(), cfg!(feature = "cuda") && n > 0, "step {n}");
             step.reorder(&[1, 1]);
         }
         // Row 1 is continued twice each time: both rows have come through the tokens 49 - n.
@@ -167,6 +168,40 @@ fn repeated_steps_read_what_is_new() {
                 wanted.extend((0..8).map(|d| past.iter().zip(&weights).map(|(v, w)| w / total * v[d]).sum::<f64>()));
             }
             close(&format!("step {n}"), result, &wanted, 1e-5);
+        }
+    });
+}
+
+/// Layers of few rows and of many, in both types: a repeated step computes what it computes when it is not repeated.
+#[test]
+fn repeated_steps_of_layers_are_graphs() {
+    on_device(|| {
+        for (dtype, precision, rows) in
+            [(DType::F32, Precision::F32, 3), (DType::BF16, Precision::Bf16, 3), (DType::BF16, Precision::Bf16, 40)]
+        {
+            let mut numbers = Numbers::seeded(rows as u64);
+            let mut random = |shape: &[usize]| place(&numbers.vector(shape.iter().product()), shape, DType::F32);
+            let (words, positions) = (random(&[50, 64]), random(&[6, 64]));
+            let [weight, bias] = [(); 2].map(|()| random(&[64]));
+            let mut linear = || PackedLinear::new(&random(&[64, 64]), Some(&random(&[64])), precision).unwrap();
+            let [first, second, third] = [(); 3].map(|()| linear());
+            let norm = Norm { weight: &weight, bias: &bias, eps: 1e-5 };
+            let body = |step: &DecodingStep| {
+                let x = step.embed(&words, &positions, dtype)?;
+                let sum = ResidualSum { x: &first.forward(&x)?, residual: &x, dropout: None, first: 0 };
+                let [residual, x] = second.feed_forward_after_norm(&third, sum, norm)?;
+                let sum = ResidualSum { x: &x, residual: &residual, dropout: None, first: 0 };
+                candle_core::Result::Ok(first.forward_after_norm(sum, norm)?[1].clone())
+            };
+            let mut step = DecodingStep::new(rows);
+            for n in 0..4u32 {
+                let tokens: Vec<u32> = (0..rows as u32).map(|row| (row * 7 + n) % 50).collect();
+                step.advance(&tokens, (&Segments::single(rows), &Segments::single(5)), [50, 6], &device()).unwrap();
+                let repeated = step.run(true, &body).unwrap();
+                assert_eq!(step.was_graph(), cfg!(feature = "cuda") && n > 0, "{dtype:?}, {rows} rows, step {n}");
+                assert!(numbers_of(&repeated) == numbers_of(&step.run(false, &body).unwrap()), "{dtype:?}, step {n}");
+                step.reorder(&(0..rows).collect::<Vec<_>>());
+            }
         }
     });
 }

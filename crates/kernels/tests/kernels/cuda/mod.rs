@@ -11,16 +11,24 @@ mod rows;
 use candle_core::{DType, Device, Tensor};
 use epitome_kernels::DeviceName;
 use half::bf16;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Held by the test that uses the GPU: while launches of one are recorded, nobody else may use it, whatever the thread.
+static TURN: Mutex<()> = Mutex::new(());
 
 thread_local! {
-    /// Opening one takes a while, and its library for products is not for several threads.
-    static DEVICE: Device =
-        if cfg!(feature = "cuda") { DeviceName::Cuda(None).open().unwrap() } else { Device::Cpu };
+    /// Opening one takes a while, so it is kept until the test's thread ends, and its turn with it.
+    static DEVICE: (Device, Option<MutexGuard<'static, ()>>) = if cfg!(feature = "cuda") {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        (DeviceName::Cuda(None).open().unwrap(), Some(turn))
+    } else {
+        (Device::Cpu, None)
+    };
 }
 
 /// Where the kernels run.
 pub(crate) fn device() -> Device {
-    DEVICE.with(Device::clone)
+    DEVICE.with(|(device, _)| device.clone())
 }
 
 /// Runs operations for which tensors there are a GPU's, if only an emulated one's.

@@ -184,8 +184,11 @@ fn embeddings_and_their_gradients() {
         let wanted: Vec<f64> = sums().map(|(t, d)| row(&words, ids[t], d) + row(&places, positions[t], d)).collect();
         let tw = place(&words, &[50, width], DType::F32);
         let tp = place(&places, &[count, width], DType::F32);
-        close("sum", &embed((&tw, &ids), Some((&tp, &positions))).unwrap(), &wanted, 1e-6);
-        let found = embed((&place(&words, &[50, width], DType::BF16), &ids), None).unwrap();
+        close("sum", &embed((&tw, &ids), Some((&tp, &positions)), DType::F32).unwrap(), &wanted, 1e-6);
+        let sum = embed((&tw, &ids), Some((&tp, &positions)), DType::BF16).unwrap();
+        assert_eq!(sum.dtype(), DType::BF16);
+        close("sum in bf16", &sum, &wanted, 0.005);
+        let found = embed((&place(&words, &[50, width], DType::BF16), &ids), None, DType::BF16).unwrap();
         let kept = rounded(&words, DType::BF16);
         assert_eq!(numbers_of(&found), sums().map(|(t, d)| row(&kept, ids[t], d)).collect::<Vec<f64>>());
 
