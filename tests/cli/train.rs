@@ -1,8 +1,10 @@
 //! `epitome train`: the run of a tiny model, and what stops one.
 
+use std::fs;
+
 use serde_json::Value;
 
-use crate::fixture::{Folder, TEXT, json_lines, model, run};
+use crate::fixture::{Folder, TEXT, json_lines, model, run, write_model};
 
 fn config(folder: &Folder, train: &str) -> String {
     let text = format!(
@@ -31,6 +33,37 @@ fn a_run_leaves_a_model_that_decodes() {
     run(&["decode", &text, "--model", &format!("{output}/checkpoint-2")]).succeeds();
 }
 
+/// Copies files of the shared model into a new directory.
+fn part_of_model(folder: &Folder, name: &str, files: &[&str]) -> String {
+    let directory = folder.path(name);
+    fs::create_dir(&directory).unwrap();
+    for file in files {
+        fs::copy(format!("{}/{file}", model()), format!("{directory}/{file}")).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn a_trained_model_has_the_files_of_the_one_tokenizer_it_was_trained_with() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    write_model(directory.as_ref());
+    folder.write("model/generation_config.json", r#"{"num_beams": 2}"#);
+    let tokenizer = part_of_model(&folder, "tokenizer", &["vocab.json", "merges.txt"]);
+    folder.write("tokenizer/generation_config.json", r#"{"num_beams": 3}"#);
+    let config = config(&folder, &folder.records("train.jsonl", 6));
+    let path = format!("model.path={directory}");
+    let named = format!("model.tokenizer={tokenizer}");
+    run(&["train", "--config", &config, "--output", &folder.path("run"), "--set", &path, &named]).succeeds();
+    for saved in ["run", "run/checkpoint-2"] {
+        assert!(folder.read(&format!("{saved}/generation_config.json")).contains('2'), "that of the model");
+        let there = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+            .map(|file| fs::exists(folder.path(&format!("{saved}/{file}"))).unwrap());
+        assert_eq!(there, [true, true, false, false, false], "{saved}");
+    }
+}
+
 #[test]
 fn a_resumed_run_ends_as_an_uninterrupted_one() {
     let folder = Folder::new();
@@ -45,7 +78,7 @@ fn a_resumed_run_ends_as_an_uninterrupted_one() {
         [&["train", "--config", &config, "--output", &parts, "--set", "run.max_steps=2"][..], &constant].concat();
     run(&half).succeeds();
     run(&[&["train", "--config", &config, "--output", &parts, "--resume"][..], &constant].concat()).succeeds();
-    let weights = |name: &str| std::fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
+    let weights = |name: &str| fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
     assert!(weights("parts") == weights("constant"), "resumed weights differ");
     assert!(weights("parts") != weights("whole"), "the schedule made no difference");
 }

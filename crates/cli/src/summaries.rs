@@ -180,9 +180,7 @@ pub(crate) fn warn_of_inherited_extracts(config: &RunConfig) -> Result<()> {
 
 /// The generation settings of the model that is fine-tuned, which the trained one gets too.
 fn inherited(config: &RunConfig) -> Result<Option<GenerationOptions>> {
-    let files = config.model.companion_files();
-    let saved = files.iter().find(|path| path.ends_with("generation_config.json"));
-    Ok(saved.map(|path| GenerationOptions::read(path)).transpose()?)
+    Ok(config.model.generation_config().map(|path| GenerationOptions::read(&path)).transpose()?)
 }
 
 /// The settings of the run, then those of the model that is fine-tuned.

@@ -54,6 +54,6 @@ pub use layers::Dropouts;
 pub use led::Led;
 pub use load::WeightFiles;
 pub use parameters::Parameters;
-pub use save::{COMPANION_FILES, SavedDtype, held_model};
+pub use save::{GENERATION_CONFIG, SavedDtype, held_model};
 pub use schema::{ParameterKind, ParameterShape, parameter_shapes};
 pub use weights::{TensorSource, Weights};

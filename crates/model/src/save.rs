@@ -9,16 +9,8 @@ use safetensors::{Dtype, View};
 
 use crate::{Error, Result, Weights, replace_file};
 
-/// Files of a model directory besides configuration and weights, which go along unchanged when a model is saved anew.
-pub const COMPANION_FILES: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-];
+/// The file of a model directory that says how to search with it: it goes along unchanged when a model is saved anew.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Files of a model directory that make it a model.
 const MODEL_FILES: [&str; 5] = [

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use epitome_data::Tokenizer;
 use epitome_distributed::ProcessGroup;
-use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
+use epitome_model::{Config, GENERATION_CONFIG, Parameters, Weights};
 
 use crate::average::Average;
 use crate::best::BestSoFar;
@@ -135,18 +135,22 @@ impl ModelConfig {
     /// # Errors
     /// When its files are missing or wrong.
     pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
-        let beside = self.path.as_ref().filter(|path| Tokenizer::exists(path));
-        Ok(self.tokenizer.as_ref().or(beside).map(Tokenizer::load).transpose()?)
+        Ok(self.tokenizer_directory().map(Tokenizer::load).transpose()?)
     }
 
-    /// Tokenizer files, and the generation settings of the model that is fine-tuned.
-    pub fn companion_files(&self) -> Vec<PathBuf> {
-        let directories = [self.tokenizer.as_ref(), self.path.as_ref()];
-        COMPANION_FILES
-            .iter()
-            .filter_map(|file| {
-                directories.iter().flatten().map(|directory| directory.join(file)).find(|path| path.exists())
-            })
-            .collect()
+    fn tokenizer_directory(&self) -> Option<&PathBuf> {
+        self.tokenizer.as_ref().or_else(|| self.path.as_ref().filter(|path| Tokenizer::exists(path)))
+    }
+
+    /// The generation settings of the model that is fine-tuned, where it has any: the trained one gets them too.
+    pub fn generation_config(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.join(GENERATION_CONFIG)).filter(|path| path.exists())
+    }
+
+    /// The files of the tokenizer, all from its one directory, and the generation settings.
+    fn companion_files(&self) -> Vec<PathBuf> {
+        let of_tokenizer = |directory: &PathBuf| Tokenizer::FILES.map(|file| directory.join(file));
+        let tokenizer = self.tokenizer_directory().into_iter().flat_map(of_tokenizer);
+        tokenizer.filter(|path| path.exists()).chain(self.generation_config()).collect()
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::layout::AddedToken;
-use super::{DOCUMENT_SEPARATOR, Tokenizer};
+use super::{ADDED_TOKENS, CONFIG, DOCUMENT_SEPARATOR, MERGES, SPECIAL_TOKENS_MAP, TOKENIZER, Tokenizer, VOCAB};
 use crate::error::{Error, Result};
 
 pub(super) fn save(tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
@@ -15,13 +15,13 @@ pub(super) fn save(tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
     let json = tokenizer.inner.to_string(true).map_err(super::failed)?;
     let parsed: Value = serde_json::from_str(&json).map_err(|error| Error::Tokenization(error.to_string()))?;
     let added = added_tokens(tokenizer);
-    write(&directory.join("vocab.json"), &parsed["model"]["vocab"].to_string())?;
-    write(&directory.join("merges.txt"), &merges_text(&parsed["model"]["merges"]))?;
-    write_json(&directory.join("tokenizer_config.json"), &tokenizer_config(tokenizer, &added, &parsed))?;
-    write_json(&directory.join("special_tokens_map.json"), &Value::Object(special_tokens_map(tokenizer, &added)))?;
-    write_added_tokens(&directory.join("added_tokens.json"), &added, &parsed["model"]["vocab"])?;
+    write(&directory.join(VOCAB), &parsed["model"]["vocab"].to_string())?;
+    write(&directory.join(MERGES), &merges_text(&parsed["model"]["merges"]))?;
+    write_json(&directory.join(CONFIG), &tokenizer_config(tokenizer, &added, &parsed))?;
+    write_json(&directory.join(SPECIAL_TOKENS_MAP), &Value::Object(special_tokens_map(tokenizer, &added)))?;
+    write_added_tokens(&directory.join(ADDED_TOKENS), &added, &parsed["model"]["vocab"])?;
     // Last, because it alone is enough to load: a directory that holds it is complete.
-    write(&directory.join("tokenizer.json"), &json)
+    write(&directory.join(TOKENIZER), &json)
 }
 
 fn added_tokens(tokenizer: &Tokenizer) -> Vec<AddedToken> {
