@@ -1,10 +1,11 @@
 //! `epitome train`: the run of a tiny model, and what stops one.
 
 use std::fs;
+use std::process::Stdio;
 
 use serde_json::Value;
 
-use crate::fixture::{Folder, TEXT, json_lines, model, run, write_model};
+use crate::fixture::{Folder, TEXT, command, json_lines, model, run, wait_until, write_model};
 
 fn config(folder: &Folder, train: &str) -> String {
     let text = format!(
@@ -61,6 +62,26 @@ fn a_trained_model_has_the_files_of_the_one_tokenizer_it_was_trained_with() {
         let there = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
             .map(|file| fs::exists(folder.path(&format!("{saved}/{file}"))).unwrap());
         assert_eq!(there, [true, true, false, false, false], "{saved}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_vanishes_during_a_run_is_saved_all_the_same() {
+    let folder = Folder::new();
+    let tokenizer = part_of_model(&folder, "tokenizer", &["tokenizer.json"]);
+    let config = config(&folder, &folder.records("train.jsonl", 6));
+    let output = folder.path("run");
+    let settings = [format!("model.tokenizer={tokenizer}"), "run.max_steps=300".into(), "data.validation=[]".into()];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let mut training = command(&[&["train", "--config", &config, "--output", &output][..], &settings].concat());
+    let mut child = training.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until(&mut child, || fs::exists(folder.path("run/checkpoint-2")).unwrap());
+    fs::remove_dir_all(&tokenizer).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let expected = fs::read(format!("{}/tokenizer.json", model())).unwrap();
+    for saved in ["run", "run/checkpoint-300"] {
+        assert!(fs::read(folder.path(&format!("{saved}/tokenizer.json"))).unwrap() == expected, "{saved}");
     }
 }
 

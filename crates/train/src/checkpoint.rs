@@ -2,6 +2,7 @@
 //! the checksums of all its files.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -46,28 +47,42 @@ pub(crate) struct Validation {
     pub(crate) loss: f64,
 }
 
-/// Files that make a directory usable without this run.
+/// What makes a directory usable without this run.
 #[derive(Clone, Debug)]
 pub(crate) struct Companions {
     pub(crate) config: Config,
-    /// Tokenizer and generation files, by path.
-    pub(crate) files: Vec<PathBuf>,
+    /// Tokenizer and generation files.
+    pub(crate) files: Vec<Companion>,
+}
+
+/// The name and the content of a file, as it was when the run began: what becomes of it meanwhile must not stop the run, or get
+/// into a checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Companion {
+    name: OsString,
+    content: Vec<u8>,
+}
+
+impl Companion {
+    pub(crate) fn read(path: PathBuf) -> Result<Self> {
+        let content = fs::read(&path).map_err(Error::io(&path))?;
+        Ok(Self { name: path.file_name().expect("companions are files").to_owned(), content })
+    }
+
+    fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(&self.name);
+        Ok(epitome_model::replace_file(&path, |temporary| {
+            fs::write(temporary, &self.content)
+                .map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
+        })?)
+    }
 }
 
 /// Writes the model directory: weights, tokenizer files and, last, the configuration that makes it complete.
 pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: &Companions) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io(directory))?;
     parameters.save(directory, SavedDtype::F32)?;
-    for source in &companions.files {
-        let target = directory.join(source.file_name().expect("companions are files"));
-        if !same_file(source, &target) {
-            epitome_model::replace_file(&target, |temporary| {
-                fs::copy(source, temporary)
-                    .map(drop)
-                    .map_err(|error| epitome_model::Error::Io { path: target.clone(), source: error })
-            })?;
-        }
-    }
+    companions.files.iter().try_for_each(|file| file.write(directory))?;
     Ok(companions.config.save(directory)?)
 }
 
@@ -218,10 +233,6 @@ fn remove(directory: &Path) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(directory)(error)),
         _ => Ok(()),
     }
-}
-
-fn same_file(left: &Path, right: &Path) -> bool {
-    matches!((left.canonicalize(), right.canonicalize()), (Ok(left), Ok(right)) if left == right)
 }
 
 #[cfg(test)]

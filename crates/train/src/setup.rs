@@ -9,7 +9,7 @@ use epitome_model::{Config, GENERATION_CONFIG, Parameters, Weights};
 
 use crate::average::Average;
 use crate::best::BestSoFar;
-use crate::checkpoint::{self, Companions, TrainState};
+use crate::checkpoint::{self, Companion, Companions, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
 use crate::{Event, Optimizer, Result, RunConfig, Trainable};
@@ -70,7 +70,7 @@ impl Setup {
             optimizer,
             average,
             state,
-            companions: Companions { config: model.clone(), files: config.model.companion_files() },
+            companions: Companions { config: model.clone(), files: config.model.companions()? },
             training,
             validation,
             model,
@@ -148,9 +148,9 @@ impl ModelConfig {
     }
 
     /// The files of the tokenizer, all from its one directory, and the generation settings.
-    fn companion_files(&self) -> Vec<PathBuf> {
+    fn companions(&self) -> Result<Vec<Companion>> {
         let of_tokenizer = |directory: &PathBuf| Tokenizer::FILES.map(|file| directory.join(file));
         let tokenizer = self.tokenizer_directory().into_iter().flat_map(of_tokenizer);
-        tokenizer.filter(|path| path.exists()).chain(self.generation_config()).collect()
+        tokenizer.filter(|path| path.exists()).chain(self.generation_config()).map(Companion::read).collect()
     }
 }
