@@ -19,6 +19,8 @@ use crate::{Error, Optimizer, Result};
 const PREFIX: &str = "checkpoint-";
 /// What the name of a checkpoint ends with until it is whole.
 const UNFINISHED: &str = ".partial";
+/// File of the [`TrainState`].
+pub(crate) const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// File of the averaged weights.
 pub(crate) const AVERAGE: &str = "ema.safetensors";
@@ -38,6 +40,15 @@ pub(crate) struct TrainState {
     pub(crate) validation: Option<Validation>,
     /// What all validations have shown.
     pub(crate) best_so_far: BestSoFar,
+    /// What the run is trained on; older versions did not say.
+    pub(crate) training_data: Option<TrainingData>,
+}
+
+/// By what training examples are known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrainingData {
+    pub(crate) records: usize,
+    pub(crate) fingerprint: String,
 }
 
 /// A validation loss, in nats per target token, and the updates made before it.
@@ -136,7 +147,7 @@ fn fill(directory: &Path, contents: Contents<'_>) -> Result<()> {
         average.save(&directory.join(AVERAGE))?;
     }
     let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
-    write_json(&directory.join("state.json"), &state)?;
+    write_json(&directory.join(STATE), &state)?;
     checksums::write(directory)
 }
 
@@ -207,7 +218,7 @@ pub(crate) fn evaluated(run: &Path, step: usize, model: &Config, is_averaged: bo
 
 /// The state of a checkpoint, with which `optimizer` continues.
 pub(crate) fn load(directory: &Path, parameters: &Parameters, optimizer: &mut Optimizer) -> Result<TrainState> {
-    let path = directory.join("state.json");
+    let path = directory.join(STATE);
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     let state: TrainState = serde_json::from_str(&text)
         .map_err(|error| Error::Checkpoint { path: path.clone(), message: error.to_string() })?;

@@ -9,6 +9,7 @@ use epitome_data::{
 };
 use epitome_model::Config;
 
+use crate::checkpoint::TrainingData;
 use crate::config::RunOptions;
 use crate::steps::{Place, Steps};
 use crate::{Batch, Error, Result, RunConfig};
@@ -181,6 +182,11 @@ impl Dataset {
     /// How many examples there are.
     pub(crate) fn len(&self) -> usize {
         self.examples.len()
+    }
+
+    /// By what the examples are known again.
+    pub(crate) fn identity(&self) -> TrainingData {
+        TrainingData { records: self.len(), fingerprint: self.examples.fingerprint() }
     }
 
     /// How many tokens the sources and the targets of all examples have.

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use crate::checkpoint::TrainingData;
 use crate::{Error, Result, RunConfig, checkpoint};
 
 /// Tables and keys that decide what a step computes; a resumed run keeps them.
@@ -94,6 +95,19 @@ fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses to continue a run with other examples than `before`, those that `state_file` names.
+pub(crate) fn check_data(before: &TrainingData, now: &TrainingData, state_file: &Path) -> Result<()> {
+    if before == now {
+        return Ok(());
+    }
+    let message = format!(
+        "data.train gives other examples than when the run began ({} records then, {} now): restore its files and the \
+         tokenizer, or start another run",
+        before.records, now.records
+    );
+    Err(Error::Checkpoint { path: state_file.to_owned(), message })
 }
 
 fn same(one: &Path, other: &Path) -> bool {

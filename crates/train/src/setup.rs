@@ -9,10 +9,10 @@ use epitome_model::{Config, GENERATION_CONFIG, Parameters, Weights};
 
 use crate::average::Average;
 use crate::best::BestSoFar;
-use crate::checkpoint::{self, Companion, Companions, TrainState};
+use crate::checkpoint::{self, Companion, Companions, STATE, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Event, Optimizer, Result, RunConfig, Trainable};
+use crate::{Event, Optimizer, Result, RunConfig, Trainable, guard};
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -43,20 +43,10 @@ impl Setup {
     /// Loads or initialises everything.
     pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>, group: &ProcessGroup) -> Result<Self> {
         let (device, activations) = config.place(group)?;
-        let model = match checkpoint {
-            Some(checkpoint) => Config::load(checkpoint)?,
-            None => config.model.resolve()?,
-        };
-        let weights = match (checkpoint, &config.model.path) {
-            (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
-            (None, Some(path)) => Weights::load(path, &model)?,
-            (None, None) => {
-                Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?
-            }
-        };
+        let (model, weights) = begin_with(config, checkpoint)?;
         let parameters = Parameters::new(weights.to_device(&device)?);
         let mut optimizer = Optimizer::new(&config.optim, &parameters)?;
-        let state = match checkpoint {
+        let mut state = match checkpoint {
             Some(checkpoint) => checkpoint::load(checkpoint, &parameters, &mut optimizer)?,
             None => TrainState::default(),
         };
@@ -65,6 +55,11 @@ impl Setup {
         let average = Average::new(&config.optim, (&model, &trainable), |name| optimizer.is_trained(name), checkpoint)?;
         let tokenizer = config.model.load_tokenizer()?;
         let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
+        let identity = training.identity();
+        if let (Some(checkpoint), Some(before)) = (checkpoint, &state.training_data) {
+            guard::check_data(before, &identity, &checkpoint.join(STATE))?;
+        }
+        state.training_data = Some(identity);
         Ok(Self {
             trainable,
             optimizer,
@@ -101,6 +96,21 @@ impl Setup {
             dataset.notices().for_each(|notice| on_event(Event::Notice(notice)));
         }
     }
+}
+
+/// The model of the checkpoint, else the one that the configuration names or asks for.
+fn begin_with(config: &RunConfig, checkpoint: Option<&Path>) -> Result<(Config, Weights)> {
+    if let Some(checkpoint) = checkpoint {
+        let model = Config::load(checkpoint)?;
+        let weights = Weights::load(checkpoint, &model)?;
+        return Ok((model, weights));
+    }
+    let model = config.model.resolve()?;
+    let weights = match &config.model.path {
+        Some(path) => Weights::load(path, &model)?,
+        None => Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?,
+    };
+    Ok((model, weights))
 }
 
 /// Lets the best validation so far no longer count if there is no intact checkpoint of it to be the final model, and says so.
