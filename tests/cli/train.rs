@@ -209,7 +209,7 @@ fn a_loss_that_is_no_number_names_the_step_and_the_records() {
     let records = folder.records("train.jsonl", 6);
     let config = config(&folder, &records);
     let output = folder.path("run");
-    let settings = ["optim.learning_rate=1e38", "optim.lr_scheduler_type=constant", "run.save_steps=1"];
+    let settings = ["optim.learning_rate=1e16", "optim.lr_scheduler_type=constant", "run.save_steps=1"];
     let arguments = [&["train", "--config", &config, "--output", &output, "--set"][..], &settings].concat();
     let failed = run(&arguments);
     let named = failed.stderr.lines().find(|line| line.starts_with("epitome: error: ")).unwrap_or_default().to_owned();
@@ -217,6 +217,26 @@ fn a_loss_that_is_no_number_names_the_step_and_the_records() {
     let ids = named.split("on the records ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_default();
     assert_eq!(ids.split(", ").count(), 2, "both records of the step are named: {named}");
     assert!(folder.read("run/checkpoint-1/state.json").contains("\"step\": 1"), "the last checkpoint is intact");
+}
+
+#[test]
+fn weights_beyond_the_numbers_are_not_saved() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    // With a rate of 1e38 an update divides by zero, with one of 1e30 it leaves weights whose squares are infinite.
+    for rate in ["optim.learning_rate=1e30", "optim.learning_rate=1e38"] {
+        for save in ["run.save_steps=0", "run.save_steps=1"] {
+            let name = format!("{rate}-{save}");
+            let settings = [rate, save, "run.max_steps=1", "optim.lr_scheduler_type=constant", "data.validation=[]"];
+            let output = folder.path(&name);
+            run(&[&["train", "--config", &config, "--output", &output, "--set"][..], &settings].concat())
+                .fails_naming(&["step 1", "weights", "on the records r", "lower optim.learning_rate"]);
+            let saved =
+                ["model.safetensors", "checkpoint-1"].map(|file| fs::exists(format!("{output}/{file}")).unwrap());
+            assert_eq!(saved, [false, false], "{name}");
+        }
+    }
 }
 
 #[test]

@@ -226,6 +226,9 @@ impl<'a> Run<'a> {
 
     /// Writes the model after step `best`, or the present one, as the result of the run.
     fn save_final_model(&mut self, best: Option<usize>) -> Result<()> {
+        if best.is_none() {
+            update::check_weights(&mut self.setup)?;
+        }
         let (output, Setup { model, average, companions, .. }) = (self.context.output, &self.setup);
         match best {
             Some(step) => {
@@ -240,10 +243,11 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint unless this state has one.
     fn save_checkpoint(&mut self) -> Result<()> {
-        let Setup { trainable, optimizer, average, state, companions, .. } = &self.setup;
-        if state.step == self.saved_step || !self.context.group.is_root() {
+        if self.setup.state.step == self.saved_step || !self.context.group.is_root() {
             return Ok(());
         }
+        update::check_weights(&mut self.setup)?;
+        let Setup { trainable, optimizer, average, state, companions, .. } = &self.setup;
         // A checkpoint says that the lines before it are written.
         self.monitor.as_ref().map_or(Ok(()), Monitor::sync)?;
         let limit = self.config.run.save_total_limit;
