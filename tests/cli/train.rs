@@ -3,7 +3,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{Folder, TEXT, command, json_lines, model, run, wait_until, write_model};
 
@@ -139,6 +139,32 @@ fn extracts_and_prompts_are_trained_with_summaries() {
     let ids = folder.write("ids.jsonl", r#"{"input_ids": [0, 5, 2], "labels": [0, 5, 2]}"#);
     train(&["--set", mixture, "--set", &format!("data.train={ids}"), "--output", &folder.path("ids")])
         .fails_naming(&["ids.jsonl:1", "extract"]);
+}
+
+#[test]
+fn validation_asks_for_text_only_where_it_draws() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let text = json!({"id": "text", "document": TEXT, "summary": "few words"});
+    let ids = json!({"id": "ids", "input_ids": [0, 70, 71, 2], "labels": [0, 72, 2]});
+    let validation = folder.write("validation.jsonl", format!("{text}\n{ids}\n"));
+    let config = config(&folder, &records);
+    let train = |name: &str, mixture: &str, more: &[&str]| {
+        let (output, mixture) = (folder.path(name), format!("data.objectives={mixture}"));
+        let validation = format!("data.validation={validation}");
+        let generate = ["run.predict_with_generate=true", "run.generation_max_new_tokens=3"];
+        let settings = [&["--set", &mixture, &validation, "data.extract.max_tokens=20"][..], &generate].concat();
+        run(&[&["train", "--config", &config, "--output", &output][..], &settings, more].concat())
+    };
+    // Summaries are what is validated, and token ids have them.
+    let told = train("mixed", "{ summarize = 1.0, gap_sentences = 1.0 }", &[]).succeeds().stderr;
+    assert!(told.contains("validation: 2 records"), "{told}");
+    // Without them the objectives are drawn, which need text: for the loss and for the scores.
+    let extracts = "{ extract = 1.0 }";
+    train("extracts", extracts, &[]).fails_naming(&["validation.jsonl:2", "need text"]);
+    let told = train("skipping", extracts, &["--skip-bad-records"]).succeeds().stderr;
+    assert!(told.contains("validation: 1 records"), "{told}");
+    assert_eq!(told.matches("validation.jsonl:2").count(), 2, "by the loss and by the scores: {told}");
 }
 
 #[test]

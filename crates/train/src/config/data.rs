@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use epitome_data::{Denoising, Extraction, FieldNames, GapSentences, Mixture, ObjectiveOptions, Prompts};
+use epitome_data::{Denoising, Extraction, FieldNames, GapSentences, Limits, Mixture, ObjectiveOptions, Prompts};
 use serde::{Deserialize, Serialize};
 
 /// The dataset.
@@ -57,6 +57,11 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
+    /// The longest sequences.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { max_source_length: self.max_source_length, max_target_length: self.max_target_length }
+    }
+
     /// What decides what examples teach.
     pub(crate) fn objective_options(&self) -> ObjectiveOptions {
         ObjectiveOptions {
