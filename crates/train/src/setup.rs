@@ -54,7 +54,9 @@ impl Setup {
         let trainable = trainable.train_only(|name| optimizer.is_trained(name));
         let average = Average::new(&config.optim, (&model, &trainable), |name| optimizer.is_trained(name), checkpoint)?;
         let tokenizer = config.model.load_tokenizer()?;
-        let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
+        // One process of a machine makes the tokens, which the others then find in the cache.
+        let load = || dataset::load(config, tokenizer.as_ref(), &model);
+        let (training, validation) = group.first_on_each_machine(load)?;
         let identity = training.identity();
         if let (Some(checkpoint), Some(before)) = (checkpoint, &state.training_data) {
             guard::check_data(before, &identity, &checkpoint.join(STATE))?;
