@@ -199,6 +199,9 @@ fn wrong_keys_and_values_are_named() {
     train(&["--set", "run.batch_size=0"]).fails_naming(&["run.toml with --set", "batch_size"]);
     train(&["--set", "run.precision=int3"]).fails_naming(&["int3"]);
     train(&["--set", "data.objectives.summarise=1"]).fails_naming(&["summarise"]);
+    for key in ["data.max_train_records", "data.max_validation_records"] {
+        train(&["--set", &format!("{key}=0")]).fails_naming(&["run.toml with --set", key]);
+    }
     train(&["--set", "data.objectives.summarize=0"]).fails_naming(&["data.objectives"]);
     train(&["--set", "data.denoise.mask_ratio=1.5"]).fails_naming(&["data.denoise.mask_ratio", "1.5"]);
     train(&["--set", "data.denoise.mask_ratio=0.9", "data.denoise.mean_span=3"]).fails_naming(&["mask_ratio"]);

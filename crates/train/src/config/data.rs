@@ -84,6 +84,13 @@ impl DataConfig {
                 return Err(format!("data.{name} is too small"));
             }
         }
+        for (name, most) in
+            [("max_train_records", self.max_train_records), ("max_validation_records", self.max_validation_records)]
+        {
+            if most == Some(0) {
+                return Err(format!("data.{name} is 0; it must be at least 1, or left out"));
+            }
+        }
         if !self.objectives.is_valid() {
             return Err("data.objectives must have weights from 0 up, one of them positive".into());
         }
