@@ -82,10 +82,7 @@ impl Companion {
 
     fn write(&self, directory: &Path) -> Result<()> {
         let path = directory.join(&self.name);
-        Ok(epitome_model::replace_file(&path, |temporary| {
-            fs::write(temporary, &self.content)
-                .map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-        })?)
+        epitome_files::replace_content(&path, &self.content).map_err(Error::io(&path))
     }
 }
 
@@ -121,7 +118,7 @@ pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<P
     }
     remove(&directory)?;
     fs::rename(&temporary, &directory).map_err(Error::io(&directory))?;
-    epitome_model::sync_directory(run)?;
+    epitome_files::sync_directory(run).map_err(Error::io(run))?;
     if limit > 0 {
         let best = contents.state.best_so_far.best.map(|best| best.step);
         for old in superfluous(&list(run)?, limit, [Some(step), best]) {
@@ -153,9 +150,7 @@ fn fill(directory: &Path, contents: Contents<'_>) -> Result<()> {
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).expect("only string keys");
-    Ok(epitome_model::replace_file(path, |target| {
-        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.to_owned(), source })
-    })?)
+    epitome_files::replace_content(path, text).map_err(Error::io(path))
 }
 
 /// The newest checkpoint of a run, if any, damaged or not.

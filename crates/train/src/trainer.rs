@@ -69,10 +69,7 @@ pub fn train(
 /// Writes the configuration and opens what the run is watched by.
 fn begin(config: &RunConfig, output: &Path, setup: &Setup) -> Result<Monitor> {
     let path = output.join("config.toml");
-    let text = config.to_toml();
-    epitome_model::replace_file(&path, |temporary| {
-        std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-    })?;
+    epitome_files::replace_content(&path, config.to_toml()).map_err(Error::io(&path))?;
     Monitor::open(config, output, &setup.state, &setup.training)
 }
 

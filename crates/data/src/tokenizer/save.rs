@@ -1,7 +1,7 @@
 //! A tokenizer in, the files that `transformers` expects of an LED model out.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
@@ -119,22 +119,6 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     write(path, &format!("{value:#}\n"))
 }
 
-/// Writes beside the target and renames, so that a failure, or a power cut, leaves no half file.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.file_name().expect("a file inside a directory").to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let outcome = write_synced(&partial, text).and_then(|()| fs::rename(&partial, path));
-    outcome.map_err(|error| {
-        // The partial file is of no use; if it cannot be removed either, the first error is the one to report.
-        let _ = fs::remove_file(&partial);
-        Error::io("write", path, error)
-    })
-}
-
-/// Returns once the disk has the text: a rename may reach it before the contents of the file do.
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    epitome_files::replace_content(path, text).map_err(|error| Error::io("write", path, error))
 }

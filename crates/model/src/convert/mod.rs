@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
-use crate::{Config, Error, GENERATION_CONFIG, Result, SavedDtype, Weights, held_model, replace_file};
+use crate::{Config, Error, GENERATION_CONFIG, Result, SavedDtype, Weights, held_model};
 
 /// What may be chosen in a conversion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +47,7 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     let (config, weights, mut converted) =
         if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
     fs::create_dir_all(output).map_err(Error::io(output))?;
-    if same_directory(from, output) {
+    if epitome_files::same_file(from, output) {
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
     }
     if let Some(held) = held_model(output) {
@@ -95,17 +95,14 @@ fn read_led(from: &Path, options: ConvertOptions) -> Result<Read> {
     Ok((config, weights, converted))
 }
 
-fn same_directory(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
 fn copy_companions(from: &Path, output: &Path, names: &[&'static str]) -> Result<Vec<&'static str>> {
     let mut copied = Vec::new();
     for name in names.iter().copied().chain([GENERATION_CONFIG]) {
         let source = from.join(name);
         if source.exists() {
             let target = output.join(name);
-            replace_file(&target, |temporary| fs::copy(&source, temporary).map(drop).map_err(Error::io(&target)))?;
+            epitome_files::replace_file(&target, |temporary| fs::copy(&source, temporary).map(drop))
+                .map_err(Error::io(&target))?;
             copied.push(name);
         }
     }
