@@ -199,15 +199,61 @@ fn processes_that_do_not_begin_alike_are_refused() {
     wait_for(mixed).names("process 1 begins with step 0");
 }
 
+#[test]
+fn one_process_of_a_machine_makes_the_tokens() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 3000);
+    let (output, cache) = (folder.path("run"), folder.path("cache"));
+    let text = format!(
+        "[model]\npath = {:?}\n\n[data]\ntrain = {records:?}\ncache_dir = {cache:?}\n\n\
+         [run]\nmax_steps = 400\ngradient_accumulation_steps = 3\nsave_steps = 20\n",
+        model()
+    );
+    let mut started = mpirun(3, &["train", "--config", &folder.write("run.toml", text), "--output", &output]);
+    let mut running = started.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_until(&mut running, || fs::exists(format!("{output}/checkpoint-20")).unwrap());
+    let tokens: Vec<String> = processes(&output).flat_map(open_files).filter(|name| name.contains(".tokens")).collect();
+    let left: Vec<_> = fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).collect();
+    send_signal(running.id(), "TERM");
+    running.wait().unwrap();
+    // Whoever makes them again replaces the file that another has open.
+    assert_eq!(left.len(), 1);
+    assert_eq!(tokens, vec![left[0].to_str().unwrap(); 3]);
+}
+
+#[test]
+fn records_that_are_wrong_end_the_processes_that_wait_for_their_tokens() {
+    let folder = Folder::new();
+    let records = folder.write("bad.jsonl", "{\"document\": \"words\", \"summary\": \"few\"}\n{\"document\": 1.5}\n");
+    let text = format!(
+        "[model]\npath = {:?}\n\n[data]\ntrain = {records:?}\n\n[run]\ngradient_accumulation_steps = 3\n",
+        model()
+    );
+    let config = folder.write("run.toml", text);
+    together(3, &["train", "--config", &config, "--output", &folder.path("run")]).names("bad.jsonl:2");
+}
+
+/// The files that a process has open, or had open when they were deleted.
+fn open_files(process: u32) -> Vec<String> {
+    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+    let name = |entry: fs::DirEntry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned);
+    open.filter_map(|entry| name(entry.ok()?)).collect()
+}
+
 /// The process started last that has `argument` on its command line.
 fn newest_process(argument: &str) -> u32 {
-    let has = |process: &u32| {
+    processes(argument).max().unwrap()
+}
+
+/// The processes that have `argument` on their command lines, without `mpirun`.
+fn processes(argument: &str) -> impl Iterator<Item = u32> {
+    let has = move |process: &u32| {
         fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| {
             !line.starts_with(b"mpirun") && line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes())
         })
     };
     let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).filter(has).max().unwrap()
+    names.filter_map(|name| name.to_str()?.parse().ok()).filter(has)
 }
 
 #[test]

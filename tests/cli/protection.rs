@@ -4,9 +4,9 @@ use std::fs;
 
 use candle_core::{Device, safetensors};
 use epitome_model::Config;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::fixture::{DECODER_POSITIONS, ENCODER_POSITIONS, Folder, TEXT, model, run, write_model};
+use crate::fixture::{DECODER_POSITIONS, ENCODER_POSITIONS, Folder, TEXT, command, finish, model, run, write_model};
 
 #[test]
 fn an_output_that_is_the_input_is_refused() {
@@ -157,6 +157,45 @@ fn a_run_is_not_continued_as_another() {
     train(&["--resume", "--set", "model.attention_window=16"]).fails_naming(&["config.toml", "model.attention_window"]);
     train(&["--resume", "--set", "run.max_steps=1"]).fails_naming(&["step 2"]);
     train(&["--resume", "--set", "run.max_steps=3"]).succeeds();
+}
+
+#[test]
+fn a_run_is_not_continued_with_other_records() {
+    let folder = Folder::new();
+    let recipe = format!(
+        "[model]\npath = {:?}\n[data]\ntrain = \"train.jsonl\"\nskip_bad_records = true\n[run]\nmax_steps = 2\n\
+         gradient_accumulation_steps = 1\n[optim]\nlr_scheduler_type = \"constant\"\n",
+        model()
+    );
+    let recipe = folder.write("run.toml", recipe);
+    let train = |place: &str, more: &[&str]| {
+        let output = folder.path("run");
+        let mut training = command(&[&["train", "--config", &recipe, "--output", &output][..], more].concat());
+        training.current_dir(folder.path(place));
+        finish(training)
+    };
+    folder.records("train.jsonl", 4);
+    train("", &[]).succeeds();
+    let records = folder.read("train.jsonl");
+    // Where the files lie makes no difference, what they hold does.
+    fs::create_dir(folder.path("moved")).unwrap();
+    folder.write("moved/train.jsonl", &records);
+    train("moved", &["--resume", "--set", "run.max_steps=3"]).succeeds();
+    for changed in [records.replace("few words", "some words"), records.lines().take(3).collect::<Vec<_>>().join("\n")]
+    {
+        folder.write("train.jsonl", changed);
+        train("", &["--resume", "--set", "run.max_steps=4"]).fails_naming(&["state.json", "data.train", "4 records"]);
+    }
+    // A run that was begun by an older version goes on, from here with what it finds.
+    let forget = |file: &str, key: &str| {
+        let mut object: Value = serde_json::from_str(&folder.read(file)).unwrap();
+        assert!(object.as_object_mut().unwrap().shift_remove(key).is_some());
+        folder.write(file, object.to_string());
+    };
+    forget("run/checkpoint-3/state.json", "training_data");
+    forget("run/checkpoint-3/checksums.json", "state.json");
+    train("", &["--resume", "--set", "run.max_steps=4"]).succeeds();
+    train("moved", &["--resume", "--set", "run.max_steps=5"]).fails_naming(&["data.train", "3 records"]);
 }
 
 #[test]

@@ -1,8 +1,11 @@
 //! `epitome train`: the run of a tiny model, and what stops one.
 
-use serde_json::Value;
+use std::fs;
+use std::process::Stdio;
 
-use crate::fixture::{Folder, TEXT, json_lines, model, run};
+use serde_json::{Value, json};
+
+use crate::fixture::{Folder, TEXT, command, json_lines, model, run, wait_until, write_model};
 
 fn config(folder: &Folder, train: &str) -> String {
     let text = format!(
@@ -31,6 +34,57 @@ fn a_run_leaves_a_model_that_decodes() {
     run(&["decode", &text, "--model", &format!("{output}/checkpoint-2")]).succeeds();
 }
 
+/// Copies files of the shared model into a new directory.
+fn part_of_model(folder: &Folder, name: &str, files: &[&str]) -> String {
+    let directory = folder.path(name);
+    fs::create_dir(&directory).unwrap();
+    for file in files {
+        fs::copy(format!("{}/{file}", model()), format!("{directory}/{file}")).unwrap();
+    }
+    directory
+}
+
+#[test]
+fn a_trained_model_has_the_files_of_the_one_tokenizer_it_was_trained_with() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    write_model(directory.as_ref());
+    folder.write("model/generation_config.json", r#"{"num_beams": 2}"#);
+    let tokenizer = part_of_model(&folder, "tokenizer", &["vocab.json", "merges.txt"]);
+    folder.write("tokenizer/generation_config.json", r#"{"num_beams": 3}"#);
+    let config = config(&folder, &folder.records("train.jsonl", 6));
+    let path = format!("model.path={directory}");
+    let named = format!("model.tokenizer={tokenizer}");
+    run(&["train", "--config", &config, "--output", &folder.path("run"), "--set", &path, &named]).succeeds();
+    for saved in ["run", "run/checkpoint-2"] {
+        assert!(folder.read(&format!("{saved}/generation_config.json")).contains('2'), "that of the model");
+        let there = ["vocab.json", "merges.txt", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"]
+            .map(|file| fs::exists(folder.path(&format!("{saved}/{file}"))).unwrap());
+        assert_eq!(there, [true, true, false, false, false], "{saved}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_vanishes_during_a_run_is_saved_all_the_same() {
+    let folder = Folder::new();
+    let tokenizer = part_of_model(&folder, "tokenizer", &["tokenizer.json"]);
+    let config = config(&folder, &folder.records("train.jsonl", 6));
+    let output = folder.path("run");
+    let settings = [format!("model.tokenizer={tokenizer}"), "run.max_steps=300".into(), "data.validation=[]".into()];
+    let settings: Vec<&str> = settings.iter().flat_map(|setting| ["--set", setting]).collect();
+    let mut training = command(&[&["train", "--config", &config, "--output", &output][..], &settings].concat());
+    let mut child = training.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until(&mut child, || fs::exists(folder.path("run/checkpoint-2")).unwrap());
+    fs::remove_dir_all(&tokenizer).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let expected = fs::read(format!("{}/tokenizer.json", model())).unwrap();
+    for saved in ["run", "run/checkpoint-300"] {
+        assert!(fs::read(folder.path(&format!("{saved}/tokenizer.json"))).unwrap() == expected, "{saved}");
+    }
+}
+
 #[test]
 fn a_resumed_run_ends_as_an_uninterrupted_one() {
     let folder = Folder::new();
@@ -45,7 +99,7 @@ fn a_resumed_run_ends_as_an_uninterrupted_one() {
         [&["train", "--config", &config, "--output", &parts, "--set", "run.max_steps=2"][..], &constant].concat();
     run(&half).succeeds();
     run(&[&["train", "--config", &config, "--output", &parts, "--resume"][..], &constant].concat()).succeeds();
-    let weights = |name: &str| std::fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
+    let weights = |name: &str| fs::read(folder.path(&format!("{name}/model.safetensors"))).unwrap();
     assert!(weights("parts") == weights("constant"), "resumed weights differ");
     assert!(weights("parts") != weights("whole"), "the schedule made no difference");
 }
@@ -88,6 +142,32 @@ fn extracts_and_prompts_are_trained_with_summaries() {
 }
 
 #[test]
+fn validation_asks_for_text_only_where_it_draws() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let text = json!({"id": "text", "document": TEXT, "summary": "few words"});
+    let ids = json!({"id": "ids", "input_ids": [0, 70, 71, 2], "labels": [0, 72, 2]});
+    let validation = folder.write("validation.jsonl", format!("{text}\n{ids}\n"));
+    let config = config(&folder, &records);
+    let train = |name: &str, mixture: &str, more: &[&str]| {
+        let (output, mixture) = (folder.path(name), format!("data.objectives={mixture}"));
+        let validation = format!("data.validation={validation}");
+        let generate = ["run.predict_with_generate=true", "run.generation_max_new_tokens=3"];
+        let settings = [&["--set", &mixture, &validation, "data.extract.max_tokens=20"][..], &generate].concat();
+        run(&[&["train", "--config", &config, "--output", &output][..], &settings, more].concat())
+    };
+    // Summaries are what is validated, and token ids have them.
+    let told = train("mixed", "{ summarize = 1.0, gap_sentences = 1.0 }", &[]).succeeds().stderr;
+    assert!(told.contains("validation: 2 records"), "{told}");
+    // Without them the objectives are drawn, which need text: for the loss and for the scores.
+    let extracts = "{ extract = 1.0 }";
+    train("extracts", extracts, &[]).fails_naming(&["validation.jsonl:2", "need text"]);
+    let told = train("skipping", extracts, &["--skip-bad-records"]).succeeds().stderr;
+    assert!(told.contains("validation: 1 records"), "{told}");
+    assert_eq!(told.matches("validation.jsonl:2").count(), 2, "by the loss and by the scores: {told}");
+}
+
+#[test]
 fn extracts_are_learnt_as_choices() {
     let folder = Folder::new();
     let records = folder.records("train.jsonl", 6);
@@ -119,6 +199,9 @@ fn wrong_keys_and_values_are_named() {
     train(&["--set", "run.batch_size=0"]).fails_naming(&["run.toml with --set", "batch_size"]);
     train(&["--set", "run.precision=int3"]).fails_naming(&["int3"]);
     train(&["--set", "data.objectives.summarise=1"]).fails_naming(&["summarise"]);
+    for key in ["data.max_train_records", "data.max_validation_records"] {
+        train(&["--set", &format!("{key}=0")]).fails_naming(&["run.toml with --set", key]);
+    }
     train(&["--set", "data.objectives.summarize=0"]).fails_naming(&["data.objectives"]);
     train(&["--set", "data.denoise.mask_ratio=1.5"]).fails_naming(&["data.denoise.mask_ratio", "1.5"]);
     train(&["--set", "data.denoise.mask_ratio=0.9", "data.denoise.mean_span=3"]).fails_naming(&["mask_ratio"]);
@@ -155,7 +238,7 @@ fn a_loss_that_is_no_number_names_the_step_and_the_records() {
     let records = folder.records("train.jsonl", 6);
     let config = config(&folder, &records);
     let output = folder.path("run");
-    let settings = ["optim.learning_rate=1e38", "optim.lr_scheduler_type=constant", "run.save_steps=1"];
+    let settings = ["optim.learning_rate=1e16", "optim.lr_scheduler_type=constant", "run.save_steps=1"];
     let arguments = [&["train", "--config", &config, "--output", &output, "--set"][..], &settings].concat();
     let failed = run(&arguments);
     let named = failed.stderr.lines().find(|line| line.starts_with("epitome: error: ")).unwrap_or_default().to_owned();
@@ -163,6 +246,26 @@ fn a_loss_that_is_no_number_names_the_step_and_the_records() {
     let ids = named.split("on the records ").nth(1).and_then(|rest| rest.split(';').next()).unwrap_or_default();
     assert_eq!(ids.split(", ").count(), 2, "both records of the step are named: {named}");
     assert!(folder.read("run/checkpoint-1/state.json").contains("\"step\": 1"), "the last checkpoint is intact");
+}
+
+#[test]
+fn weights_beyond_the_numbers_are_not_saved() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 6);
+    let config = config(&folder, &records);
+    // With a rate of 1e38 an update divides by zero, with one of 1e30 it leaves weights whose squares are infinite.
+    for rate in ["optim.learning_rate=1e30", "optim.learning_rate=1e38"] {
+        for save in ["run.save_steps=0", "run.save_steps=1"] {
+            let name = format!("{rate}-{save}");
+            let settings = [rate, save, "run.max_steps=1", "optim.lr_scheduler_type=constant", "data.validation=[]"];
+            let output = folder.path(&name);
+            run(&[&["train", "--config", &config, "--output", &output, "--set"][..], &settings].concat())
+                .fails_naming(&["step 1", "weights", "on the records r", "lower optim.learning_rate"]);
+            let saved =
+                ["model.safetensors", "checkpoint-1"].map(|file| fs::exists(format!("{output}/{file}")).unwrap());
+            assert_eq!(saved, [false, false], "{name}");
+        }
+    }
 }
 
 #[test]

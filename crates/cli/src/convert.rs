@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::{Args, ValueEnum};
+use epitome_data::Tokenizer;
 use epitome_model::{ConvertOptions, SavedDtype};
 
 use crate::failure::{usage, warn};
@@ -50,6 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             Dtype::F32 => SavedDtype::F32,
             Dtype::Bf16 => SavedDtype::Bf16,
         }),
+        companions: &Tokenizer::FILES,
     };
     let converted = epitome_model::convert(&arguments.from, &arguments.output, options)?;
     let positions = converted.config.max_encoder_position_embeddings;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -87,7 +87,7 @@ pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<I
         }
         File::open(input).with_context(|| format!("cannot open {name}"))?;
         if let Some(output) = output
-            && same_file(output, input)
+            && epitome_files::same_file(output, input)
         {
             bail!(
                 "the output {} is also the input {name}, which would be lost; choose another --output",
@@ -96,17 +96,6 @@ pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<I
         }
     }
     Ok(())
-}
-
-/// Whether two names lead to one file, through whatever links.
-fn same_file(one: &Path, other: &Path) -> bool {
-    #[cfg(unix)]
-    if let (Ok(one), Ok(other)) = (one.metadata(), other.metadata()) {
-        use std::os::unix::fs::MetadataExt;
-        return (one.dev(), one.ino()) == (other.dev(), other.ino());
-    }
-    let canonical = |path: &Path| -> Option<PathBuf> { path.canonicalize().ok() };
-    canonical(one).is_some_and(|one| Some(one) == canonical(other))
 }
 
 /// Ids of the records in complete lines, and where the last of these ends.

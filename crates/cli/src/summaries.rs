@@ -5,11 +5,12 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, bail};
-use epitome_data::{Content, Record, RecordReader, Source, Target, Tokenizer};
+use epitome_data::{Content, Record, RecordReader, Source, Tokenizer};
 use epitome_decode::{GenerationConfig, GenerationOptions, Summarizer};
 use epitome_distributed::ProcessGroup;
 use epitome_eval::{Options, Prediction, Reference};
-use epitome_train::{Event, RunConfig, Trainable};
+use epitome_model::Config;
+use epitome_train::{Event, RunConfig, Trainable, check_validation_record};
 
 use crate::decoding::batches;
 use crate::failure::warn;
@@ -26,7 +27,7 @@ pub(crate) struct ValidationSummaries {
     /// Which documents are empty, and so are their summaries.
     empty: Vec<bool>,
     tokenizer: Tokenizer,
-    vocab_size: usize,
+    model: Config,
     generation: GenerationConfig,
 }
 
@@ -46,9 +47,9 @@ impl ValidationSummaries {
             );
         };
         let generation = generation(config)?;
-        let vocab_size = config.model.resolve()?.vocab_size;
+        let model = config.model.resolve()?;
         let (sources, references, empty) = (Vec::new(), Vec::new(), Vec::new());
-        let mut summaries = Self { sources, references, empty, tokenizer, vocab_size, generation };
+        let mut summaries = Self { sources, references, empty, tokenizer, model, generation };
         let limits = [config.run.max_generated_records, config.data.max_validation_records];
         let most = limits.into_iter().flatten().min().unwrap_or(usize::MAX);
         let records = RecordReader::open_all(&config.data.validation)?.with_field_names(config.data.fields.clone());
@@ -70,7 +71,7 @@ impl ValidationSummaries {
 
     fn push(&mut self, record: &Record, config: &RunConfig) -> Result<()> {
         let (id, references) = (self.references.len().to_string(), reference_texts(record, &self.tokenizer)?);
-        self.check(record, config.data.objectives.is_supervised())?;
+        self.check(record, config)?;
         if !record.is_empty() {
             let record = prompt::lead(record, &self.generation.prompt)?;
             self.sources.push(match self.generation.extractive {
@@ -84,18 +85,12 @@ impl ValidationSummaries {
     }
 
     /// Refuses what the data set of the run refuses, so that losses and scores are of the same records.
-    fn check(&self, record: &Record, needs_target: bool) -> Result<()> {
-        let target = if needs_target { Target::new(record, Some(&self.tokenizer), None)? } else { Target::default() };
-        let Content::Tokens { input_ids, .. } = &record.content else { return Ok(()) };
-        let largest = input_ids.iter().map(|&id| i64::from(id)).chain(target.labels.iter().copied()).max().unwrap_or(0);
-        let problem = if largest >= self.vocab_size as i64 {
-            format!("id {largest} lies outside the vocabulary of {}", self.vocab_size)
-        } else if needs_target && target.labels.iter().all(|&label| label < 0) {
-            "no label counts: there are none, or all are -100".to_owned()
-        } else {
-            return Ok(());
-        };
-        Err(BadRecord(format!("{}: record `{}`: {problem}", record.location, record.id)).into())
+    fn check(&self, record: &Record, config: &RunConfig) -> Result<()> {
+        match check_validation_record(record, config, (Some(&self.tokenizer), &self.model)) {
+            Err(epitome_train::Error::Data(error)) => Err(error.into()),
+            Err(refused) => Err(BadRecord(refused.to_string()).into()),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// Means of the F1 of all records, by metric, with the model as it is now. Every process writes its part of the summaries
@@ -180,9 +175,7 @@ pub(crate) fn warn_of_inherited_extracts(config: &RunConfig) -> Result<()> {
 
 /// The generation settings of the model that is fine-tuned, which the trained one gets too.
 fn inherited(config: &RunConfig) -> Result<Option<GenerationOptions>> {
-    let files = config.model.companion_files();
-    let saved = files.iter().find(|path| path.ends_with("generation_config.json"));
-    Ok(saved.map(|path| GenerationOptions::read(path)).transpose()?)
+    Ok(config.model.generation_config().map(|path| GenerationOptions::read(&path)).transpose()?)
 }
 
 /// The settings of the run, then those of the model that is fine-tuned.

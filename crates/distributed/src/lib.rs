@@ -124,6 +124,21 @@ impl ProcessGroup {
         self.any(false);
     }
 
+    /// Does `work` in the first process of every machine, and then in the others, which find what that has left there. Where the
+    /// first fails the others wait until it ends them by [`ProcessGroup::abort`].
+    ///
+    /// # Errors
+    /// Those of `work`.
+    pub fn first_on_each_machine<T, E>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+        if self.rank_on_this_machine() > 0 {
+            self.barrier();
+            return work();
+        }
+        let done = work()?;
+        self.barrier();
+        Ok(done)
+    }
+
     /// What every process gave, in the order of ranks, for the first of them; nothing for the others.
     pub fn gather(&self, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
         match &self.0 {
@@ -161,6 +176,7 @@ mod tests {
         assert_eq!((values, group.rank(), group.world_size(), group.is_root()), ([1.5, -2.0], 0, 1, true));
         assert_eq!((group.rank_on_this_machine(), group.on_this_machine()), (0, 1));
         assert_eq!(group.gather(&[1, 2]), Some(vec![vec![1, 2]]));
+        assert_eq!(group.first_on_each_machine(|| Err::<(), _>("failed")), Err("failed"));
         assert_eq!([true, false].map(|flag| group.any(flag)), [true, false]);
     }
 }

@@ -52,22 +52,37 @@ impl Group {
     }
 
     pub(crate) fn gather(&self, bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+        // So that those of all processes together can be counted with 32 bits.
+        let message = MESSAGE.min(i32::MAX as usize / self.world_size());
+        let mut messages = 0;
+        let own = bytes.len().div_ceil(message) as u64;
+        self.world.all_reduce_into(&own, &mut messages, SystemOperation::max());
+        let mut all = vec![Vec::new(); self.world_size()];
+        let mut parts = bytes.chunks(message);
+        for _ in 0..messages {
+            self.gather_part(parts.next().unwrap_or(&NOTHING[..0]), &mut all);
+        }
+        (self.rank() == 0).then_some(all)
+    }
+
+    /// Appends what every process gives to `all` of the first one.
+    fn gather_part(&self, part: &[u8], all: &mut [Vec<u8>]) {
         let root = self.world.process_at_rank(0);
-        let bytes = if bytes.is_empty() { &NOTHING[..0] } else { bytes };
-        let length = bytes.len() as i32;
+        let length = part.len() as i32;
         if self.rank() != 0 {
             root.gather_into(&length);
-            root.gather_varcount_into(bytes);
-            return None;
+            root.gather_varcount_into(part);
+            return;
         }
         let mut lengths = vec![0i32; self.world_size()];
         root.gather_into_root(&length, &mut lengths[..]);
         let starts: Vec<i32> =
             lengths.iter().scan(0, |end, length| Some(std::mem::replace(end, *end + length))).collect();
-        let mut all = vec![0u8; lengths.iter().map(|length| *length as usize).sum::<usize>().max(NOTHING.len())];
-        root.gather_varcount_into_root(bytes, &mut PartitionMut::new(&mut all[..], &lengths[..], &starts[..]));
-        let parts = starts.iter().zip(&lengths).map(|(start, length)| (*start as usize, *length as usize));
-        Some(parts.map(|(start, length)| all[start..start + length].to_vec()).collect())
+        let mut gathered = vec![0u8; lengths.iter().map(|length| *length as usize).sum()];
+        root.gather_varcount_into_root(part, &mut PartitionMut::new(&mut gathered[..], &lengths[..], &starts[..]));
+        for ((start, length), all) in starts.iter().zip(&lengths).zip(all) {
+            all.extend_from_slice(&gathered[*start as usize..][..*length as usize]);
+        }
     }
 
     pub(crate) fn broadcast(&self, bytes: &mut Vec<u8>) {

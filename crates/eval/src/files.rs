@@ -1,8 +1,8 @@
 //! The files of a report.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 use crate::{Error, Report, Result};
 
@@ -30,21 +30,10 @@ impl Report {
     }
 }
 
-/// Writes beside `path` first, so that a full disk leaves no half file under that name.
 fn replace(path: &Path, write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut unfinished = path.as_os_str().to_owned();
-    unfinished.push(".unfinished");
-    let unfinished = PathBuf::from(unfinished);
-    let written = write_through(&unfinished, write).and_then(|()| fs::rename(&unfinished, path));
-    if written.is_err() {
-        // Nothing more can be done if this fails too, and the first error is the one to report.
-        let _ = fs::remove_file(&unfinished);
-    }
-    written
-}
-
-fn write_through(path: &Path, write: &dyn Fn(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
-    let mut file = io::BufWriter::new(fs::File::create(path)?);
-    write(&mut file)?;
-    file.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
+    epitome_files::replace_file(path, |temporary| {
+        let mut file = BufWriter::new(File::create(temporary)?);
+        write(&mut file)?;
+        file.flush()
+    })
 }

@@ -105,5 +105,5 @@ fn unwritable_output_names_the_path() {
     fs::create_dir_all(taken.join("report.md")).expect("writable");
     let error = report().write(&taken).expect_err("a directory cannot be replaced by a file");
     assert!(error.to_string().contains("report.md"), "{error}");
-    assert!(!taken.join("report.md.unfinished").exists());
+    assert!(!taken.join("report.md.partial").exists());
 }

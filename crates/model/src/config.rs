@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use epitome_kernels::IGNORE_INDEX;
 
-use crate::{Error, Result, replace_file};
+use crate::{Error, Result};
 
 /// The two-sided attention window: one for all encoder layers or one per layer. A window of `w` lets token i see tokens
 /// `i - w/2 ..= i + w/2`.
@@ -158,7 +158,7 @@ impl Config {
         saved.extra.entry("is_encoder_decoder").or_insert(Value::Bool(true));
         let mut text = serde_json::to_string_pretty(&saved).expect("a config has only string keys");
         text.push('\n');
-        replace_file(&path, |temporary| fs::write(temporary, &text).map_err(Error::io(&path)))
+        epitome_files::replace_content(&path, text).map_err(Error::io(&path))
     }
 
     /// What the decoder reads when it is to predict `labels`: the start token and the labels but the last, ignored ones as

@@ -24,8 +24,8 @@ pub enum Error {
         /// What is wrong and what to do about it.
         message: String,
     },
-    /// A weight file that cannot be understood or written.
-    #[error("{}: cannot be read or written as a weight file: {message}", path.display())]
+    /// A weight file that cannot be understood.
+    #[error("{}: cannot be read as a weight file: {message}", path.display())]
     WeightFile {
         /// The file.
         path: PathBuf,

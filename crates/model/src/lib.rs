@@ -15,7 +15,6 @@
 //! - [`convert`](fn@convert): BART and allenai files to LED
 #![deny(unsafe_code)]
 
-mod atomic;
 mod attention;
 mod cache;
 mod config;
@@ -40,7 +39,6 @@ mod schema;
 mod step_input;
 mod weights;
 
-pub use atomic::{replace_file, sync_directory};
 pub use cache::{CrossMemory, DecoderCache};
 pub use config::{AttentionWindow, Config};
 pub use convert::{ConvertOptions, Converted, convert};
@@ -54,6 +52,6 @@ pub use layers::Dropouts;
 pub use led::Led;
 pub use load::WeightFiles;
 pub use parameters::Parameters;
-pub use save::{COMPANION_FILES, SavedDtype, held_model};
+pub use save::{GENERATION_CONFIG, SavedDtype, held_model};
 pub use schema::{ParameterKind, ParameterShape, parameter_shapes};
 pub use weights::{TensorSource, Weights};

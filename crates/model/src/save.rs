@@ -2,23 +2,16 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
 use safetensors::{Dtype, View};
 
-use crate::{Error, Result, Weights, replace_file};
+use crate::{Error, Result, Weights};
 
-/// Files of a model directory besides configuration and weights, which go along unchanged when a model is saved anew.
-pub const COMPANION_FILES: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "generation_config.json",
-];
+/// The file of a model directory that says how to search with it: it goes along unchanged when a model is saved anew.
+pub const GENERATION_CONFIG: &str = "generation_config.json";
 
 /// Files of a model directory that make it a model.
 const MODEL_FILES: [&str; 5] = [
@@ -52,12 +45,13 @@ impl Weights {
         let path = directory.join("model.safetensors");
         let views = self.iter().map(|(name, tensor)| (name, Saved { tensor, dtype }));
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
-        replace_file(&path, |temporary| {
+        let written = epitome_files::replace_file(&path, |temporary| {
             safetensors::serialize_to_file(views, Some(metadata), temporary).map_err(|error| match error {
-                safetensors::SafeTensorError::IoError(source) => Error::Io { path: path.clone(), source },
-                other => Error::WeightFile { path: path.clone(), message: other.to_string() },
+                safetensors::SafeTensorError::IoError(source) => source,
+                other => io::Error::other(other),
             })
-        })
+        });
+        written.map_err(Error::io(&path))
     }
 }
 

@@ -165,24 +165,14 @@ impl<'a> Walk<'a> {
         if interrupted { Err(Error::Interrupted) } else { Ok(()) }
     }
 
-    fn encode(&mut self) -> Result<(Tensor, StackKept<EncoderLayerKept>)> {
-        let (encoder, documents) = (self.led.encoder(), &self.batch.documents);
+    fn encode(&self) -> Result<(Tensor, StackKept<EncoderLayerKept>)> {
+        let (encoder, documents, dropouts) = (self.led.encoder(), &self.batch.documents, self.pass.dropouts);
         let embedding_sum = encoder.embedding_sum(documents)?;
-        let mut hidden = encoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
-        let mut layers = Vec::new();
-        let start = self.frozen.encoder_start;
-        for (index, layer) in encoder.layers().iter().enumerate() {
-            self.check_interrupted()?;
-            let is_reached = index + 1 >= start;
-            let keep = if is_reached { self.kept[0].of(layers.len()) } else { Keep::Input };
-            let (output, kept) = layer.forward(&hidden, documents, self.pass.dropouts, keep)?;
-            hidden = output;
-            if is_reached {
-                layers.push(kept);
-            }
-        }
-        let embedding_sum = (start == 0).then_some(embedding_sum);
-        Ok((hidden, StackKept { embedding_sum, layers }))
+        let hidden = encoder.normalise_embedding(&embedding_sum, dropouts)?;
+        let trained = (self.frozen.encoder_start, self.kept[0]);
+        self.walk(encoder.layers(), trained, (embedding_sum, hidden), |layer, hidden, keep| {
+            layer.forward(hidden, documents, dropouts, keep)
+        })
     }
 
     fn decoder_inputs<'e>(&self, encoded: &'e Tensor) -> DecoderInputs<'e>
@@ -193,24 +183,38 @@ impl<'a> Walk<'a> {
         DecoderInputs { targets, encoded, sources: documents.segments(), dropouts: self.pass.dropouts }
     }
 
-    fn decode(&mut self, encoded: &Tensor) -> Result<(Tensor, StackKept<DecoderLayerKept>)> {
-        let decoder = self.led.decoder();
+    fn decode(&self, encoded: &Tensor) -> Result<(Tensor, StackKept<DecoderLayerKept>)> {
+        let (decoder, inputs) = (self.led.decoder(), self.decoder_inputs(encoded));
         let embedding_sum = decoder.embedding_sum(&self.batch.decoder_ids, &self.batch.targets)?;
-        let mut hidden = decoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
-        let mut layers = Vec::new();
-        let start = self.frozen.decoder_start;
-        for (index, layer) in decoder.layers().iter().enumerate() {
+        let hidden = decoder.normalise_embedding(&embedding_sum, self.pass.dropouts)?;
+        let trained = (self.frozen.decoder_start, self.kept[1]);
+        self.walk(decoder.layers(), trained, (embedding_sum, hidden), |layer, hidden, keep| {
+            layer.forward(hidden, inputs, keep)
+        })
+    }
+
+    /// The output of a stack whose embeddings are given, before and after their layer norm, with what its layers keep: `kept`, as
+    /// far down as training reaches, `start` (see [`Frozen`]).
+    fn walk<L, K>(
+        &self,
+        layers: &[L],
+        (start, kept): (usize, Kept),
+        (embedding_sum, mut hidden): (Tensor, Tensor),
+        forward: impl Fn(&L, &Tensor, Keep) -> epitome_model::Result<(Tensor, K)>,
+    ) -> Result<(Tensor, StackKept<K>)> {
+        let mut kept_layers = Vec::new();
+        for (index, layer) in layers.iter().enumerate() {
             self.check_interrupted()?;
             let is_reached = index + 1 >= start;
-            let keep = if is_reached { self.kept[1].of(layers.len()) } else { Keep::Input };
-            let (output, kept) = layer.forward(&hidden, self.decoder_inputs(encoded), keep)?;
+            let keep = if is_reached { kept.of(kept_layers.len()) } else { Keep::Input };
+            let (output, kept) = forward(layer, &hidden, keep)?;
             hidden = output;
             if is_reached {
-                layers.push(kept);
+                kept_layers.push(kept);
             }
         }
         let embedding_sum = (start == 0).then_some(embedding_sum);
-        Ok((hidden, StackKept { embedding_sum, layers }))
+        Ok((hidden, StackKept { embedding_sum, layers: kept_layers }))
     }
 
     /// The loss, and the gradient of the decoder's output; the shared embedding's part is added in place.

@@ -2,6 +2,7 @@
 //! the checksums of all its files.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,8 @@ use crate::{Error, Optimizer, Result};
 const PREFIX: &str = "checkpoint-";
 /// What the name of a checkpoint ends with until it is whole.
 const UNFINISHED: &str = ".partial";
+/// File of the [`TrainState`].
+pub(crate) const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
 /// File of the averaged weights.
 pub(crate) const AVERAGE: &str = "ema.safetensors";
@@ -37,6 +40,15 @@ pub(crate) struct TrainState {
     pub(crate) validation: Option<Validation>,
     /// What all validations have shown.
     pub(crate) best_so_far: BestSoFar,
+    /// What the run is trained on; older versions did not say.
+    pub(crate) training_data: Option<TrainingData>,
+}
+
+/// By what training examples are known again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TrainingData {
+    pub(crate) records: usize,
+    pub(crate) fingerprint: String,
 }
 
 /// A validation loss, in nats per target token, and the updates made before it.
@@ -46,28 +58,39 @@ pub(crate) struct Validation {
     pub(crate) loss: f64,
 }
 
-/// Files that make a directory usable without this run.
+/// What makes a directory usable without this run.
 #[derive(Clone, Debug)]
 pub(crate) struct Companions {
     pub(crate) config: Config,
-    /// Tokenizer and generation files, by path.
-    pub(crate) files: Vec<PathBuf>,
+    /// Tokenizer and generation files.
+    pub(crate) files: Vec<Companion>,
+}
+
+/// The name and the content of a file, as it was when the run began: what becomes of it meanwhile must not stop the run, or get
+/// into a checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Companion {
+    name: OsString,
+    content: Vec<u8>,
+}
+
+impl Companion {
+    pub(crate) fn read(path: PathBuf) -> Result<Self> {
+        let content = fs::read(&path).map_err(Error::io(&path))?;
+        Ok(Self { name: path.file_name().expect("companions are files").to_owned(), content })
+    }
+
+    fn write(&self, directory: &Path) -> Result<()> {
+        let path = directory.join(&self.name);
+        epitome_files::replace_content(&path, &self.content).map_err(Error::io(&path))
+    }
 }
 
 /// Writes the model directory: weights, tokenizer files and, last, the configuration that makes it complete.
 pub(crate) fn save_model(directory: &Path, parameters: &Parameters, companions: &Companions) -> Result<()> {
     fs::create_dir_all(directory).map_err(Error::io(directory))?;
     parameters.save(directory, SavedDtype::F32)?;
-    for source in &companions.files {
-        let target = directory.join(source.file_name().expect("companions are files"));
-        if !same_file(source, &target) {
-            epitome_model::replace_file(&target, |temporary| {
-                fs::copy(source, temporary)
-                    .map(drop)
-                    .map_err(|error| epitome_model::Error::Io { path: target.clone(), source: error })
-            })?;
-        }
-    }
+    companions.files.iter().try_for_each(|file| file.write(directory))?;
     Ok(companions.config.save(directory)?)
 }
 
@@ -95,7 +118,7 @@ pub(crate) fn save(run: &Path, contents: Contents<'_>, limit: usize) -> Result<P
     }
     remove(&directory)?;
     fs::rename(&temporary, &directory).map_err(Error::io(&directory))?;
-    epitome_model::sync_directory(run)?;
+    epitome_files::sync_directory(run).map_err(Error::io(run))?;
     if limit > 0 {
         let best = contents.state.best_so_far.best.map(|best| best.step);
         for old in superfluous(&list(run)?, limit, [Some(step), best]) {
@@ -121,15 +144,13 @@ fn fill(directory: &Path, contents: Contents<'_>) -> Result<()> {
         average.save(&directory.join(AVERAGE))?;
     }
     let state = TrainState { parameter_updates: optimizer.updates().clone(), ..state.clone() };
-    write_json(&directory.join("state.json"), &state)?;
+    write_json(&directory.join(STATE), &state)?;
     checksums::write(directory)
 }
 
 pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value).expect("only string keys");
-    Ok(epitome_model::replace_file(path, |target| {
-        fs::write(target, &text).map_err(|source| epitome_model::Error::Io { path: path.to_owned(), source })
-    })?)
+    epitome_files::replace_content(path, text).map_err(Error::io(path))
 }
 
 /// The newest checkpoint of a run, if any, damaged or not.
@@ -192,7 +213,7 @@ pub(crate) fn evaluated(run: &Path, step: usize, model: &Config, is_averaged: bo
 
 /// The state of a checkpoint, with which `optimizer` continues.
 pub(crate) fn load(directory: &Path, parameters: &Parameters, optimizer: &mut Optimizer) -> Result<TrainState> {
-    let path = directory.join("state.json");
+    let path = directory.join(STATE);
     let text = fs::read_to_string(&path).map_err(Error::io(&path))?;
     let state: TrainState = serde_json::from_str(&text)
         .map_err(|error| Error::Checkpoint { path: path.clone(), message: error.to_string() })?;
@@ -218,10 +239,6 @@ fn remove(directory: &Path) -> Result<()> {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(directory)(error)),
         _ => Ok(()),
     }
-}
-
-fn same_file(left: &Path, right: &Path) -> bool {
-    matches!((left.canonicalize(), right.canonicalize()), (Ok(left), Ok(right)) if left == right)
 }
 
 #[cfg(test)]

@@ -4,14 +4,15 @@ use std::cmp::Reverse;
 use std::ops::Range;
 
 use epitome_data::{
-    BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Limits, Objectives, RecordReader, Statistics,
-    Targets, TokenCache, Tokenizer,
+    BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Objectives, RecordReader, TokenCache, Tokenizer,
 };
 use epitome_model::Config;
 
+use crate::checkpoint::TrainingData;
 use crate::config::RunOptions;
+use crate::demands::{Demands, Split, check};
 use crate::steps::{Place, Steps};
-use crate::{Batch, Error, Result, RunConfig};
+use crate::{Error, Result, RunConfig};
 
 /// Examples of one split, checked, with the order of their batches.
 pub(crate) struct Dataset {
@@ -20,7 +21,7 @@ pub(crate) struct Dataset {
     origin: String,
     notices: Vec<String>,
     objectives: Objectives,
-    /// Whether the objectives decide what an example teaches; otherwise it is the summary.
+    /// As [`Demands::draws`].
     draws: bool,
     steps: Steps,
 }
@@ -47,21 +48,6 @@ pub(crate) fn load(
     Ok((training, Some(read(Split::Validation, &data.validation, data.max_validation_records)?)))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Split {
-    Training,
-    Validation,
-}
-
-impl std::fmt::Display for Split {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Training => "training",
-            Self::Validation => "validation",
-        })
-    }
-}
-
 fn read(
     split: Split,
     (paths, max_records): (&[String], Option<usize>),
@@ -69,18 +55,12 @@ fn read(
     objectives: &Objectives,
 ) -> Result<Dataset> {
     let data = &config.data;
-    let targets = match (data.objectives.is_supervised(), data.objectives.is_self_supervised()) {
-        (false, _) => Targets::Ignored,
-        // Plain text may stand among the training records, but summaries are what is validated.
-        (true, true) if split == Split::Training => Targets::IfPresent,
-        (true, _) => Targets::Required,
-    };
-    let limits = Limits { max_source_length: data.max_source_length, max_target_length: data.max_target_length };
-    let skip_bad_records = data.skip_bad_records;
-    let source =
-        ExampleSource { paths, fields: &data.fields, max_records, tokenizer, limits, targets, skip_bad_records };
+    let demands = Demands::of(split, data);
+    let Demands { targets, draws, .. } = demands;
+    let (fields, limits, skip_bad_records) = (&data.fields, data.limits(), data.skip_bad_records);
+    let source = ExampleSource { paths, fields, max_records, tokenizer, limits, targets, skip_bad_records };
     let Cached { mut examples, origin, warnings } = TokenCache::new(data.cache_dir.as_deref()).examples(&source)?;
-    let skipped = check(&mut examples, model, targets, objectives.need_text(), skip_bad_records)?;
+    let skipped = check(&mut examples, model, demands, skip_bad_records)?;
     let mut notices: Vec<String> = warnings.iter().map(|warning| format!("{split}: {warning}")).collect();
     notices.extend(list_skipped(split, &skipped));
     if examples.is_empty() {
@@ -93,55 +73,8 @@ fn read(
     let plan = BatchPlan { size, shuffle, seed: config.run.seed };
     let batches_per_step = if split == Split::Training { config.run.gradient_accumulation_steps } else { 1 };
     let steps = Steps::new(plan, batches_per_step, examples.len(), tokens(&examples, objectives));
-    // Summaries are what counts; a run without them validates on what it would draw in its first epoch.
-    let draws = split == Split::Training || data.objectives.summarize == 0.0;
     let origin = format!("{split}: {} records, {origin}", examples.len());
     Ok(Dataset { examples, origin, notices, objectives: objectives.clone(), draws, steps })
-}
-
-/// Checks every example against the model and the objectives: by what is known of all of them, and one by one only to find
-/// those that are wrong. The first of them is an error, unless they are skipped. Says why each record is skipped, also those
-/// that became no example.
-fn check(
-    examples: &mut ExampleStore,
-    model: &Config,
-    targets: Targets,
-    need_text: bool,
-    skip_bad_records: bool,
-) -> Result<Vec<String>> {
-    let Statistics { from_ids, unlabelled, ignored, largest_id, largest_label, .. } = *examples.statistics();
-    let mut skipped = examples.statistics().skipped.clone();
-    let vocabulary = model.vocab_size;
-    let fits = (largest_id as usize) < vocabulary && largest_label < vocabulary as i64;
-    let labelled = ignored == 0 && (unlabelled == 0 || targets != Targets::Required);
-    if fits && labelled && !(need_text && from_ids > 0) {
-        return Ok(skipped);
-    }
-    if !skip_bad_records {
-        examples.iter().try_for_each(|example| verify(&example?, model, targets, need_text))?;
-        return Ok(skipped);
-    }
-    examples.retain(|example| {
-        let problem = verify(example, model, targets, need_text).err();
-        skipped.extend(problem.iter().map(Error::to_string));
-        problem.is_none()
-    })?;
-    Ok(skipped)
-}
-
-fn verify(example: &Example, model: &Config, targets: Targets, need_text: bool) -> Result<()> {
-    if need_text && example.leading_tokens == 0 {
-        let (place, id) = (&example.location, &example.id);
-        return Err(Error::Dataset(format!(
-            "{place}: record {id}: the objectives `extract`, `denoise` and `gap_sentences`, and prompts, need text, not \
-             token ids"
-        )));
-    }
-    Batch::check_source(example, model)?;
-    if targets == Targets::Required || !example.labels.is_empty() {
-        Batch::check_labels(example, model)?;
-    }
-    Ok(())
 }
 
 fn list_skipped(split: Split, skipped: &[String]) -> Option<String> {
@@ -181,6 +114,11 @@ impl Dataset {
     /// How many examples there are.
     pub(crate) fn len(&self) -> usize {
         self.examples.len()
+    }
+
+    /// By what the examples are known again.
+    pub(crate) fn identity(&self) -> TrainingData {
+        TrainingData { records: self.len(), fingerprint: self.examples.fingerprint() }
     }
 
     /// How many tokens the sources and the targets of all examples have.

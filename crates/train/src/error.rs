@@ -24,7 +24,7 @@ pub enum Error {
         /// What is wrong and what to do about it.
         message: String,
     },
-    /// The loss left the numbers; the last checkpoint, if there is one, is intact.
+    /// The loss or the weights left the numbers; the last checkpoint, if there is one, is intact.
     #[error(
         "step {step}: the {what} is {value}, on the records {}; checkpoints before it are intact: lower \
          optim.learning_rate or look at these records",
@@ -33,7 +33,7 @@ pub enum Error {
     NotFinite {
         /// The optimizer step, from 1.
         step: usize,
-        /// The loss, or what followed from it.
+        /// The loss, or what followed from it, or from the weights.
         what: &'static str,
         /// Its value.
         value: f64,

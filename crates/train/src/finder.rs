@@ -164,9 +164,7 @@ fn write(output: &Path, points: &[SweepPoint]) -> Result<()> {
     let path = output.join("learning_rates.jsonl");
     let line = |point| serde_json::to_string(point).expect("numbers under string keys") + "\n";
     let text: String = points.iter().map(line).collect();
-    epitome_model::replace_file(&path, |temporary| {
-        std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-    })?;
+    epitome_files::replace_content(&path, text).map_err(Error::io(&path))?;
     draw_learning_rates(&output.join("learning_rates.svg"), points)
 }
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml::{Table, Value};
 
+use crate::checkpoint::TrainingData;
 use crate::{Error, Result, RunConfig, checkpoint};
 
 /// Tables and keys that decide what a step computes; a resumed run keeps them.
@@ -33,7 +34,7 @@ const FIXED: [(&str, &[&str]); 4] = [
 /// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches.
 pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<()> {
     let refuse = |path: &Path, message: &str| Err(Error::Checkpoint { path: path.to_owned(), message: message.into() });
-    if config.model.path.as_ref().is_some_and(|path| same(path, output)) {
+    if config.model.path.as_ref().is_some_and(|path| epitome_files::same_file(path, output)) {
         return refuse(output, "is model.path itself: choose another --output");
     }
     let checkpoint = if output.is_dir() { checkpoint::latest(output)? } else { None };
@@ -96,6 +97,15 @@ fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
     Ok(())
 }
 
-fn same(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+/// Refuses to continue a run with other examples than `before`, those that `state_file` names.
+pub(crate) fn check_data(before: &TrainingData, now: &TrainingData, state_file: &Path) -> Result<()> {
+    if before == now {
+        return Ok(());
+    }
+    let message = format!(
+        "data.train gives other examples than when the run began ({} records then, {} now): restore its files and the \
+         tokenizer, or start another run",
+        before.records, now.records
+    );
+    Err(Error::Checkpoint { path: state_file.to_owned(), message })
 }

@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use candle_core::Device;
 use epitome_data::Tokenizer;
 use epitome_distributed::ProcessGroup;
-use epitome_model::{COMPANION_FILES, Config, Parameters, Weights};
+use epitome_model::{Config, GENERATION_CONFIG, Parameters, Weights};
 
 use crate::average::Average;
 use crate::best::BestSoFar;
-use crate::checkpoint::{self, Companions, TrainState};
+use crate::checkpoint::{self, Companion, Companions, STATE, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Event, Optimizer, Result, RunConfig, Trainable};
+use crate::{Event, Optimizer, Result, RunConfig, Trainable, guard};
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -43,20 +43,10 @@ impl Setup {
     /// Loads or initialises everything.
     pub(crate) fn new(config: &RunConfig, checkpoint: Option<&Path>, group: &ProcessGroup) -> Result<Self> {
         let (device, activations) = config.place(group)?;
-        let model = match checkpoint {
-            Some(checkpoint) => Config::load(checkpoint)?,
-            None => config.model.resolve()?,
-        };
-        let weights = match (checkpoint, &config.model.path) {
-            (Some(checkpoint), _) => Weights::load(checkpoint, &model)?,
-            (None, Some(path)) => Weights::load(path, &model)?,
-            (None, None) => {
-                Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?
-            }
-        };
+        let (model, weights) = begin_with(config, checkpoint)?;
         let parameters = Parameters::new(weights.to_device(&device)?);
         let mut optimizer = Optimizer::new(&config.optim, &parameters)?;
-        let state = match checkpoint {
+        let mut state = match checkpoint {
             Some(checkpoint) => checkpoint::load(checkpoint, &parameters, &mut optimizer)?,
             None => TrainState::default(),
         };
@@ -64,13 +54,20 @@ impl Setup {
         let trainable = trainable.train_only(|name| optimizer.is_trained(name));
         let average = Average::new(&config.optim, (&model, &trainable), |name| optimizer.is_trained(name), checkpoint)?;
         let tokenizer = config.model.load_tokenizer()?;
-        let (training, validation) = dataset::load(config, tokenizer.as_ref(), &model)?;
+        // One process of a machine makes the tokens, which the others then find in the cache.
+        let load = || dataset::load(config, tokenizer.as_ref(), &model);
+        let (training, validation) = group.first_on_each_machine(load)?;
+        let identity = training.identity();
+        if let (Some(checkpoint), Some(before)) = (checkpoint, &state.training_data) {
+            guard::check_data(before, &identity, &checkpoint.join(STATE))?;
+        }
+        state.training_data = Some(identity);
         Ok(Self {
             trainable,
             optimizer,
             average,
             state,
-            companions: Companions { config: model.clone(), files: config.model.companion_files() },
+            companions: Companions { config: model.clone(), files: config.model.companions()? },
             training,
             validation,
             model,
@@ -101,6 +98,21 @@ impl Setup {
             dataset.notices().for_each(|notice| on_event(Event::Notice(notice)));
         }
     }
+}
+
+/// The model of the checkpoint, else the one that the configuration names or asks for.
+fn begin_with(config: &RunConfig, checkpoint: Option<&Path>) -> Result<(Config, Weights)> {
+    if let Some(checkpoint) = checkpoint {
+        let model = Config::load(checkpoint)?;
+        let weights = Weights::load(checkpoint, &model)?;
+        return Ok((model, weights));
+    }
+    let model = config.model.resolve()?;
+    let weights = match &config.model.path {
+        Some(path) => Weights::load(path, &model)?,
+        None => Weights::initialise(&model, config.model.position_embeddings.unwrap_or_default(), config.run.seed)?,
+    };
+    Ok((model, weights))
 }
 
 /// Lets the best validation so far no longer count if there is no intact checkpoint of it to be the final model, and says so.
@@ -135,18 +147,22 @@ impl ModelConfig {
     /// # Errors
     /// When its files are missing or wrong.
     pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
-        let beside = self.path.as_ref().filter(|path| Tokenizer::exists(path));
-        Ok(self.tokenizer.as_ref().or(beside).map(Tokenizer::load).transpose()?)
+        Ok(self.tokenizer_directory().map(Tokenizer::load).transpose()?)
     }
 
-    /// Tokenizer files, and the generation settings of the model that is fine-tuned.
-    pub fn companion_files(&self) -> Vec<PathBuf> {
-        let directories = [self.tokenizer.as_ref(), self.path.as_ref()];
-        COMPANION_FILES
-            .iter()
-            .filter_map(|file| {
-                directories.iter().flatten().map(|directory| directory.join(file)).find(|path| path.exists())
-            })
-            .collect()
+    fn tokenizer_directory(&self) -> Option<&PathBuf> {
+        self.tokenizer.as_ref().or_else(|| self.path.as_ref().filter(|path| Tokenizer::exists(path)))
+    }
+
+    /// The generation settings of the model that is fine-tuned, where it has any: the trained one gets them too.
+    pub fn generation_config(&self) -> Option<PathBuf> {
+        self.path.as_ref().map(|path| path.join(GENERATION_CONFIG)).filter(|path| path.exists())
+    }
+
+    /// The files of the tokenizer, all from its one directory, and the generation settings.
+    fn companions(&self) -> Result<Vec<Companion>> {
+        let of_tokenizer = |directory: &PathBuf| Tokenizer::FILES.map(|file| directory.join(file));
+        let tokenizer = self.tokenizer_directory().into_iter().flat_map(of_tokenizer);
+        tokenizer.filter(|path| path.exists()).chain(self.generation_config()).map(Companion::read).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! Named tensors in files.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
@@ -9,10 +10,10 @@ use crate::{Error, Result};
 
 /// Writes a safetensors file.
 pub(crate) fn save_tensors(path: &Path, tensors: &HashMap<String, Tensor>) -> Result<()> {
-    Ok(epitome_model::replace_file(path, |temporary| {
-        candle_core::safetensors::save(tensors, temporary)
-            .map_err(|error| epitome_model::Error::WeightFile { path: path.to_owned(), message: error.to_string() })
-    })?)
+    epitome_files::replace_file(path, |temporary| {
+        candle_core::safetensors::save(tensors, temporary).map_err(io::Error::other)
+    })
+    .map_err(Error::io(path))
 }
 
 /// The tensors of a safetensors file of a checkpoint.

@@ -69,10 +69,7 @@ pub fn train(
 /// Writes the configuration and opens what the run is watched by.
 fn begin(config: &RunConfig, output: &Path, setup: &Setup) -> Result<Monitor> {
     let path = output.join("config.toml");
-    let text = config.to_toml();
-    epitome_model::replace_file(&path, |temporary| {
-        std::fs::write(temporary, &text).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-    })?;
+    epitome_files::replace_content(&path, config.to_toml()).map_err(Error::io(&path))?;
     Monitor::open(config, output, &setup.state, &setup.training)
 }
 
@@ -226,6 +223,9 @@ impl<'a> Run<'a> {
 
     /// Writes the model after step `best`, or the present one, as the result of the run.
     fn save_final_model(&mut self, best: Option<usize>) -> Result<()> {
+        if best.is_none() {
+            update::check_weights(&mut self.setup)?;
+        }
         let (output, Setup { model, average, companions, .. }) = (self.context.output, &self.setup);
         match best {
             Some(step) => {
@@ -240,10 +240,11 @@ impl<'a> Run<'a> {
 
     /// Writes a checkpoint unless this state has one.
     fn save_checkpoint(&mut self) -> Result<()> {
-        let Setup { trainable, optimizer, average, state, companions, .. } = &self.setup;
-        if state.step == self.saved_step || !self.context.group.is_root() {
+        if self.setup.state.step == self.saved_step || !self.context.group.is_root() {
             return Ok(());
         }
+        update::check_weights(&mut self.setup)?;
+        let Setup { trainable, optimizer, average, state, companions, .. } = &self.setup;
         // A checkpoint says that the lines before it are written.
         self.monitor.as_ref().map_or(Ok(()), Monitor::sync)?;
         let limit = self.config.run.save_total_limit;

@@ -1,8 +1,9 @@
-//! The gradients of one update over its micro-batches.
+//! The gradients of one update over its micro-batches, and whether the weights are numbers after it.
 
 use std::sync::atomic::AtomicBool;
 
-use epitome_kernels::{Collective, DropoutKey, Loss};
+use epitome_data::Example;
+use epitome_kernels::{self as kernels, Collective, DropoutKey, Loss};
 use epitome_model::Dropouts;
 
 use crate::setup::Setup;
@@ -52,9 +53,27 @@ pub(crate) fn compute(
     let norm = gradients.norm()?;
     for (what, value) in [("loss", loss.loss / target_tokens as f64), ("norm of the gradients", norm)] {
         if !value.is_finite() {
-            let ids = micro_batches.iter().flatten().map(|example| example.id.clone()).collect();
-            return Err(Error::NotFinite { step: step + 1, what, value, ids });
+            return Err(Error::NotFinite { step: step + 1, what, value, ids: ids(&micro_batches) });
         }
     }
     Ok(Update { gradients, norm, loss, source_tokens, target_tokens })
+}
+
+/// Refuses to save weights that the last update has made useless, so that one can go back to whatever is saved.
+///
+/// # Errors
+/// When the sum of their squares is not a number in f32, in which the model computes.
+pub(crate) fn check_weights(setup: &mut Setup) -> Result<()> {
+    let weights: Vec<_> = setup.trainable.parameters().iter().map(|(_, parameter)| parameter).collect();
+    let value = f64::from(kernels::sum_of_squares(&weights)? as f32);
+    if value.is_finite() {
+        return Ok(());
+    }
+    let step = setup.state.step;
+    let ids = ids(&setup.training.micro_batches(step.saturating_sub(1))?);
+    Err(Error::NotFinite { step, what: "sum of the squared weights", value, ids })
+}
+
+fn ids(micro_batches: &[Vec<Example>]) -> Vec<String> {
+    micro_batches.iter().flatten().map(|example| example.id.clone()).collect()
 }

@@ -22,13 +22,12 @@
 mod denoise;
 mod extract;
 mod gap_sentences;
+mod options;
 mod prompts;
 mod sentences;
 mod token_text;
 
 use std::ops::Range;
-
-use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::examples::Example;
@@ -40,6 +39,7 @@ use crate::tokenizer::{SpecialTokens, Tokenizer};
 pub use denoise::Denoising;
 pub use extract::Extraction;
 pub use gap_sentences::GapSentences;
+pub use options::{Mixture, ObjectiveOptions};
 use prompts::Prompter;
 pub use prompts::Prompts;
 use sentences::SentenceTokens;
@@ -47,63 +47,6 @@ use token_text::TokenText;
 
 /// Keeps these draws apart from the shuffling of examples, which has the same seed and epoch.
 const STREAM: u64 = 0x6f62_6a65_6374_6976;
-
-/// How often each objective is drawn, relative to the others; one that is not named is not drawn.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Mixture {
-    /// The record's summary.
-    pub summarize: f64,
-    /// The passages of the document that match the summary best.
-    pub extract: f64,
-    /// A passage of the document, restored from a damaged copy.
-    pub denoise: f64,
-    /// The document's principal sentences.
-    pub gap_sentences: f64,
-}
-
-impl Mixture {
-    /// Summaries only.
-    pub fn summaries() -> Self {
-        Self { summarize: 1.0, ..Self::default() }
-    }
-
-    /// Whether anything is drawn that needs no summary.
-    pub fn is_self_supervised(&self) -> bool {
-        self.denoise > 0.0 || self.gap_sentences > 0.0
-    }
-
-    /// Whether anything is drawn that needs one.
-    pub fn is_supervised(&self) -> bool {
-        self.summarize > 0.0 || self.extract > 0.0
-    }
-
-    /// Whether anything is made from documents' tokens.
-    pub fn makes_targets(&self) -> bool {
-        self.is_self_supervised() || self.extract > 0.0
-    }
-
-    /// Whether every weight is a number from 0 and one is positive.
-    pub fn is_valid(&self) -> bool {
-        let weights = [self.summarize, self.extract, self.denoise, self.gap_sentences];
-        weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().any(|weight| *weight > 0.0)
-    }
-}
-
-/// The settings of [`Objectives`].
-#[derive(Clone, Debug, Default)]
-pub struct ObjectiveOptions {
-    /// How often each is drawn.
-    pub mixture: Mixture,
-    /// How passages are damaged.
-    pub denoise: Denoising,
-    /// Which principal sentences are asked for.
-    pub gap_sentences: GapSentences,
-    /// Which passages are.
-    pub extract: Extraction,
-    /// What leads summaries and extracts.
-    pub prompts: Prompts,
-}
 
 /// Makes what the model is trained on from tokenized examples.
 #[derive(Clone, Debug)]
@@ -133,7 +76,7 @@ impl Objectives {
     pub fn new(options: ObjectiveOptions, tokenizer: Option<&Tokenizer>, seed: u64) -> Result<Self> {
         let (mixture, prompts) = (options.mixture, &options.prompts);
         let language = match tokenizer {
-            _ if !mixture.makes_targets() && !prompts.are_used() => None,
+            _ if !options.need_text() => None,
             None => return Err(Error::ObjectiveNeeds("a tokenizer")),
             Some(tokenizer) => {
                 let special = tokenizer.special_tokens();
@@ -149,11 +92,6 @@ impl Objectives {
             }
         };
         Ok(Self { options, language, seed })
-    }
-
-    /// Whether examples must be text.
-    pub fn need_text(&self) -> bool {
-        self.language.is_some()
     }
 
     /// The longest target, special tokens included, that the mixture may draw besides summaries.

@@ -97,6 +97,16 @@ impl ExampleStore {
         self.len() == 0
     }
 
+    /// A hash of the examples in their order, as the index knows them, in hexadecimal. Which files they came from makes no
+    /// difference.
+    pub fn fingerprint(&self) -> String {
+        let mut hasher = blake3::Hasher::new();
+        for index in 0..self.len() {
+            hasher.update(&self.entry(index).checksum.to_le_bytes());
+        }
+        hasher.finalize().to_hex().to_string()
+    }
+
     /// All examples of the file together.
     pub fn statistics(&self) -> &Statistics {
         &self.statistics

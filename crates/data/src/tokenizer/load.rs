@@ -8,15 +8,10 @@ use serde_json::{Map, Value};
 use tokenizers::PreTokenizerWrapper;
 
 use super::layout::{AddedToken, tokenizer_json};
-use super::{DOCUMENT_SEPARATOR, SpecialTokens, Tokenizer};
+use super::{
+    ADDED_TOKENS, CONFIG, DOCUMENT_SEPARATOR, MERGES, SPECIAL_TOKENS_MAP, SpecialTokens, TOKENIZER, Tokenizer, VOCAB,
+};
 use crate::error::{Error, Result};
-
-const TOKENIZER: &str = "tokenizer.json";
-const VOCAB: &str = "vocab.json";
-const MERGES: &str = "merges.txt";
-const ADDED_TOKENS: &str = "added_tokens.json";
-const CONFIG: &str = "tokenizer_config.json";
-const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 
 type Fields = Map<String, Value>;
 

@@ -24,6 +24,13 @@ use crate::source::{Source, Target};
 pub(crate) use merges::byte_table;
 pub use train::TrainerOptions;
 
+const TOKENIZER: &str = "tokenizer.json";
+const CONFIG: &str = "tokenizer_config.json";
+const VOCAB: &str = "vocab.json";
+const MERGES: &str = "merges.txt";
+const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+const ADDED_TOKENS: &str = "added_tokens.json";
+
 /// The content of the token that separates documents in models trained as PRIMERA is.
 pub const DOCUMENT_SEPARATOR: &str = "<doc-sep>";
 
@@ -56,6 +63,10 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
+    /// The names of all files that [`load`](Self::load) may read in a directory and [`save`](Self::save) may write: they belong
+    /// together and go along together.
+    pub const FILES: [&str; 6] = [TOKENIZER, CONFIG, VOCAB, MERGES, SPECIAL_TOKENS_MAP, ADDED_TOKENS];
+
     /// Loads the tokenizer of a model directory: `tokenizer.json`, else `vocab.json` with `merges.txt`.
     ///
     /// Truncation and padding settings in the file are dropped: nothing is ever cut silently.

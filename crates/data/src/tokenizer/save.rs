@@ -1,13 +1,13 @@
 //! A tokenizer in, the files that `transformers` expects of an LED model out.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::layout::AddedToken;
-use super::{DOCUMENT_SEPARATOR, Tokenizer};
+use super::{ADDED_TOKENS, CONFIG, DOCUMENT_SEPARATOR, MERGES, SPECIAL_TOKENS_MAP, TOKENIZER, Tokenizer, VOCAB};
 use crate::error::{Error, Result};
 
 pub(super) fn save(tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
@@ -15,13 +15,13 @@ pub(super) fn save(tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
     let json = tokenizer.inner.to_string(true).map_err(super::failed)?;
     let parsed: Value = serde_json::from_str(&json).map_err(|error| Error::Tokenization(error.to_string()))?;
     let added = added_tokens(tokenizer);
-    write(&directory.join("vocab.json"), &parsed["model"]["vocab"].to_string())?;
-    write(&directory.join("merges.txt"), &merges_text(&parsed["model"]["merges"]))?;
-    write_json(&directory.join("tokenizer_config.json"), &tokenizer_config(tokenizer, &added, &parsed))?;
-    write_json(&directory.join("special_tokens_map.json"), &Value::Object(special_tokens_map(tokenizer, &added)))?;
-    write_added_tokens(&directory.join("added_tokens.json"), &added, &parsed["model"]["vocab"])?;
+    write(&directory.join(VOCAB), &parsed["model"]["vocab"].to_string())?;
+    write(&directory.join(MERGES), &merges_text(&parsed["model"]["merges"]))?;
+    write_json(&directory.join(CONFIG), &tokenizer_config(tokenizer, &added, &parsed))?;
+    write_json(&directory.join(SPECIAL_TOKENS_MAP), &Value::Object(special_tokens_map(tokenizer, &added)))?;
+    write_added_tokens(&directory.join(ADDED_TOKENS), &added, &parsed["model"]["vocab"])?;
     // Last, because it alone is enough to load: a directory that holds it is complete.
-    write(&directory.join("tokenizer.json"), &json)
+    write(&directory.join(TOKENIZER), &json)
 }
 
 fn added_tokens(tokenizer: &Tokenizer) -> Vec<AddedToken> {
@@ -119,22 +119,6 @@ fn write_json(path: &Path, value: &Value) -> Result<()> {
     write(path, &format!("{value:#}\n"))
 }
 
-/// Writes beside the target and renames, so that a failure, or a power cut, leaves no half file.
 fn write(path: &Path, text: &str) -> Result<()> {
-    let mut name = path.file_name().expect("a file inside a directory").to_owned();
-    name.push(".partial");
-    let partial = path.with_file_name(name);
-    let outcome = write_synced(&partial, text).and_then(|()| fs::rename(&partial, path));
-    outcome.map_err(|error| {
-        // The partial file is of no use; if it cannot be removed either, the first error is the one to report.
-        let _ = fs::remove_file(&partial);
-        Error::io("write", path, error)
-    })
-}
-
-/// Returns once the disk has the text: a rename may reach it before the contents of the file do.
-fn write_synced(path: &Path, text: &str) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    epitome_files::replace_content(path, text).map_err(|error| Error::io("write", path, error))
 }

@@ -1,5 +1,6 @@
 //! Stores of examples: the same as in memory, found again by what they were made from, made again when damaged.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -160,8 +161,10 @@ fn bad_records_are_listed_and_left_out_where_that_is_asked_for() {
     let error = TokenCache::new(Some(&place.cache())).examples(&strict).unwrap_err();
     assert!(error.to_string().contains("a.jsonl:2"), "{error}");
     let lenient = ExampleSource { skip_bad_records: true, ..strict.clone() };
+    let mut fingerprints = HashSet::new();
     for origin in ["kept", "found"] {
         let store = place.open(&lenient).examples;
+        fingerprints.insert(store.fingerprint());
         let skipped = &store.statistics().skipped;
         let places = ["a.jsonl:2", "a.jsonl:3", "b.jsonl:2"];
         assert!(
@@ -173,9 +176,11 @@ fn bad_records_are_listed_and_left_out_where_that_is_asked_for() {
     }
     let first = place.open(&ExampleSource { max_records: Some(2), ..lenient.clone() }).examples;
     assert_eq!((first.len(), first.statistics().skipped.len()), (1, 1), "the bad ones among the first count");
-    let copied = [place.write("copy.jsonl", fs::read(&paths[0]).unwrap())];
+    let copied = [place.write("copy.jsonl", fs::read(&paths[0]).unwrap()), paths[1].clone()];
     let copy = place.open(&ExampleSource { paths: &copied, ..lenient.clone() }).examples;
     assert!(copy.statistics().skipped[0].contains("copy.jsonl:2"));
+    assert_eq!(fingerprints, HashSet::from([copy.fingerprint()]), "where the examples came from makes no difference");
+    assert!(fingerprints.insert(first.fingerprint()));
 }
 
 #[test]
@@ -185,6 +190,7 @@ fn what_is_not_retained_is_as_if_it_were_not_there() {
     let fields = FieldNames::default();
     let mut store = place.open(&source(&paths, &place.tokenizer, &fields)).examples;
     let mut expected = all(&store);
+    let mut fingerprints = HashSet::from([store.fingerprint()]);
     for divisor in [3, 2] {
         let keeps = |example: &Example| !example.input_ids.len().is_multiple_of(divisor);
         store.retain(keeps).unwrap();
@@ -192,6 +198,7 @@ fn what_is_not_retained_is_as_if_it_were_not_there() {
         assert!(!expected.is_empty() && expected.len() < 40);
         assert_eq!(all(&store), expected);
         assert_eq!(store.source_length(expected.len() - 1), expected.last().unwrap().input_ids.len());
+        assert!(fingerprints.insert(store.fingerprint()));
     }
     store.retain(|_| false).unwrap();
     assert!(store.is_empty() && store.iter().next().is_none());

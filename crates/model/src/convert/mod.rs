@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
-use crate::{COMPANION_FILES, Config, Error, Result, SavedDtype, Weights, held_model, replace_file};
+use crate::{Config, Error, GENERATION_CONFIG, Result, SavedDtype, Weights, held_model};
 
 /// What may be chosen in a conversion.
 #[derive(Clone, Copy, Debug, Default)]
@@ -18,6 +18,8 @@ pub struct ConvertOptions {
     pub attention_window: Option<usize>,
     /// The numbers of the weights written, f32 by default. With it, a LED model is taken too and only its numbers change.
     pub dtype: Option<SavedDtype>,
+    /// Names of files that go along unchanged where the source has them, as `generation_config.json` does: those of its tokenizer.
+    pub companions: &'static [&'static str],
 }
 
 /// What a conversion has made.
@@ -31,7 +33,7 @@ pub struct Converted {
     pub source_positions: usize,
     /// Tensors of the source that LED has no place for.
     pub ignored: Vec<String>,
-    /// Tokenizer and generation files copied.
+    /// The files that went along.
     pub copied: Vec<&'static str>,
 }
 
@@ -45,14 +47,14 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     let (config, weights, mut converted) =
         if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
     fs::create_dir_all(output).map_err(Error::io(output))?;
-    if same_directory(from, output) {
+    if epitome_files::same_file(from, output) {
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
     }
     if let Some(held) = held_model(output) {
         return Err(Error::Input(format!("{}: the output already holds a model: choose another", held.display())));
     }
     weights.save(output, options.dtype.unwrap_or(SavedDtype::F32))?;
-    converted.copied = copy_companions(from, output)?;
+    converted.copied = copy_companions(from, output, options.companions)?;
     // Last, so that a directory with a configuration is complete.
     config.save(output)?;
     Ok(converted)
@@ -93,17 +95,14 @@ fn read_led(from: &Path, options: ConvertOptions) -> Result<Read> {
     Ok((config, weights, converted))
 }
 
-fn same_directory(one: &Path, other: &Path) -> bool {
-    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
-}
-
-fn copy_companions(from: &Path, output: &Path) -> Result<Vec<&'static str>> {
+fn copy_companions(from: &Path, output: &Path, names: &[&'static str]) -> Result<Vec<&'static str>> {
     let mut copied = Vec::new();
-    for name in COMPANION_FILES {
+    for name in names.iter().copied().chain([GENERATION_CONFIG]) {
         let source = from.join(name);
         if source.exists() {
             let target = output.join(name);
-            replace_file(&target, |temporary| fs::copy(&source, temporary).map(drop).map_err(Error::io(&target)))?;
+            epitome_files::replace_file(&target, |temporary| fs::copy(&source, temporary).map(drop))
+                .map_err(Error::io(&target))?;
             copied.push(name);
         }
     }

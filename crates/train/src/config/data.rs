@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use epitome_data::{Denoising, Extraction, FieldNames, GapSentences, Mixture, ObjectiveOptions, Prompts};
+use epitome_data::{Denoising, Extraction, FieldNames, GapSentences, Limits, Mixture, ObjectiveOptions, Prompts};
 use serde::{Deserialize, Serialize};
 
 /// The dataset.
@@ -57,6 +57,11 @@ pub struct DataConfig {
 }
 
 impl DataConfig {
+    /// The longest sequences.
+    pub(crate) fn limits(&self) -> Limits {
+        Limits { max_source_length: self.max_source_length, max_target_length: self.max_target_length }
+    }
+
     /// What decides what examples teach.
     pub(crate) fn objective_options(&self) -> ObjectiveOptions {
         ObjectiveOptions {
@@ -77,6 +82,13 @@ impl DataConfig {
         {
             if limit.is_some_and(|tokens| tokens < 2) {
                 return Err(format!("data.{name} is too small"));
+            }
+        }
+        for (name, most) in
+            [("max_train_records", self.max_train_records), ("max_validation_records", self.max_validation_records)]
+        {
+            if most == Some(0) {
+                return Err(format!("data.{name} is 0; it must be at least 1, or left out"));
             }
         }
         if !self.objectives.is_valid() {

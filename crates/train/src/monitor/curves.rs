@@ -1,14 +1,13 @@
 //! `curves.svg`: the metrics of a run and the lengths of what it trains on, as a picture.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use epitome_plot::{Axis, Figure, Mark, Panel, Scale, Shape, histogram, smoothed};
 use serde_json::{Map, Value};
 
 use crate::best::Best;
-use crate::{Result, Suggestion, SweepPoint};
+use crate::{Error, Result, Suggestion, SweepPoint};
 
 const BLUE: usize = 0;
 const ORANGE: usize = 1;
@@ -64,9 +63,7 @@ pub(crate) fn draw_learning_rates(path: &Path, points: &[SweepPoint]) -> Result<
 }
 
 fn write(path: &Path, figure: &Figure) -> Result<()> {
-    Ok(epitome_model::replace_file(path, |temporary| {
-        fs::write(temporary, figure.svg()).map_err(|source| epitome_model::Error::Io { path: path.to_owned(), source })
-    })?)
+    epitome_files::replace_content(path, figure.svg()).map_err(Error::io(path))
 }
 
 /// The numbers of a `metrics.jsonl` by name, each with its step.
@@ -159,6 +156,8 @@ fn lengths_panel(sources: Vec<usize>, targets: Vec<usize>) -> Panel {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::best::Metric;
 

@@ -28,9 +28,7 @@ impl MetricsLog {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(Error::io(&path)(error)),
         };
-        epitome_model::replace_file(&path, |temporary| {
-            fs::write(temporary, &kept).map_err(|source| epitome_model::Error::Io { path: path.clone(), source })
-        })?;
+        epitome_files::replace_content(&path, kept).map_err(Error::io(&path))?;
         let file = OpenOptions::new().append(true).open(&path).map_err(Error::io(&path))?;
         Ok(Self { path, file })
     }

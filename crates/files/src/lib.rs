@@ -1,0 +1,97 @@
+//! Files that are replaced whole or not at all, and whether two names are one file.
+//!
+//! Errors are those of the operating system and do not name the file: the caller does.
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+/// What the name of a file ends with until it is whole.
+const UNFINISHED: &str = ".partial";
+
+/// Writes `path` through a sibling, whose name `write` is given, that is synced and then renamed over it, so that a reader, a full
+/// disk or a power cut finds either the old file or the new one.
+///
+/// # Errors
+/// Those of `write`, or when the directory cannot be written; the sibling is removed and the old file stays.
+pub fn replace_file(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(UNFINISHED);
+    let sibling = path.with_file_name(name);
+    let outcome = write(&sibling)
+        .and_then(|()| File::open(&sibling)?.sync_all())
+        .and_then(|()| fs::rename(&sibling, path))
+        .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))));
+    if outcome.is_err() {
+        // The first error is the one to report; a sibling that was never made cannot be removed.
+        let _ = fs::remove_file(&sibling);
+    }
+    outcome
+}
+
+/// As [`replace_file`], by a file of this content.
+///
+/// # Errors
+/// As [`replace_file`].
+pub fn replace_content(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()> {
+    replace_file(path, |sibling| fs::write(sibling, content))
+}
+
+/// Makes the renames in a directory survive a power cut.
+///
+/// # Errors
+/// When the directory cannot be opened or synced.
+pub fn sync_directory(directory: &Path) -> io::Result<()> {
+    let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }
+}
+
+/// Whether two names lead to one file or directory, through whatever links. What is not there is no file.
+pub fn same_file(one: &Path, other: &Path) -> bool {
+    #[cfg(unix)]
+    if let (Ok(one), Ok(other)) = (one.metadata(), other.metadata()) {
+        use std::os::unix::fs::MetadataExt;
+        return (one.dev(), one.ino()) == (other.dev(), other.ino());
+    }
+    matches!((one.canonicalize(), other.canonicalize()), (Ok(one), Ok(other)) if one == other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole_or_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.txt");
+        replace_content(&path, "old").unwrap();
+        let half = |sibling: &Path| fs::write(sibling, "ne").and(Err(io::ErrorKind::StorageFull.into()));
+        assert_eq!(replace_file(&path, half).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((fs::read_to_string(&path).unwrap(), names(directory.path())), ("old".into(), vec!["a.txt".into()]));
+        replace_content(&path, b"new").unwrap();
+        assert_eq!((fs::read_to_string(&path).unwrap(), names(directory.path())), ("new".into(), vec!["a.txt".into()]));
+        assert!(replace_content(&directory.path().join("missing/a.txt"), "").is_err());
+    }
+
+    #[test]
+    fn names_of_one_file_are_known() {
+        let directory = tempfile::tempdir().unwrap();
+        let [one, other, missing] = ["one", "other", "missing"].map(|name| directory.path().join(name));
+        fs::write(&one, "same").unwrap();
+        fs::write(&other, "same").unwrap();
+        assert!(same_file(&one, &one) && same_file(&one, &directory.path().join("./one")));
+        assert!(!same_file(&one, &other) && !same_file(&one, &missing) && !same_file(&missing, &missing));
+        #[cfg(unix)]
+        for make in [fs::hard_link::<_, &Path>, std::os::unix::fs::symlink] {
+            make(&one, &missing).unwrap();
+            assert!(same_file(&one, &missing));
+            fs::remove_file(&missing).unwrap();
+        }
+    }
+}
