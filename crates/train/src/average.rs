@@ -52,12 +52,13 @@ impl Average {
                 kernels::lerp_assign(average, parameter, 1.0 - decay(self.decay, self.warmup, step))?;
             }
         }
-        Ok(self.trainable.parameters().changed()?)
+        Ok(())
     }
 
-    /// The averaged weights and the network over them.
-    pub(crate) fn trainable(&self) -> &Trainable {
-        &self.trainable
+    /// The averaged weights and the network over them, which nobody looks at between updates but here.
+    pub(crate) fn trainable(&self) -> Result<&Trainable> {
+        self.trainable.parameters().changed()?;
+        Ok(&self.trainable)
     }
 
     /// Writes the averages of the trained parameters.

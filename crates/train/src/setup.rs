@@ -86,8 +86,8 @@ impl Setup {
     }
 
     /// What is validated and becomes the final model: the average of the weights, if there is one.
-    pub(crate) fn evaluated(&self) -> &Trainable {
-        self.average.as_ref().map_or(&self.trainable, Average::trainable)
+    pub(crate) fn evaluated(&self) -> Result<&Trainable> {
+        self.average.as_ref().map_or(Ok(&self.trainable), Average::trainable)
     }
 
     /// Tells what the user should know before the first step.

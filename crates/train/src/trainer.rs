@@ -193,7 +193,7 @@ impl<'a> Run<'a> {
     /// Measures the validation loss and the scores of summaries; returns whether no validation was better before.
     fn validate(&mut self) -> Result<bool> {
         let Some(validation) = &self.setup.validation else { return Ok(false) };
-        let led = self.setup.evaluated().led();
+        let led = self.setup.evaluated()?.led();
         let loss = validation_loss(led, validation, self.context.group, self.interrupted())?;
         let step = self.setup.state.step;
         if !loss.is_finite() {
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
         }
         let mut metrics = BTreeMap::from([("loss".to_owned(), loss)]);
         if let Some(score_summaries) = &mut self.score_summaries {
-            metrics.extend(score_summaries(self.setup.evaluated(), self.on_event)?);
+            metrics.extend(score_summaries(self.setup.evaluated()?, self.on_event)?);
         }
         let mut line = json!({ "step": step });
         metrics.iter().for_each(|(name, value)| line[format!("validation_{name}")] = Value::from(*value));
@@ -232,7 +232,7 @@ impl<'a> Run<'a> {
                 let parameters = checkpoint::evaluated(output, step, model, average.is_some())?;
                 checkpoint::save_model(output, &parameters, companions)?;
             }
-            None => checkpoint::save_model(output, self.setup.evaluated().parameters(), companions)?,
+            None => checkpoint::save_model(output, self.setup.evaluated()?.parameters(), companions)?,
         }
         (self.on_event)(Event::Saved(output));
         Ok(())
