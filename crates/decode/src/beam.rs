@@ -132,8 +132,9 @@ impl<'a> Search<'a> {
                 parents.push(candidate.beam);
             }
         }
-        let best_running = beams.first().map_or(f32::NEG_INFINITY, |beam: &Beam| beam.score);
-        if self.finished.ends_search(best_running, generated, config) {
+        // Where nothing runs on the search has ended, whatever the rule would make of no score.
+        let ended = |best: &Beam| self.finished.ends_search(best.score, generated, config);
+        if beams.first().is_none_or(ended) {
             if self.finished.is_empty() {
                 self.finished.offer(self.beams.swap_remove(0).into_hypothesis(config), config);
             }
