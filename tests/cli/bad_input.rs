@@ -207,7 +207,8 @@ fn contradicting_generation_options_are_named() {
     let folder = Folder::new();
     let file = folder.write("a.txt", TEXT);
     let decode = |options: &[&str]| run(&[&["decode", &file, "--model", model()][..], options].concat());
-    let wrong: [(&[&str], &[&str]); 4] = [
+    let wrong: [(&[&str], &[&str]); 5] = [
+        (&["--num-beams", "1000000000000"], &["num_beams", "vocabulary"]),
         (&["--num-beams", "2", "--num-return-sequences", "3"], &["num_return_sequences", "num_beams"]),
         (&["--min-length", "50", "--max-length", "10"], &["min_length", "max_length"]),
         (&["--repetition-penalty", "0"], &["repetition_penalty"]),

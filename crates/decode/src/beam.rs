@@ -120,8 +120,8 @@ impl<'a> Search<'a> {
     fn advance(&mut self, candidates: &[Candidate], config: &GenerationConfig) -> Vec<usize> {
         let generated = self.beams[0].tokens.len();
         let at_limit = generated >= config.max_new_tokens();
-        let mut beams = Vec::with_capacity(config.num_beams);
-        let mut parents = Vec::with_capacity(config.num_beams);
+        let mut beams = Vec::new();
+        let mut parents = Vec::new();
         for (rank, candidate) in candidates.iter().enumerate() {
             let ends = at_limit || config.eos_token_id.contains(&candidate.token);
             if ends && rank < config.num_beams {
@@ -191,7 +191,7 @@ fn candidates(
 
 /// Enough that `num_beams` candidates that do not end are always among them: each beam has one that ends for each end token.
 fn candidates_per_document(config: &GenerationConfig) -> usize {
-    config.num_beams * (1 + config.eos_token_id.len()).max(2)
+    config.num_beams.saturating_mul((1 + config.eos_token_id.len()).max(2))
 }
 
 /// Lets every document take its rows' candidates; returns which row each row of the next step continues.
