@@ -35,6 +35,7 @@ fn wrong_usage_exits_2() {
         &["train", "--config", &file, "--find-learning-rate", "--sweep-start", "0"],
         &["train", "--config", &file, "--find-learning-rate", "--sweep-end", "inf"],
         &["inspect", model(), "--tokens", "0"],
+        &["inspect", model(), "--tokens", "18446744073709551615"],
         &["inspect", model(), "--target-tokens", "0"],
         &["inspect", model(), "--num-beams", "0"],
         &["evaluate"],
@@ -109,6 +110,33 @@ fn a_missing_tensor_is_named() {
     config.save(directory.as_ref()).unwrap();
     let file = folder.write("a.txt", TEXT);
     run(&["decode", &file, "--model", &directory]).fails_naming(&["model.safetensors", "led.decoder.layers.2."]);
+}
+
+/// One that is too large would be allocated, listed or multiplied before anybody misses its weights.
+#[test]
+fn sizes_that_no_model_has_are_refused_by_field() {
+    let folder = Folder::new();
+    let directory = copied_model(&folder);
+    let before = folder.read("model/config.json");
+    let fields: serde_json::Value = serde_json::from_str(&before).unwrap();
+    for (field, size) in [
+        ("vocab_size", i64::MAX as u64),
+        ("max_encoder_position_embeddings", 1 << 32),
+        ("max_decoder_position_embeddings", u64::MAX),
+        ("encoder_layers", 1 << 50),
+        ("decoder_layers", 1 << 50),
+        ("decoder_ffn_dim", 1 << 40),
+        ("d_model", 1 << 40),
+        ("attention_window", 1 << 40),
+    ] {
+        let mut changed = fields.clone();
+        changed[field] = size.into();
+        fs::write(format!("{directory}/config.json"), changed.to_string()).unwrap();
+        run(&["inspect", &directory]).fails_naming(&["config.json", field, &size.to_string()]);
+    }
+    let records = folder.records("train.jsonl", 2);
+    let recipe = folder.write("run.toml", format!("[model]\nvocab_size = {}\n[data]\ntrain = {records:?}\n", i64::MAX));
+    run(&["train", "--config", &recipe, "--output", &folder.path("run")]).fails_naming(&["vocab_size"]);
 }
 
 #[test]
