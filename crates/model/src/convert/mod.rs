@@ -42,15 +42,15 @@ pub struct Converted {
 /// # Errors
 /// When `from` is not such a model, one of its tensors is missing or has a wrong shape, or `output` cannot be written.
 pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Converted> {
-    let (config, weights, mut converted) =
-        if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
-    fs::create_dir_all(output).map_err(Error::io(output))?;
     if same_directory(from, output) {
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
     }
     if let Some(held) = held_model(output) {
         return Err(Error::Input(format!("{}: the output already holds a model: choose another", held.display())));
     }
+    let (config, weights, mut converted) =
+        if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
+    fs::create_dir_all(output).map_err(Error::io(output))?;
     weights.save(output, options.dtype.unwrap_or(SavedDtype::F32))?;
     converted.copied = copy_companions(from, output)?;
     // Last, so that a directory with a configuration is complete.
