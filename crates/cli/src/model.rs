@@ -41,8 +41,10 @@ impl ModelOption {
         entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
     }
 
+    /// The directory asked for; none for the bundled model.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
-        self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
+        let named = || env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.model.clone().or_else(named)
     }
 
     /// Loads the model, in every process of `group` together; what the user should know about its settings goes to stderr.
