@@ -158,6 +158,13 @@ fn text_that_is_not_utf8_is_named_with_its_place() {
 }
 
 #[test]
+fn records_are_not_summarized_as_prose() {
+    let folder = Folder::new();
+    let records = folder.records("one.jsonl", 1);
+    run(&["decode", &records, "--model", model()]).fails_naming(&["one.jsonl", "--input"]);
+}
+
+#[test]
 fn a_json_error_in_line_7_is_named_and_can_be_skipped() {
     let folder = Folder::new();
     let good = folder.records("good.jsonl", 9);
