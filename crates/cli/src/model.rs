@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::Args;
+use epitome_data::content_hash;
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_distributed::ProcessGroup;
+use epitome_model::COMPANION_FILES;
 
 use crate::device::DeviceOptions;
 use crate::failure::warn;
@@ -41,6 +43,26 @@ impl ModelOption {
         entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
     }
 
+    /// A hash of the files that decide what the model writes: weights, configuration and tokenizer.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        let mut files: Vec<(String, blake3::Hash)> = Vec::new();
+        if self.directory().is_none() {
+            files.extend(BUNDLED.iter().map(|(name, bytes)| ((*name).to_owned(), blake3::hash(bytes))));
+        }
+        for path in self.files() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if decides(&name) {
+                files.push((name, content_hash(&path)?));
+            }
+        }
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let all: Vec<String> = files.into_iter().map(|(name, hash)| format!("{name} {hash}\n")).collect();
+        Ok(blake3::hash(all.concat().as_bytes()).to_hex()[..16].to_owned())
+    }
+
     /// The directory asked for; none for the bundled model.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
         let named = || env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -68,6 +90,13 @@ impl ModelOption {
         summarizer.warnings().iter().for_each(warn);
         Ok(summarizer)
     }
+}
+
+/// Whether a file of a model directory decides what the model writes. Settings of the search are looked at as they are resolved,
+/// and checkpoints hold files that only training reads.
+fn decides(name: &str) -> bool {
+    let is_weights = name.starts_with("model") || name.starts_with("pytorch_model");
+    is_weights || name == "config.json" || COMPANION_FILES.contains(&name) && name != "generation_config.json"
 }
 
 fn bundled(name: &str) -> Option<&'static [u8]> {
