@@ -175,7 +175,11 @@ fn a_json_error_in_line_7_is_named_and_can_be_skipped() {
     run(&arguments).fails_naming(&["bad.jsonl:7", "JSON"]);
     let skipped = run(&[&arguments[..], &["--skip-bad-records"]].concat()).succeeds();
     assert_eq!(skipped.records().len(), 8);
-    assert!(skipped.stderr.contains("1 bad record") && skipped.stderr.contains("bad.jsonl:7"), "{}", skipped.stderr);
+    assert!(
+        skipped.stderr.contains("skipped 1 bad record\n") && skipped.stderr.contains("bad.jsonl:7"),
+        "{}",
+        skipped.stderr
+    );
 }
 
 #[test]
