@@ -168,7 +168,7 @@ impl Config {
     }
 
     /// What the decoder reads when it is to predict `labels`: the start token and the labels but the last, ignored ones as
-    /// padding (semantics C2).
+    /// padding (`shift_tokens_right` of `transformers`).
     pub fn decoder_inputs(&self, labels: &[i64]) -> Vec<u32> {
         let previous = &labels[..labels.len().saturating_sub(1)];
         let ids = previous.iter().map(|&label| if label == IGNORE_INDEX { self.pad_token_id } else { label as u32 });

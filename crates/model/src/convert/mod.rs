@@ -35,9 +35,9 @@ pub struct Converted {
     pub copied: Vec<&'static str>,
 }
 
-/// Reads the BART or allenai model in `from` and writes a LED model directory to `output` (semantics B3, B4): the two
-/// leading position rows are dropped and the rest tiled, and where the source has no `*_global` projections they start as
-/// copies of the local ones.
+/// Reads the BART or allenai model in `from` and writes a LED model directory to `output`, as in section 7 of the paper: the
+/// two leading position rows, which LED does not have, are dropped and the rest tiled, and where the source has no `*_global`
+/// projections they start as copies of the local ones.
 ///
 /// # Errors
 /// When `from` is not such a model, one of its tensors is missing or has a wrong shape, or `output` cannot be written.

@@ -12,7 +12,7 @@ use crate::load::Files;
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::{AttentionWindow, Config, Error, ParameterKind, Result, Weights, parameter_shapes};
 
-/// Rows in front of BART's position tables that LED does not have (semantics B3).
+/// Rows in front of BART's position tables that LED does not have (`offset` of `BartLearnedPositionalEmbedding`).
 const POSITION_OFFSET: usize = 2;
 /// Encoder positions and two-sided window of the released LED models, for BART models, which have neither.
 const LED_ENCODER_POSITIONS: usize = 16_384;
@@ -92,7 +92,7 @@ impl Source {
         Config::from_json(&Value::Object(fields).to_string(), &path)
     }
 
-    /// allenai's configurations give one side of the window (semantics A1); LED's give both.
+    /// allenai's configurations give one side of the window; LED's give both.
     fn attention_window(&self) -> std::result::Result<AttentionWindow, String> {
         let malformed = || "attention_window must be a number or a list of numbers".to_owned();
         let both_sides =
@@ -160,7 +160,8 @@ impl Source {
     }
 }
 
-/// BART's family has members whose weights mean something else (semantics B2).
+/// BART's family has members whose weights mean something else: they normalise before their sublayers
+/// or scale their embeddings.
 fn refuse_other_layouts(fields: &Map<String, Value>) -> std::result::Result<(), String> {
     match fields.get("model_type").and_then(Value::as_str) {
         None | Some("bart" | "longformer") => {}
