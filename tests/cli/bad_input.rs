@@ -35,6 +35,7 @@ fn wrong_usage_exits_2() {
         &["train", "--config", &file, "--find-learning-rate", "--sweep-start", "0"],
         &["train", "--config", &file, "--find-learning-rate", "--sweep-end", "inf"],
         &["inspect", model(), "--tokens", "0"],
+        &["inspect", model(), "--tokens", "18446744073709551615"],
         &["inspect", model(), "--target-tokens", "0"],
         &["inspect", model(), "--num-beams", "0"],
         &["evaluate"],
@@ -111,6 +112,33 @@ fn a_missing_tensor_is_named() {
     run(&["decode", &file, "--model", &directory]).fails_naming(&["model.safetensors", "led.decoder.layers.2."]);
 }
 
+/// One that is too large would be allocated, listed or multiplied before anybody misses its weights.
+#[test]
+fn sizes_that_no_model_has_are_refused_by_field() {
+    let folder = Folder::new();
+    let directory = copied_model(&folder);
+    let before = folder.read("model/config.json");
+    let fields: serde_json::Value = serde_json::from_str(&before).unwrap();
+    for (field, size) in [
+        ("vocab_size", i64::MAX as u64),
+        ("max_encoder_position_embeddings", 1 << 32),
+        ("max_decoder_position_embeddings", u64::MAX),
+        ("encoder_layers", 1 << 50),
+        ("decoder_layers", 1 << 50),
+        ("decoder_ffn_dim", 1 << 40),
+        ("d_model", 1 << 40),
+        ("attention_window", 1 << 40),
+    ] {
+        let mut changed = fields.clone();
+        changed[field] = size.into();
+        fs::write(format!("{directory}/config.json"), changed.to_string()).unwrap();
+        run(&["inspect", &directory]).fails_naming(&["config.json", field, &size.to_string()]);
+    }
+    let records = folder.records("train.jsonl", 2);
+    let recipe = folder.write("run.toml", format!("[model]\nvocab_size = {}\n[data]\ntrain = {records:?}\n", i64::MAX));
+    run(&["train", "--config", &recipe, "--output", &folder.path("run")]).fails_naming(&["vocab_size"]);
+}
+
 #[test]
 fn another_kind_of_model_is_refused_by_name() {
     let folder = Folder::new();
@@ -130,6 +158,13 @@ fn text_that_is_not_utf8_is_named_with_its_place() {
 }
 
 #[test]
+fn records_are_not_summarized_as_prose() {
+    let folder = Folder::new();
+    let records = folder.records("one.jsonl", 1);
+    run(&["decode", &records, "--model", model()]).fails_naming(&["one.jsonl", "--input"]);
+}
+
+#[test]
 fn a_json_error_in_line_7_is_named_and_can_be_skipped() {
     let folder = Folder::new();
     let good = folder.records("good.jsonl", 9);
@@ -140,7 +175,11 @@ fn a_json_error_in_line_7_is_named_and_can_be_skipped() {
     run(&arguments).fails_naming(&["bad.jsonl:7", "JSON"]);
     let skipped = run(&[&arguments[..], &["--skip-bad-records"]].concat()).succeeds();
     assert_eq!(skipped.records().len(), 8);
-    assert!(skipped.stderr.contains("1 bad record") && skipped.stderr.contains("bad.jsonl:7"), "{}", skipped.stderr);
+    assert!(
+        skipped.stderr.contains("skipped 1 bad record\n") && skipped.stderr.contains("bad.jsonl:7"),
+        "{}",
+        skipped.stderr
+    );
 }
 
 #[test]
@@ -207,7 +246,8 @@ fn contradicting_generation_options_are_named() {
     let folder = Folder::new();
     let file = folder.write("a.txt", TEXT);
     let decode = |options: &[&str]| run(&[&["decode", &file, "--model", model()][..], options].concat());
-    let wrong: [(&[&str], &[&str]); 4] = [
+    let wrong: [(&[&str], &[&str]); 5] = [
+        (&["--num-beams", "1000000000000"], &["num_beams", "vocabulary"]),
         (&["--num-beams", "2", "--num-return-sequences", "3"], &["num_return_sequences", "num_beams"]),
         (&["--min-length", "50", "--max-length", "10"], &["min_length", "max_length"]),
         (&["--repetition-penalty", "0"], &["repetition_penalty"]),

@@ -69,40 +69,6 @@ fn batch_mates_and_threads_change_nothing() {
 }
 
 #[test]
-fn a_resumed_run_ends_as_an_uninterrupted_one() {
-    let folder = Folder::new();
-    let input = folder.records("in.jsonl", 6);
-    let output = folder.path("out.jsonl");
-    let arguments = ["decode", "--input", &input, "--model", model(), "--output", &output, "--batch-size", "2"];
-    run(&arguments).succeeds();
-    let whole = folder.read("out.jsonl");
-    assert_eq!(json_lines(&whole).len(), 6);
-    let resumed = [&arguments[..], &["--resume"]].concat();
-    for cut in [0, 10, whole.len() / 2, whole.len() - 1, whole.len()] {
-        fs::write(&output, &whole[..cut]).unwrap();
-        run(&resumed).succeeds();
-        assert_eq!(folder.read("out.jsonl"), whole, "cut at {cut}");
-    }
-    fs::remove_file(&output).unwrap();
-    run(&resumed).succeeds();
-    assert_eq!(folder.read("out.jsonl"), whole);
-}
-
-#[test]
-fn resume_refuses_the_output_of_another_input() {
-    let folder = Folder::new();
-    let input = folder.records("in.jsonl", 2);
-    let output = folder.write("out.jsonl", "{\"id\":\"stranger\",\"summary\":\"\"}\n");
-    let arguments = ["decode", "--input", &input, "--model", model(), "--output", &output, "--resume"];
-    run(&arguments).fails_naming(&["out.jsonl", "stranger", "r0"]);
-    let longer: String = (0..3).map(|index| format!("{{\"id\":\"r{index}\"}}\n")).collect();
-    fs::write(&output, longer).unwrap();
-    run(&arguments).fails_naming(&["out.jsonl", "r2"]);
-    fs::write(&output, "no record\n{\"id\":\"r1\"}\n").unwrap();
-    run(&arguments).fails_naming(&["out.jsonl", "line 1"]);
-}
-
-#[test]
 fn tokenized_records_need_no_tokenizer() {
     let folder = Folder::new();
     let bare = folder.path("model");

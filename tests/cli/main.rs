@@ -18,5 +18,6 @@ mod mpi;
 mod optimization;
 mod protection;
 mod resume;
+mod resume_decoding;
 mod score;
 mod train;

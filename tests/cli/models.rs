@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 
-use candle_core::{Device, Tensor, safetensors};
+use candle_core::{DType, Device, Tensor, safetensors};
 use epitome_data::{Record, Tokenizer};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_kernels::Precision;
@@ -70,9 +70,12 @@ fn bench_does_with_a_model_that_writes_extracts_and_with_one_from_the_environmen
     let mut with_variable = command(&train);
     with_variable.env("EPITOME_MODEL", &directory);
     finish(with_variable).succeeds();
-    let without = run(&train);
-    assert_eq!(without.code, 2);
-    assert!(without.stderr.contains("EPITOME_MODEL"), "{}", without.stderr);
+    let mut with_nothing = command(&train);
+    with_nothing.env("EPITOME_MODEL", "");
+    for without in [run(&train), finish(with_nothing)] {
+        assert_eq!(without.code, 2);
+        assert!(without.stderr.contains("EPITOME_MODEL"), "{}", without.stderr);
+    }
 }
 
 /// Renames the tiny model's tensors as `rename` says and puts two rows in front of its position tables.
@@ -106,12 +109,9 @@ fn values(weights: &Weights, name: &str) -> Vec<f32> {
     tensor.flatten_all().unwrap().to_vec1().unwrap()
 }
 
-#[test]
-fn bart_becomes_led() {
-    let folder = Folder::new();
-    let (from, to) = (folder.path("bart"), folder.path("led"));
-    fs::create_dir(&from).unwrap();
-    let config = write_ancestor(from.as_ref(), |name| {
+/// Writes a BART model of the tiny model's tensors.
+fn write_bart(directory: &Path) -> Config {
+    let config = write_ancestor(directory, |name| {
         let name = name.strip_prefix("led.").map_or(name.to_owned(), |inner| format!("model.{inner}"));
         if name.contains("_global.") {
             return None;
@@ -122,19 +122,31 @@ fn bart_becomes_led() {
             .replace("longformer_self_attn.value", "v_proj");
         Some(plain.replace("self_attn.output", "self_attn.out_proj"))
     });
-    let original = {
-        let directory = folder.path("original");
-        fs::create_dir(&directory).unwrap();
-        write_model(directory.as_ref());
-        Weights::load(directory.as_ref(), &config).unwrap()
-    };
-    rewrite_config(from.as_ref(), |fields| {
+    rewrite_config(directory, |fields| {
         fields.insert("model_type".into(), "bart".into());
         fields.insert("max_position_embeddings".into(), 64.into());
         ["attention_window", "max_encoder_position_embeddings", "max_decoder_position_embeddings"]
             .iter()
             .for_each(|name| drop(fields.shift_remove(*name)));
     });
+    config
+}
+
+/// A new directory in a folder, with what `write` writes there.
+fn directory(folder: &Folder, name: &str, write: impl Fn(&Path) -> Config) -> (String, Config) {
+    let path = folder.path(name);
+    fs::create_dir(&path).unwrap();
+    let config = write(path.as_ref());
+    (path, config)
+}
+
+#[test]
+fn bart_becomes_led() {
+    let folder = Folder::new();
+    let (from, config) = directory(&folder, "bart", write_bart);
+    let (original, _) = directory(&folder, "original", write_model);
+    let original = Weights::load(original.as_ref(), &config).unwrap();
+    let to = folder.path("led");
     run(&["decode", "--model", &from, "-"]).fails_naming(&["epitome convert"]);
     let options = ["--max-encoder-positions", "150", "--attention-window", "6"];
     run(&[&["convert", "--from", &from, "--output", &to][..], &options[..]].concat()).succeeds();
@@ -160,27 +172,55 @@ fn bart_becomes_led() {
     let text = folder.write("a.txt", TEXT);
     run(&["decode", &text, "--model", &to]).succeeds();
     run(&["convert", "--from", &to, "--output", &folder.path("again")]).fails_naming(&["LED model already"]);
+}
+
+#[test]
+fn a_led_model_is_converted_to_half_its_size() {
+    let folder = Folder::new();
     let half = folder.path("half");
-    let shrink = ["convert", "--from", &to, "--output", &half, "--dtype", "bf16"];
+    let shrink = ["convert", "--from", model(), "--output", &half, "--dtype", "bf16"];
     run(&[&shrink[..], &["--attention-window", "8"]].concat()).fails_naming(&["LED model already"]);
     run(&shrink).succeeds();
     let size = |directory: &str| fs::metadata(format!("{directory}/model.safetensors")).unwrap().len();
-    assert!(size(&half) < size(&to) * 2 / 3);
+    assert!(size(&half) < size(model()) * 2 / 3);
     let score = |directory: &str| {
         let records = folder.write("scored.jsonl", r#"{"input_ids": [0, 5, 6, 2], "labels": [0, 7, 2]}"#);
         let scored = run(&["score", "--model", directory, "--input", &records]).succeeds().records();
         scored[0]["nll"].as_f64().unwrap()
     };
-    assert!((score(&half) / score(&to) - 1.0).abs() < 0.02);
+    assert!((score(&half) / score(model()) - 1.0).abs() < 0.02);
+}
+
+/// What could be written and never loaded.
+#[test]
+fn position_tables_of_another_width_are_not_converted() {
+    let folder = Folder::new();
+    let (from, config) = directory(&folder, "bart", write_bart);
+    let weights = format!("{from}/model.safetensors");
+    let tensors = safetensors::load(&weights, &Device::Cpu).unwrap();
+    let to = folder.path("led");
+    let name = "model.decoder.embed_positions.weight";
+    for shape in [vec![26, config.d_model / 2], vec![26 * config.d_model]] {
+        let mut wrong = tensors.clone();
+        wrong.insert(name.into(), Tensor::ones(shape.clone(), DType::F32, &Device::Cpu).unwrap());
+        safetensors::save(&wrong, &weights).unwrap();
+        run(&["convert", "--from", &from, "--output", &to]).fails_naming(&[
+            "model.safetensors",
+            name,
+            &format!("{shape:?}"),
+        ]);
+        assert!(!Path::new(&to).exists(), "something was written");
+    }
 }
 
 #[test]
 fn allenai_models_keep_their_global_projections_and_double_their_windows() {
     let folder = Folder::new();
-    let (from, to) = (folder.path("allenai"), folder.path("led"));
-    fs::create_dir(&from).unwrap();
-    let config = write_ancestor(from.as_ref(), |name| {
-        Some(name.strip_prefix("led.").map_or(name.to_owned(), |inner| format!("model.{inner}")))
+    let to = folder.path("led");
+    let (from, config) = directory(&folder, "allenai", |directory| {
+        write_ancestor(directory, |name| {
+            Some(name.strip_prefix("led.").map_or(name.to_owned(), |inner| format!("model.{inner}")))
+        })
     });
     rewrite_config(from.as_ref(), |fields| {
         fields.insert("model_type".into(), "bart".into());
@@ -196,14 +236,18 @@ fn allenai_models_keep_their_global_projections_and_double_their_windows() {
     let text = folder.write("a.txt", TEXT);
     let expected = run(&["decode", &text, "--model", model(), "--format", "json"]).succeeds().stdout;
     assert_eq!(run(&["decode", &text, "--model", &to, "--format", "json"]).succeeds().stdout, expected);
+    let endless = (1u64 << 63) + 2;
+    rewrite_config(from.as_ref(), |fields| {
+        drop(fields.insert("attention_window".into(), [endless, 4].as_slice().into()))
+    });
+    run(&["convert", "--from", &from, "--output", &folder.path("endless")])
+        .fails_naming(&["config.json", "attention_window"]);
 }
 
 #[test]
 fn relatives_that_led_cannot_express_are_refused_by_name() {
     let folder = Folder::new();
-    let from = folder.path("other");
-    fs::create_dir(&from).unwrap();
-    write_ancestor(from.as_ref(), |name| Some(name.to_owned()));
+    let (from, _) = directory(&folder, "other", |directory| write_ancestor(directory, |name| Some(name.to_owned())));
     let to = folder.path("led");
     for family in ["mbart", "pegasus", "t5"] {
         rewrite_config(from.as_ref(), |fields| drop(fields.insert("model_type".into(), family.into())));

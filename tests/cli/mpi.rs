@@ -103,6 +103,21 @@ pub(crate) fn numbers(folder: &Folder, run: &str) -> Vec<f64> {
 }
 
 #[test]
+fn an_output_is_resumed_as_it_was_begun_by_any_number_of_processes() {
+    let folder = Folder::new();
+    let records = fs::read_to_string(folder.records("good.jsonl", 6)).unwrap();
+    let input = folder.write("in.jsonl", format!("{records}no record\n"));
+    let output = folder.path("out.jsonl");
+    let decode = ["decode", "--input", &input, "--model", model(), "--output", &output, "--batch-size", "1"];
+    together(2, &decode).names("in.jsonl:7");
+    together(2, &[&decode[..], &["--resume", "--num-beams", "2"]].concat()).names("num_beams was 1 and is 2");
+    fs::write(&input, records).unwrap();
+    run(&[&decode[..], &["--resume"]].concat()).succeeds();
+    assert_eq!(json_lines(&folder.read("out.jsonl")).len(), 6);
+    assert!(!fs::exists(format!("{output}.decoding.json")).unwrap(), "the output is complete");
+}
+
+#[test]
 fn training_gives_the_losses_of_one_process() {
     let folder = Folder::new();
     let config = config(&folder, 8, 2);

@@ -248,6 +248,10 @@ fn a_model_directory_is_no_place_for_anything_else() {
     fs::rename(folder.path("model/pytorch_model.bin"), folder.path("model/model.safetensors")).unwrap();
     let bart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bart");
     run(&["convert", "--from", bart, "--output", &directory]).fails_naming(&["already holds a model"]);
+    let tokenizer = kept("tokenizer.json");
+    run(&["tokenizer", "train", "--input", &records, "--vocab-size", "290", "--output", &directory])
+        .fails_naming(&["already holds a model", "--output"]);
+    assert!(kept("tokenizer.json") == tokenizer, "the tokenizer has changed");
     let text = folder.write("a.txt", TEXT);
     let output = format!("{directory}/config.json");
     run(&["decode", &text, "--model", &directory, "--output", &output]).fails_naming(&["config.json"]);

@@ -16,6 +16,7 @@ use crate::output::{Output, check_paths};
 use crate::progress;
 use crate::records::Records;
 use crate::shared;
+use crate::unfinished::Unfinished;
 
 /// Options of `epitome decode`.
 #[derive(Clone, Debug, Args)]
@@ -29,7 +30,7 @@ pub(crate) struct Arguments {
     /// File to write instead of standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// Keep the complete records that the output already holds and go on after them
+    /// Keep the complete records that the output already holds and go on after them, as it was begun
     #[arg(long, requires = "input", requires = "output")]
     resume: bool,
     /// How to write summaries [default: text for files, json for records and with --attribute]
@@ -104,17 +105,26 @@ fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> 
     let summarizer = arguments.decoding.load(group)?;
     let bar = progress::bar(progress::count_records(input, names), "records");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone());
+    // Nothing else can be resumed.
+    let is_kept = |path: &&PathBuf| format == Format::Json && (path.is_file() || !path.exists());
+    let unfinished = match arguments.output.as_ref().filter(is_kept) {
+        Some(path) => Some(Unfinished::new(path, arguments.decoding.settings_of_output(&summarizer, input)?)),
+        None => None,
+    };
     let output = match (&arguments.output, arguments.resume) {
         (Some(path), true) => Output::resume(path, |done| {
+            unfinished.iter().filter(|_| !done.is_empty()).try_for_each(Unfinished::check)?;
             bar.inc(done.len() as u64);
             pass_over(&mut records, done, &decoding, path)
         })?,
         (path, _) => Output::create(path.as_deref())?,
     };
+    unfinished.iter().try_for_each(Unfinished::write)?;
     let mut writer = Writer { output, format, headers: true, first: true };
     let outcome = decoding.run(&mut records, &mut |record, summary| writer.write(&record.id, &summary));
     records.list_skipped();
-    outcome
+    outcome?;
+    unfinished.iter().try_for_each(Unfinished::remove)
 }
 
 /// Takes the records that the output already holds from the input.

@@ -10,7 +10,7 @@ use epitome_train::memory::{Memory, Trained, Update};
 
 use crate::device::Precision;
 use crate::output::print;
-use crate::values::positive;
+use crate::values::positive_u32;
 
 /// Options of `epitome inspect`.
 #[derive(Clone, Debug, Args)]
@@ -19,13 +19,13 @@ pub(crate) struct Arguments {
     #[arg(value_name = "DIR")]
     model: PathBuf,
     /// Estimate the memory for a document of N tokens [default: several lengths up to the position table]
-    #[arg(long, value_name = "N", value_parser = positive())]
+    #[arg(long, value_name = "N", value_parser = positive_u32())]
     tokens: Option<usize>,
     /// Tokens of the summary [default: the decoder's position table]
-    #[arg(long, value_name = "M", value_parser = positive())]
+    #[arg(long, value_name = "M", value_parser = positive_u32())]
     target_tokens: Option<usize>,
     /// Beams to estimate the memory for
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive())]
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = positive_u32())]
     num_beams: usize,
     /// Numbers to decode with
     #[arg(long, value_enum, default_value = "f32")]

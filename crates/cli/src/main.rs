@@ -22,12 +22,14 @@ mod queue;
 mod records;
 mod results;
 mod score;
+mod settings;
 mod shared;
 mod summaries;
 mod threads;
 mod tiling;
 mod tokenizer;
 mod train;
+mod unfinished;
 mod values;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};

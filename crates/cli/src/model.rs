@@ -1,10 +1,13 @@
 //! Which model a command uses: a directory, or the one inside the binary.
 
 use std::env;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Args;
+use epitome_data::Tokenizer;
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_distributed::ProcessGroup;
 
@@ -41,8 +44,30 @@ impl ModelOption {
         entries.into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect()
     }
 
+    /// A hash of the files that decide what the model writes: weights, configuration and tokenizer.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub(crate) fn fingerprint(&self) -> Result<String> {
+        let mut files: Vec<(String, blake3::Hash)> = Vec::new();
+        if self.directory().is_none() {
+            files.extend(BUNDLED.iter().map(|(name, bytes)| ((*name).to_owned(), blake3::hash(bytes))));
+        }
+        for path in self.files() {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if decides(&name) {
+                files.push((name, hash_of_ends(&path).with_context(|| format!("cannot read {}", path.display()))?));
+            }
+        }
+        files.sort_by(|(one, _), (other, _)| one.cmp(other));
+        let all: Vec<String> = files.into_iter().map(|(name, hash)| format!("{name} {hash}\n")).collect();
+        Ok(blake3::hash(all.concat().as_bytes()).to_hex()[..16].to_owned())
+    }
+
+    /// The directory asked for; none for the bundled model.
     pub(crate) fn directory(&self) -> Option<PathBuf> {
-        self.model.clone().or_else(|| env::var_os(VARIABLE).map(PathBuf::from))
+        let named = || env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from);
+        self.model.clone().or_else(named)
     }
 
     /// Loads the model, in every process of `group` together; what the user should know about its settings goes to stderr.
@@ -66,6 +91,28 @@ impl ModelOption {
         summarizer.warnings().iter().for_each(warn);
         Ok(summarizer)
     }
+}
+
+/// Whether a file of a model directory decides what the model writes. Settings of the search are looked at as they are resolved,
+/// and checkpoints hold files that only training reads.
+fn decides(name: &str) -> bool {
+    let is_weights = name.starts_with("model") || name.starts_with("pytorch_model");
+    is_weights || name == "config.json" || Tokenizer::FILES.contains(&name)
+}
+
+/// Bytes of each end of a file that are looked at: weights are long, and training changes them everywhere.
+const END: u64 = 1 << 20;
+
+/// A hash of a file's length and both its ends.
+fn hash_of_ends(path: &Path) -> io::Result<blake3::Hash> {
+    let mut hasher = blake3::Hasher::new();
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    hasher.update(&length.to_le_bytes());
+    hasher.update_reader(file.by_ref().take(END))?;
+    file.seek(SeekFrom::Start(length.saturating_sub(END).max(END)))?;
+    hasher.update_reader(file)?;
+    Ok(hasher.finalize())
 }
 
 fn bundled(name: &str) -> Option<&'static [u8]> {

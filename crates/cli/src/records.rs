@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Error, Result};
 use epitome_data::{FieldNames, Record, RecordReader};
+use epitome_eval::counted;
 
 use crate::failure::warn;
 
@@ -105,7 +106,7 @@ impl Records {
 /// Says how many bad records were skipped, and why each was.
 pub(crate) fn list_skipped(skipped: &[impl fmt::Display]) {
     if !skipped.is_empty() {
-        warn(format_args!("skipped {} bad record(s)", skipped.len()));
+        warn(format_args!("skipped {}", counted(skipped.len(), "bad record")));
         skipped.iter().for_each(|error| eprintln!("  {error}"));
     }
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use epitome_data::{Record, Source, Target};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_distributed::ProcessGroup;
+use epitome_eval::counted;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
@@ -176,15 +177,15 @@ impl Totals {
     }
 
     fn print(&self) {
+        let records = counted(self.records, "record");
         if self.tokens == 0 {
-            eprintln!("{} records, no target tokens", self.records);
+            eprintln!("{records}, no target tokens");
             return;
         }
         let mean = self.nll / self.tokens as f64;
         eprintln!(
-            "{} records, {} target tokens: nll {:.4}, {:.4} a token, perplexity {:.4}",
-            self.records,
-            self.tokens,
+            "{records}, {}: nll {:.4}, {:.4} a token, perplexity {:.4}",
+            counted(self.tokens, "target token"),
             self.nll,
             mean,
             mean.exp()

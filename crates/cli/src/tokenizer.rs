@@ -2,9 +2,10 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use epitome_data::{RecordReader, Tokenizer, TrainerOptions};
+use epitome_model::held_model;
 
 use crate::failure::warn;
 use crate::fields::FieldOption;
@@ -50,6 +51,10 @@ struct TrainArguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let Command::Train(arguments) = &arguments.command;
+    if let Some(held) = held_model(&arguments.output) {
+        let held = held.display();
+        bail!("{held}: the output already holds a model, whose tokenizer would be lost: choose another --output");
+    }
     let names = arguments.fields.names()?;
     let reader = RecordReader::open_all(&arguments.input)?.with_field_names(names);
     let mut reader = reader.skipping_bad_records(arguments.skip_bad_records);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Args;
 use epitome_distributed::ProcessGroup;
+use epitome_eval::counted;
 use epitome_train::{Best, Context, Event, Outcome, RunConfig, ScoreSummaries, Trainable};
 use indicatif::ProgressBar;
 use signal_hook::consts::TERM_SIGNALS;
@@ -123,7 +124,8 @@ impl Display {
             Event::Notice(notice) => self.bar.suspend(|| warn(notice)),
             Event::Dataset(origin) => self.bar.suspend(|| eprintln!("{origin}")),
             Event::Started { parameters, records, step, total_steps } => {
-                eprintln!("{parameters} parameters to train, {records} records, steps {} to {total_steps}", step + 1);
+                let records = counted(*records, "record");
+                eprintln!("{parameters} parameters to train, {records}, steps {} to {total_steps}", step + 1);
                 self.bar = progress::bar(Some(*total_steps as u64), "steps");
                 self.bar.set_position(*step as u64);
                 self.bar.reset_eta();

@@ -7,6 +7,11 @@ pub(crate) fn positive() -> RangedU64ValueParser<usize> {
     RangedU64ValueParser::new().range(1..)
 }
 
+/// A number of tokens or the like: as many as can be counted in 32 bits, as positions are.
+pub(crate) fn positive_u32() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=u64::from(u32::MAX))
+}
+
 /// A finite number above 0, which need not be whole.
 pub(crate) fn positive_real(text: &str) -> Result<f64, String> {
     match text.parse() {

@@ -12,11 +12,20 @@ use crate::input::Input;
 ///
 /// # Errors
 /// A file that cannot be read, is not text (it holds NUL characters), or is not valid in its encoding: the error names the
-/// file and the offset of the first wrong byte.
+/// file and the offset of the first wrong byte. A file whose name says that it holds records.
 pub fn read_document(path: impl AsRef<Path>) -> Result<String> {
+    if holds_records(path.as_ref()) {
+        return Err(Error::RecordsAsText(path.as_ref().into()));
+    }
     let mut input = Input::open(path.as_ref())?;
     let bytes = input.read_all()?;
     decode(bytes, input.name())
+}
+
+/// Whether a name is one of records. Their content would do as text, and a summary of JSON looks like any other.
+fn holds_records(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    [".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet"].iter().any(|ending| name.ends_with(ending))
 }
 
 fn decode(bytes: Vec<u8>, path: &str) -> Result<String> {

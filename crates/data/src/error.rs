@@ -208,6 +208,9 @@ pub enum Error {
         /// What it looks like.
         kind: &'static str,
     },
+    /// Records where a text is expected.
+    #[error("{}: these are records, not a text: give them with --input", .0.display())]
+    RecordsAsText(PathBuf),
     /// A model directory without a tokenizer.
     #[error("{0}: no tokenizer here; expected tokenizer.json, or vocab.json with merges.txt")]
     NoTokenizer(PathBuf),

@@ -120,8 +120,8 @@ impl<'a> Search<'a> {
     fn advance(&mut self, candidates: &[Candidate], config: &GenerationConfig) -> Vec<usize> {
         let generated = self.beams[0].tokens.len();
         let at_limit = generated >= config.max_new_tokens();
-        let mut beams = Vec::with_capacity(config.num_beams);
-        let mut parents = Vec::with_capacity(config.num_beams);
+        let mut beams = Vec::new();
+        let mut parents = Vec::new();
         for (rank, candidate) in candidates.iter().enumerate() {
             let ends = at_limit || config.eos_token_id.contains(&candidate.token);
             if ends && rank < config.num_beams {
@@ -132,8 +132,9 @@ impl<'a> Search<'a> {
                 parents.push(candidate.beam);
             }
         }
-        let best_running = beams.first().map_or(f32::NEG_INFINITY, |beam: &Beam| beam.score);
-        if self.finished.ends_search(best_running, generated, config) {
+        // Where nothing runs on the search has ended, whatever the rule would make of no score.
+        let ended = |best: &Beam| self.finished.ends_search(best.score, generated, config);
+        if beams.first().is_none_or(ended) {
             if self.finished.is_empty() {
                 self.finished.offer(self.beams.swap_remove(0).into_hypothesis(config), config);
             }
@@ -190,7 +191,7 @@ fn candidates(
 
 /// Enough that `num_beams` candidates that do not end are always among them: each beam has one that ends for each end token.
 fn candidates_per_document(config: &GenerationConfig) -> usize {
-    config.num_beams * (1 + config.eos_token_id.len()).max(2)
+    config.num_beams.saturating_mul((1 + config.eos_token_id.len()).max(2))
 }
 
 /// Lets every document take its rows' candidates; returns which row each row of the next step continues.

@@ -25,7 +25,7 @@ pub(crate) fn best_permitted<S: Stepper + ?Sized>(
 ) -> Result<Option<Vec<BestTokens>>> {
     let forbidden: Option<Vec<Vec<u32>>> = rows.iter().map(|row| row.processors.forbidden(row.tokens)).collect();
     let Some(forbidden) = forbidden else { return Ok(None) };
-    let count = count + forbidden.iter().map(Vec::len).max().unwrap_or(0);
+    let count = count.saturating_add(forbidden.iter().map(Vec::len).max().unwrap_or(0));
     let last: Option<Vec<u32>> = rows.iter().map(|row| row.tokens.last().copied()).collect();
     let (Some(last), true) = (last, count <= MOST) else { return Ok(None) };
     let count = count.min(stepper.vocab_size());

@@ -19,7 +19,7 @@ const BLOCK: usize = 128;
 /// The `count` best continuations of one beam, by score and then by token id. `log_probs` has one value for each entry of
 /// the vocabulary. Forbidden tokens (minus infinity) are never among them, so there may be fewer.
 pub(crate) fn best_of_beam(log_probs: &[f32], running: f32, beam: usize, count: usize) -> Vec<Candidate> {
-    let mut best: Vec<Candidate> = Vec::with_capacity(count + 1);
+    let mut best: Vec<Candidate> = Vec::with_capacity(count.min(log_probs.len()) + 1);
     let mut threshold = f32::NEG_INFINITY;
     for (block, values) in log_probs.chunks(BLOCK).enumerate() {
         // Rounding is monotone: if no sum exceeds the threshold here, none does below.

@@ -5,8 +5,8 @@ use std::path::Path;
 use epitome_model::Config;
 use serde::Serialize;
 
-use crate::options::{EarlyStopping, GenerationOptions, TokenIds};
-use crate::{Error, Result};
+use crate::layers::{DEFAULTS, Layers, Setting};
+use crate::{EarlyStopping, Error, GenerationOptions, Result, TokenIds};
 
 /// Everything that a search obeys. Made by [`GenerationConfig::resolve`]; names are those of `transformers`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -50,71 +50,6 @@ pub struct GenerationConfig {
     pub num_return_sequences: usize,
 }
 
-/// A value and the layer that set it.
-struct Setting<'a, T> {
-    value: T,
-    option: &'static str,
-    origin: &'a str,
-    /// Index of the layer, 0 being the strongest; the number of layers for a default.
-    rank: usize,
-}
-
-impl<T> Setting<'_, T> {
-    fn refuse(&self, message: impl Into<String>) -> Error {
-        Error::Option { option: self.option, origin: self.origin.to_owned(), message: message.into() }
-    }
-
-    fn require(self, holds: impl Fn(&T) -> bool, message: &str) -> Result<T>
-    where
-        T: std::fmt::Display,
-    {
-        if holds(&self.value) { Ok(self.value) } else { Err(self.refuse(format!("is {}, but {message}", self.value))) }
-    }
-}
-
-/// Layers of options, the strongest first.
-struct Layers<'a>(&'a [&'a GenerationOptions]);
-
-const DEFAULTS: &str = "the defaults";
-
-impl<'a> Layers<'a> {
-    fn pick<T>(
-        &self,
-        option: &'static str,
-        field: impl Fn(&'a GenerationOptions) -> Option<T>,
-        default: T,
-    ) -> Setting<'a, T> {
-        for (rank, layer) in self.0.iter().enumerate() {
-            if let Some(value) = field(layer) {
-                return Setting { value, option, origin: &layer.origin, rank };
-            }
-        }
-        Setting { value: default, option, origin: DEFAULTS, rank: self.0.len() }
-    }
-
-    /// A length that can be given with the decoder start token (`length`) or without (`new_tokens`): the strongest layer
-    /// that gives either decides, and within a layer `new_tokens` outranks `length`. So a `--max-length` on the command
-    /// line is not undone by `max_new_tokens` in a file.
-    fn pick_length(
-        &self,
-        names: [&'static str; 2],
-        fields: impl Fn(&GenerationOptions) -> [Option<usize>; 2],
-        default: usize,
-    ) -> Setting<'a, usize> {
-        for (rank, layer) in self.0.iter().enumerate() {
-            let [length, new_tokens] = fields(layer);
-            if let Some(new_tokens) = new_tokens {
-                let value = new_tokens.saturating_add(1);
-                return Setting { value, option: names[1], origin: &layer.origin, rank };
-            }
-            if let Some(value) = length {
-                return Setting { value, option: names[0], origin: &layer.origin, rank };
-            }
-        }
-        Setting { value: default, option: names[0], origin: DEFAULTS, rank: self.0.len() }
-    }
-}
-
 impl GenerationConfig {
     /// Merges layers of options, the strongest first: usually the command line, `generation_config.json`, the generation
     /// fields of `config.json`. What no layer sets has the default of `transformers` (for tokens: of LED), except the
@@ -130,11 +65,7 @@ impl GenerationConfig {
         let mut warnings = unsupported_settings(layers);
         let layers = Layers(layers);
         let (min_length, max_length) = lengths(&layers, decoder_positions, &mut warnings)?;
-        let num_beams = layers
-            .pick("num_beams", |options| options.num_beams, 1)
-            .require(|&beams| beams >= 1, "at least one beam is needed (1 is greedy search)")?;
-        let bos_token_id = layers.pick("bos_token_id", |options| options.bos_token_id, 0);
-        let decoder_start = layers.pick("decoder_start_token_id", |options| options.decoder_start_token_id, 2);
+        let num_beams = num_beams(&layers, usize::MAX)?;
         let config = Self {
             max_length,
             min_length,
@@ -142,30 +73,28 @@ impl GenerationConfig {
             length_penalty: layers
                 .pick("length_penalty", |options| options.length_penalty, 1.0)
                 .require(|penalty| penalty.is_finite(), "it must be finite")?,
-            early_stopping: layers.pick("early_stopping", |options| options.early_stopping, EarlyStopping::False).value,
-            no_repeat_ngram_size: layers.pick("no_repeat_ngram_size", |options| options.no_repeat_ngram_size, 0).value,
-            encoder_no_repeat_ngram_size: layers
-                .pick("encoder_no_repeat_ngram_size", |options| options.encoder_no_repeat_ngram_size, 0)
-                .value,
-            repetition_penalty: positive(layers.pick("repetition_penalty", |options| options.repetition_penalty, 1.0))?,
-            encoder_repetition_penalty: positive(layers.pick(
-                "encoder_repetition_penalty",
-                |options| options.encoder_repetition_penalty,
-                1.0,
-            ))?,
-            extractive: layers.pick("extractive", |options| options.extractive, false).value,
-            prompt: layers.pick("prompt", |options| options.prompt.as_deref(), "").value.to_owned(),
+            early_stopping: layers.value("early_stopping", |options| options.early_stopping, EarlyStopping::False),
+            no_repeat_ngram_size: layers.value("no_repeat_ngram_size", |options| options.no_repeat_ngram_size, 0),
+            encoder_no_repeat_ngram_size: layers.value(
+                "encoder_no_repeat_ngram_size",
+                |options| options.encoder_no_repeat_ngram_size,
+                0,
+            ),
+            repetition_penalty: positive(&layers, "repetition_penalty", |options| options.repetition_penalty)?,
+            encoder_repetition_penalty: positive(&layers, "encoder_repetition_penalty", |options| {
+                options.encoder_repetition_penalty
+            })?,
+            extractive: layers.value("extractive", |options| options.extractive, false),
+            prompt: layers.value("prompt", |options| options.prompt.clone(), String::new()),
             bad_words_ids: bad_words(&layers)?,
-            forced_bos_token_id: layers
-                .pick("forced_bos_token_id", |options| options.forced_bos_token_id.map(Some), None)
-                .value,
+            forced_bos_token_id: layers.value(
+                "forced_bos_token_id",
+                |options| options.forced_bos_token_id.map(Some),
+                None,
+            ),
             forced_eos_token_id: token_ids(&layers, "forced_eos_token_id", |options| &options.forced_eos_token_id, &[]),
-            decoder_start_token_id: if decoder_start.origin == DEFAULTS && bos_token_id.origin != DEFAULTS {
-                bos_token_id.value
-            } else {
-                decoder_start.value
-            },
-            bos_token_id: bos_token_id.value,
+            decoder_start_token_id: decoder_start_token_id(&layers),
+            bos_token_id: bos_token_id(&layers).value,
             eos_token_id: token_ids(&layers, "eos_token_id", |options| &options.eos_token_id, &[2]),
             num_return_sequences: num_return_sequences(&layers, num_beams)?,
         };
@@ -188,11 +117,14 @@ impl GenerationConfig {
     /// file at `path`, which is only named in messages, is silent.
     ///
     /// # Errors
-    /// As [`GenerationConfig::resolve`] and [`GenerationConfig::check_vocabulary`].
+    /// As [`GenerationConfig::resolve`] and [`GenerationConfig::check_vocabulary`], and more beams than the vocabulary has
+    /// entries.
     pub fn for_model(layers: &[&GenerationOptions], model: &Config, path: &Path) -> Result<(Self, Vec<String>)> {
         let text = serde_json::to_string(model).expect("a config has only string keys");
         let of_model = GenerationOptions::from_json(&text, path)?;
         let layers: Vec<&GenerationOptions> = layers.iter().copied().chain([&of_model]).collect();
+        // More beams than a first step has tokens would only take memory.
+        num_beams(&Layers(&layers), model.vocab_size)?;
         let (generation, warnings) = Self::resolve(&layers, model.max_decoder_position_embeddings)?;
         generation.check_vocabulary(model.vocab_size)?;
         Ok((generation, warnings))
@@ -268,8 +200,34 @@ fn lengths(layers: &Layers, decoder_positions: usize, warnings: &mut Vec<String>
     Ok((min.value.min(max.value), max.value))
 }
 
-fn positive(setting: Setting<'_, f64>) -> Result<f64> {
-    setting.require(|&value| value > 0.0 && value.is_finite(), "it must be greater than 0 (1 is off)")
+/// How many beams; no more than the `vocab_size` entries of a vocabulary.
+fn num_beams(layers: &Layers, vocab_size: usize) -> Result<usize> {
+    let beams = layers.pick("num_beams", |options| options.num_beams, 1);
+    match beams.value {
+        0 => Err(beams.refuse("is 0, but at least one beam is needed (1 is greedy search)")),
+        more if more > vocab_size => {
+            Err(beams.refuse(format!("is {more}; no more are possible than the vocabulary has entries, {vocab_size}")))
+        }
+        _ => Ok(beams.value),
+    }
+}
+
+/// What begins a text begins the decoder's where only that is said.
+fn decoder_start_token_id(layers: &Layers) -> u32 {
+    let start = layers.pick("decoder_start_token_id", |options| options.decoder_start_token_id, 2);
+    let bos = bos_token_id(layers);
+    if start.origin == DEFAULTS && bos.origin != DEFAULTS { bos.value } else { start.value }
+}
+
+fn bos_token_id<'a>(layers: &Layers<'a>) -> Setting<'a, u32> {
+    layers.pick("bos_token_id", |options| options.bos_token_id, 0)
+}
+
+/// A factor that is 1 where nobody gives it.
+fn positive(layers: &Layers, option: &'static str, factor: impl Fn(&GenerationOptions) -> Option<f64>) -> Result<f64> {
+    layers
+        .pick(option, factor, 1.0)
+        .require(|&value| value > 0.0 && value.is_finite(), "it must be greater than 0 (1 is off)")
 }
 
 fn bad_words(layers: &Layers) -> Result<Vec<Vec<u32>>> {

@@ -25,8 +25,7 @@ pub fn greedy_search<S: Stepper + ?Sized>(
     config: &GenerationConfig,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Vec<Hypothesis>>> {
-    let vocab_size = stepper.vocab_size();
-    config.check_vocabulary(vocab_size)?;
+    config.check_vocabulary(stepper.vocab_size())?;
     let mut results = vec![Vec::new(); documents.len()];
     let mut active: Vec<Search> =
         documents.iter().enumerate().map(|(index, document)| Search::new(index, document, config)).collect();
@@ -36,25 +35,7 @@ pub fn greedy_search<S: Stepper + ?Sized>(
             break;
         }
         let rows = active.len();
-        let known: Vec<Row> = active.iter().map(Search::row).collect();
-        match best_permitted(stepper, &known, 1)? {
-            Some(best) => {
-                for (search, best) in active.iter_mut().zip(best) {
-                    search.take(best.first().copied(), config);
-                }
-            }
-            None => {
-                let last: Vec<u32> = active.iter().map(Search::last).collect();
-                step(stepper, &last, &mut logits)?;
-                // As in beam search, the first error is the one that is named.
-                let advanced: Vec<Result<()>> = logits
-                    .par_chunks_exact_mut(vocab_size)
-                    .zip(&mut active)
-                    .map(|(logits, search)| search.advance(logits, config))
-                    .collect();
-                advanced.into_iter().collect::<Result<()>>()?;
-            }
-        }
+        advance(stepper, &mut active, &mut logits, config)?;
         let parents: Vec<usize> = (0..active.len()).filter(|&row| !active[row].ended).collect();
         for search in active.extract_if(.., |search| search.ended) {
             let index = search.index;
@@ -73,6 +54,30 @@ pub fn greedy_search<S: Stepper + ?Sized>(
         }
     }
     Ok(results)
+}
+
+/// One step of every document's search. The memory of `logits` is reused.
+fn advance<S: Stepper + ?Sized>(
+    stepper: &mut S,
+    active: &mut [Search],
+    logits: &mut Vec<f32>,
+    config: &GenerationConfig,
+) -> Result<()> {
+    let rows: Vec<Row> = active.iter().map(Search::row).collect();
+    if let Some(best) = best_permitted(stepper, &rows, 1)? {
+        let taken = active.iter_mut().zip(best);
+        taken.for_each(|(search, best)| search.take(best.first().copied(), config));
+        return Ok(());
+    }
+    let last: Vec<u32> = active.iter().map(Search::last).collect();
+    step(stepper, &last, logits)?;
+    // As in beam search, the first error is the one that is named.
+    let advanced: Vec<Result<()>> = logits
+        .par_chunks_exact_mut(stepper.vocab_size())
+        .zip(active)
+        .map(|(logits, search)| search.advance(logits, config))
+        .collect();
+    advanced.into_iter().collect()
 }
 
 /// The search of one document.

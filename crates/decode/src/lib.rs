@@ -7,14 +7,14 @@
 //! # Modules
 //!
 //! - `options`: [`GenerationOptions`], one layer of options as a person or a file wrote them;
-//!   `config`: [`GenerationConfig`], the layers merged and checked
+//!   `config`: [`GenerationConfig`], the layers merged and checked; `layers`: which of them decides
 //! - `best`: the best permitted tokens of a step, where the model finds them
 //! - `stepper`: [`Stepper`], [`Document`], [`Hypothesis`], [`Progress`]: what a search takes and gives
 //! - [`processors`]: the rules about the next token, one struct each
 //! - `log_softmax`, `candidates`: the arithmetic over the vocabulary; `finished`: the result slots of a document
 //! - `beam` and `greedy`: the two searches; [`generate`] chooses
 //! - `session`: [`LedSession`], a LED model as a [`Stepper`]
-//! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out
+//! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out; `summary`: [`Summary`]
 //! - `extracts`: which passages may be summaries, and how they become text
 //! - `attribution`: [`Attribution`], which passages of its documents a summary's sentences rest on
 
@@ -29,6 +29,7 @@ mod error;
 mod extracts;
 mod finished;
 mod greedy;
+mod layers;
 mod log_softmax;
 mod memory;
 mod options;
@@ -38,6 +39,7 @@ mod session;
 mod step;
 mod stepper;
 mod summarizer;
+mod summary;
 
 pub use attribution::{Attribution, CitedPassage};
 pub use beam::beam_search;
@@ -48,7 +50,8 @@ pub use memory::Memory;
 pub use options::{EarlyStopping, GenerationOptions, TokenIds};
 pub use session::LedSession;
 pub use stepper::{BestTokens, Document, Hypothesis, Progress, Stepper};
-pub use summarizer::{Sequence, Summarizer, Summary};
+pub use summarizer::Summarizer;
+pub use summary::{Sequence, Summary};
 
 /// The best `config.num_return_sequences` summaries of each document, best first: [`greedy_search`] for one beam,
 /// [`beam_search`] for more. `progress` is called after each step.

@@ -25,21 +25,31 @@ impl Memory {
     /// For a document of `tokens` tokens, and `beams` hypotheses of `target_tokens` tokens each.
     pub fn predict(config: &Config, precision: Precision, tokens: usize, beams: usize, target_tokens: usize) -> Self {
         let d = config.d_model;
-        let document = tokens * d * F32;
+        let document = product([tokens, d, F32]);
         // Below f32 the rows that enter a product are there in short form too.
-        let short = if precision == Precision::F32 { 0 } else { tokens * d * bytes(precision) };
-        let own = 2 * config.decoder_layers * d * target_tokens * beams * F32;
+        let short = if precision == Precision::F32 { 0 } else { product([tokens, d, bytes(precision)]) };
+        let own = product([2, config.decoder_layers, d, target_tokens, beams, F32]);
+        let logits = product([2, beams, config.vocab_size, F32]);
         Self {
             weights: weights(config, precision),
-            encode: 5 * document + short,
-            generate: document + kept(config, precision, tokens) + own + 2 * beams * config.vocab_size * F32,
+            encode: sum([product([5, document]), short]),
+            generate: sum([document, kept(config, precision, tokens), own, logits]),
         }
     }
 
     /// The most that is held at once.
     pub fn peak(&self) -> usize {
-        PROCESS + self.weights + self.weights / 25 + self.encode.max(self.generate)
+        sum([PROCESS, self.weights, self.weights / 25, self.encode.max(self.generate)])
     }
+}
+
+/// A product of counts, or the greatest number where it is none: a document that large fits nowhere.
+fn product<const N: usize>(factors: [usize; N]) -> usize {
+    factors.into_iter().fold(1, usize::saturating_mul)
+}
+
+fn sum<const N: usize>(parts: [usize; N]) -> usize {
+    parts.into_iter().fold(0, usize::saturating_add)
 }
 
 fn weights(config: &Config, precision: Precision) -> usize {
@@ -59,7 +69,7 @@ fn weights(config: &Config, precision: Precision) -> usize {
 /// Keys and values, or what takes their place for a document for which they would be too many.
 fn kept(config: &Config, precision: Precision, tokens: usize) -> usize {
     let (layers, d) = (config.decoder_layers, config.d_model);
-    let kept = 2 * layers * tokens * d * bytes(precision);
+    let kept = product([2, layers, tokens, d, bytes(precision)]);
     if kept > MOST_MEMORY_BYTES { 2 * layers * d * d * F32 } else { kept }
 }
 
@@ -68,5 +78,16 @@ fn bytes(precision: Precision) -> usize {
         Precision::F32 => 4,
         Precision::Bf16 => 2,
         Precision::Int8 => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_than_can_be_counted_is_the_most() {
+        let memory = Memory::predict(&Config::default(), Precision::Bf16, usize::MAX, usize::MAX, usize::MAX);
+        assert_eq!([memory.encode, memory.generate, memory.peak()], [usize::MAX; 3]);
     }
 }

@@ -192,3 +192,18 @@ fn rules_that_would_break_a_passage_have_no_effect_on_extracts() {
     let message = config.check_vocabulary(8).unwrap_err().to_string();
     assert!(message.contains("bos_token_id names token 8"), "{message}");
 }
+
+#[test]
+fn no_more_beams_than_the_vocabulary_has_entries() {
+    let model = epitome_model::Config { vocab_size: 100, ..epitome_model::Config::default() };
+    let resolve = |json: &str| {
+        let layer = layer("generation_config.json", json);
+        GenerationConfig::for_model(&[&GenerationOptions::default(), &layer], &model, Path::new("config.json"))
+    };
+    assert_eq!(resolve(r#"{"num_beams": 100}"#).unwrap().0.num_beams, 100);
+    for options in [r#"{"num_beams": 101}"#, r#"{"num_beams": 1000000000000}"#] {
+        let message = resolve(options).unwrap_err().to_string();
+        assert!(message.starts_with("num_beams (from generation_config.json)"), "{message}");
+        assert!(message.ends_with("the vocabulary has entries, 100"), "{message}");
+    }
+}

@@ -101,7 +101,13 @@ pub(crate) fn scoring(records: usize, options: &Options) -> String {
             "period (at marks that end a sentence; abbreviations, initials and decimals are known)"
         }
     };
-    format!("{records} records; ROUGE F1 in percent, {stemming} stemming; sentence split: {split}.")
+    let records = counted(records, "record");
+    format!("{records}; ROUGE F1 in percent, {stemming} stemming; sentence split: {split}.")
+}
+
+/// A number of things: `1 record`, `2 records`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 pub(crate) fn percent(fraction: f64) -> String {

@@ -66,9 +66,6 @@ pub enum Error {
     /// Systems that cannot be told apart, or cannot be compared.
     #[error(transparent)]
     Comparison(#[from] ComparisonError),
-    /// ROUGE-0 was asked for.
-    #[error("ROUGE-N needs N of at least 1, not 0")]
-    ZeroNgram,
     /// A report file could not be written.
     #[error("cannot write {}: {source}", .path.display())]
     Write {

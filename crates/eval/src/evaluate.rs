@@ -5,6 +5,7 @@ use rayon::prelude::*;
 use crate::gather::Gathered;
 use crate::join::{Join, Joined};
 use crate::lengths::words;
+use crate::options::METRICS;
 use crate::record::{Found, Scorer};
 use crate::{Error, Input, Options, Prediction, Predictions, Reference, Report, Result, Stream};
 
@@ -34,13 +35,12 @@ pub fn evaluate(predictions: &[Prediction], references: &[Reference], options: &
 ///
 /// # Errors
 /// A missing or doubled id, a record without reference text, no records at all, systems of one name or of a baseline's,
-/// ROUGE-0, or what a stream fails with.
+/// or what a stream fails with.
 pub fn evaluate_streams<'a>(
     systems: Vec<Predictions<'a>>,
     references: &dyn Fn() -> Input<Stream<'a, Reference>>,
     options: &Options,
 ) -> Result<Report> {
-    let metrics = options.metrics()?;
     let names: Vec<String> = systems.iter().map(|system| system.name.clone()).collect();
     options.check_names(&names)?;
     let open = || references().map_err(Error::Input);
@@ -50,7 +50,7 @@ pub fn evaluate_streams<'a>(
         return Err(Error::NothingToScore);
     }
     let words = words.unwrap_or_default();
-    let scorer = Scorer { options, metrics: &metrics, baselines, words };
+    let scorer = Scorer { options, metrics: &METRICS, baselines, words };
     let mut gathered = Gathered::new(names);
     let mut join = Join::new(systems, open()?);
     let mut read = || join.next(CHUNK.0, CHUNK.1);

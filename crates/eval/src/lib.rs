@@ -44,10 +44,10 @@ mod render;
 mod report;
 
 pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
-pub use cells::Table;
+pub use cells::{Table, counted};
 pub use characteristics::{
     Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
-    POSITION_BINS, Profile, Profiler, SourceDocument, char_range, scores_by_document_length,
+    POSITION_BINS, Profile, Profiler, SourceDocument, scores_by_document_length,
 };
 pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, Role, System, SystemScores, compare};
 pub use error::{Error, Result};

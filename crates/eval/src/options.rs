@@ -9,7 +9,7 @@ use epitome_sentences::sentences;
 use rouge::{Metric, Score};
 use serde::{Serialize, Serializer};
 
-use crate::{BaselineKind, ComparisonError, Error, RANDOMIZATIONS, Result};
+use crate::{BaselineKind, ComparisonError, RANDOMIZATIONS, Result};
 
 /// Where the sentences of predictions and references end; ROUGE-Lsum depends on it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -123,8 +123,6 @@ pub struct Options {
     pub bootstrap: usize,
     /// Decides the resamples. 0 by default.
     pub seed: u64,
-    /// ROUGE-N for these N besides 1 and 2. None by default.
-    pub extra_ngrams: Vec<usize>,
     /// Of several references the one with the best F1 counts by default.
     pub several_references: SeveralReferences,
     /// Summaries to score beside the systems, where every record has its document; `BaselineKind::STANDARD` by default.
@@ -147,7 +145,6 @@ impl Default for Options {
             sentence_split: SentenceSplit::default(),
             bootstrap: 1000,
             seed: 0,
-            extra_ngrams: Vec::new(),
             several_references: SeveralReferences::default(),
             baselines: BaselineKind::STANDARD.to_vec(),
             randomizations: RANDOMIZATIONS,
@@ -156,20 +153,10 @@ impl Default for Options {
     }
 }
 
-impl Options {
-    /// ROUGE-1, ROUGE-2, the extra ones in ascending order, ROUGE-L, ROUGE-Lsum.
-    pub(crate) fn metrics(&self) -> Result<Vec<Metric>> {
-        let mut ngrams = self.extra_ngrams.clone();
-        ngrams.extend([1, 2]);
-        ngrams.sort_unstable();
-        ngrams.dedup();
-        if ngrams[0] == 0 {
-            return Err(Error::ZeroNgram);
-        }
-        let ngrams = ngrams.into_iter().map(Metric::N);
-        Ok(ngrams.chain([Metric::L, Metric::Lsum]).collect())
-    }
+/// What summaries are scored by, in this order.
+pub(crate) const METRICS: [Metric; 4] = [Metric::N(1), Metric::N(2), Metric::L, Metric::Lsum];
 
+impl Options {
     /// Checks that systems and baselines can be told apart.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use crate::html::ShownRecord;
 use crate::{Comparisons, LengthDistribution, LengthGroup, Options, Profile};
 
 /// The version of the form of `report.json`; it changes when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 3;
 
 /// What an evaluation found. Its serialized form is `report.json`.
 #[derive(Clone, Debug, PartialEq, DeriveSerialize)]

@@ -69,9 +69,6 @@ fn nothing_to_compare_with() {
     let error = check_error(&[], &[], "no records");
     assert!(matches!(error, Error::NoRecords));
     check_error(&[prediction("a", "x")], &[reference("a", &[], None)], "\"a\" has no reference text");
-    let zero = Options { extra_ngrams: vec![0], ..Options::default() };
-    let (predictions, references) = three();
-    assert!(matches!(evaluate(&predictions, &references, &zero), Err(Error::ZeroNgram)));
 }
 
 #[test]
@@ -85,9 +82,6 @@ fn options_change_the_scores() {
     let split = with(Options { sentence_split: SentenceSplit::Period, ..Options::default() });
     assert_eq!(f1(&split, "rougeL"), f1(&plain, "rougeL"));
     assert_eq!((f1(&plain, "rougeLsum"), f1(&split, "rougeLsum")), (2.0 * 1.0 / 10.0, 2.0 * 2.0 / 10.0));
-    let more = with(Options { extra_ngrams: vec![4, 2, 3], ..Options::default() });
-    let metrics: Vec<String> = more.scores.0.iter().map(|(metric, _)| metric.to_string()).collect();
-    assert_eq!(metrics, ["rouge1", "rouge2", "rouge3", "rouge4", "rougeL", "rougeLsum"]);
 }
 
 #[test]

@@ -211,5 +211,5 @@ fn baselines_alone_are_a_page_too() {
     let open = || Ok(Box::new(std::iter::once(Ok(reference.clone()))) as Box<dyn Iterator<Item = _> + Send>);
     let page = evaluate_streams(Vec::new(), &open, &Options::default()).expect("there are baselines").html();
     assert!(page.contains("<title>Evaluation of baselines alone</title>") && page.contains(">lexrank"));
-    assert!(page.contains("the first 1 of 1 records, and texts"), "nothing is said of systems");
+    assert!(page.contains("the first 1 of 1 record, and texts"), "nothing is said of systems");
 }

@@ -23,7 +23,7 @@ fn json_has_what_is_promised() {
     assert_eq!(json["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(json["records"], 2);
     let options = serde_json::json!({
-        "stemmer": false, "sentence_split": "newline", "bootstrap": 1000, "seed": 0, "extra_ngrams": [],
+        "stemmer": false, "sentence_split": "newline", "bootstrap": 1000, "seed": 0,
         "several_references": "max", "baselines": ["lead", "tail", "random", "lexrank", "oracle"],
         "randomizations": 10_000, "shown_records": 1000
     });

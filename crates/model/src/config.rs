@@ -10,6 +10,12 @@ use epitome_kernels::IGNORE_INDEX;
 
 use crate::{Error, Result};
 
+/// Token ids and positions are numbers of 32 bits.
+const MOST_ROWS: usize = u32::MAX as usize;
+/// Far more than any model has, and few enough that sizes can be multiplied.
+const MOST_LAYERS: usize = 1 << 10;
+const WIDEST: usize = 1 << 20;
+
 /// The two-sided attention window: one for all encoder layers or one per layer. A window of `w` lets token i see tokens
 /// `i - w/2 ..= i + w/2`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,7 +168,7 @@ impl Config {
     }
 
     /// What the decoder reads when it is to predict `labels`: the start token and the labels but the last, ignored ones as
-    /// padding (semantics C2).
+    /// padding (`shift_tokens_right` of `transformers`).
     pub fn decoder_inputs(&self, labels: &[i64]) -> Vec<u32> {
         let previous = &labels[..labels.len().saturating_sub(1)];
         let ids = previous.iter().map(|&label| if label == IGNORE_INDEX { self.pad_token_id } else { label as u32 });
@@ -215,18 +221,18 @@ impl Config {
     }
 
     fn validate_sizes(&self) -> std::result::Result<(), String> {
-        for (name, size) in [
-            ("vocab_size", self.vocab_size),
-            ("max_encoder_position_embeddings", self.max_encoder_position_embeddings),
-            ("max_decoder_position_embeddings", self.max_decoder_position_embeddings),
-            ("encoder_layers", self.encoder_layers),
-            ("decoder_layers", self.decoder_layers),
-            ("encoder_ffn_dim", self.encoder_ffn_dim),
-            ("decoder_ffn_dim", self.decoder_ffn_dim),
-            ("d_model", self.d_model),
+        for (name, size, most) in [
+            ("vocab_size", self.vocab_size, MOST_ROWS),
+            ("max_encoder_position_embeddings", self.max_encoder_position_embeddings, MOST_ROWS),
+            ("max_decoder_position_embeddings", self.max_decoder_position_embeddings, MOST_ROWS),
+            ("encoder_layers", self.encoder_layers, MOST_LAYERS),
+            ("decoder_layers", self.decoder_layers, MOST_LAYERS),
+            ("encoder_ffn_dim", self.encoder_ffn_dim, WIDEST),
+            ("decoder_ffn_dim", self.decoder_ffn_dim, WIDEST),
+            ("d_model", self.d_model, WIDEST),
         ] {
-            if size == 0 {
-                return Err(format!("{name} is 0, it must be positive"));
+            if !(1..=most).contains(&size) {
+                return Err(format!("{name} is {size}, it must be in 1..={most}"));
             }
         }
         for (name, heads) in [
@@ -252,8 +258,9 @@ impl Config {
                 ));
             }
         };
-        match windows.iter().find(|&&window| window == 0 || !window.is_multiple_of(2)) {
-            Some(window) => Err(format!("attention_window {window} must be even and positive")),
+        let is_wrong = |&&window: &&usize| !(1..=MOST_ROWS).contains(&window) || !window.is_multiple_of(2);
+        match windows.iter().find(is_wrong) {
+            Some(window) => Err(format!("attention_window {window} must be even and in 1..={MOST_ROWS}")),
             None => Ok(()),
         }
     }

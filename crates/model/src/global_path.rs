@@ -1,4 +1,5 @@
-//! The rows of global tokens (semantics A7, A13).
+//! The rows of global tokens, which have projections and a softmax of their own (section 3.1 of the paper;
+//! `LEDEncoderSelfAttention._compute_global_attn_output_from_hidden` in `transformers`).
 
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, GlobalRows, Pooled};

@@ -205,7 +205,7 @@ impl Files {
     }
 }
 
-/// BART and allenai position tables have two extra leading rows (semantics B3).
+/// BART and allenai position tables have two extra leading rows.
 fn hint(name: &str, found: &[usize], expected: &[usize]) -> &'static str {
     let extra_rows =
         name.ends_with("embed_positions.weight") && found.first() == expected.first().map(|rows| rows + 2).as_ref();

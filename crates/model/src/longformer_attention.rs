@@ -1,4 +1,5 @@
-//! The encoder's self-attention: a sliding window plus global tokens (paper section 3.1, semantics A1 to A13).
+//! The encoder's self-attention: a sliding window plus global tokens (section 3.1 of the paper; `LEDEncoderSelfAttention` in
+//! `transformers`, whose padding it does without).
 
 use candle_core::Tensor;
 use epitome_kernels::{self as kernels, Attended, Attention, Visibility};
@@ -106,7 +107,7 @@ impl LongformerSelfAttention {
             queries: documents.segments().clone(),
             keys: documents.segments().clone(),
             visibility: Visibility::Band { radius: self.radius, global: documents.global().to_vec() },
-            // The bias is inside the scaling (semantics A4).
+            // Of the projected queries, bias included, as in `LEDEncoderSelfAttention.forward`.
             scale: ((hidden.dim(1)? / self.heads) as f32).powf(-0.5),
             dropout: at(dropouts, Site::SelfAttention),
             precision: self.output.precision(),

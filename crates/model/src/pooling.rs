@@ -10,7 +10,7 @@ use crate::{GradientSums, Result};
 
 /// Key and value projections that are folded into the queries and out of the context: by re-association
 /// `q.(W_k x + b_k) = (W_k^T q).x + q.b_k` and `sum_j p_j (W_v x_j + b_v) = W_v (sum_j p_j x_j) + (sum_j p_j) b_v`, so that
-/// neither `W_k x` nor `W_v x` is computed for all rows (semantics A13).
+/// neither `W_k x` nor `W_v x` is computed for all rows. Equal up to rounding.
 #[derive(Clone, Debug)]
 pub(crate) struct Pooling {
     pub(crate) key: Projection,

@@ -158,7 +158,6 @@ impl Arguments {
             seed: self.seed,
             shown_records: self.shown_records,
             baselines,
-            ..Options::default()
         })
     }
 

@@ -10,7 +10,6 @@ use epitome_data::{Location, Record};
 use epitome_decode::Summarizer;
 use epitome_distributed::ProcessGroup;
 use epitome_eval::{AblationPoint, Prediction, Predictions};
-use serde_json::json;
 
 use super::Arguments;
 use super::references::{References, files, reference};
@@ -87,26 +86,10 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
     if let Some(directory) = &arguments.output {
         fs::create_dir_all(directory).with_context(|| format!("cannot write {}", directory.display()))?;
     }
-    let mut systems = Vec::new();
-    let mut ablation = Vec::new();
-    let mut used = HashSet::new();
     let mut kept = if rereadable { None } else { Some(Vec::new()) };
-    let runs = arguments.runs();
-    for (index, &(ref name, length)) in runs.iter().enumerate() {
-        let mut records = evaluable(arguments, data)?;
-        let run = Run { arguments, summarizer: &summarizer, group, data, length };
-        let decoded = run.decode(&mut records, name, kept.as_mut());
-        if decoded.is_err() || index + 1 == runs.len() {
-            shared::dismiss(group);
-        }
-        let (predictions, locations, point) = decoded?;
-        used = locations;
-        if index == 0 {
-            records.list_skipped();
-        }
-        systems.push((name.clone(), predictions));
-        ablation.push(point);
-    }
+    let passes = passes(arguments, group, data, &summarizer, kept.as_mut());
+    shared::dismiss(group);
+    let Passes { systems, mut ablation, locations } = passes?;
     if arguments.ablate_length.is_empty() {
         ablation.clear();
     }
@@ -114,10 +97,42 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
         Some(kept) => References::of(kept),
         None => {
             let references = References::open(inputs, arguments.decoding.fields.names()?)?;
-            if arguments.decoding.skip_bad_records { references.only(used) } else { references }
+            if arguments.decoding.skip_bad_records { references.only(locations) } else { references }
         }
     };
-    Ok(Decoded { references, systems, decoding: arguments.how(&summarizer), ablation })
+    let decoding = arguments.decoding.settings(&summarizer).into();
+    Ok(Decoded { references, systems, decoding, ablation })
+}
+
+/// What was made of the records, reading so much of each in every pass.
+#[derive(Default)]
+struct Passes {
+    systems: Vec<(String, Vec<Prediction>)>,
+    ablation: Vec<AblationPoint>,
+    /// The places of the records of the last pass.
+    locations: HashSet<String>,
+}
+
+fn passes(
+    arguments: &Arguments,
+    group: &ProcessGroup,
+    data: &Path,
+    summarizer: &Summarizer,
+    mut kept: Option<&mut Vec<epitome_eval::Reference>>,
+) -> Result<Passes> {
+    let mut passes = Passes::default();
+    for (name, length) in arguments.runs() {
+        let mut records = evaluable(arguments, data)?;
+        let run = Run { arguments, summarizer, group, data, length };
+        let (predictions, locations, point) = run.decode(&mut records, &name, kept.as_deref_mut())?;
+        if passes.systems.is_empty() {
+            records.list_skipped();
+        }
+        passes.systems.push((name, predictions));
+        passes.ablation.push(point);
+        passes.locations = locations;
+    }
+    Ok(passes)
 }
 
 /// One pass over the records.
@@ -192,17 +207,6 @@ impl Arguments {
             return vec![(model, None)];
         }
         self.ablate_length.iter().map(|&length| (format!("{model} {}", length.name()), Some(length))).collect()
-    }
-
-    /// What decides the summaries, beside the records.
-    fn how(&self, summarizer: &Summarizer) -> serde_json::Value {
-        let model = self.decoding.model.directory().map(|directory| directory.display().to_string());
-        json!({
-            "model": model.unwrap_or_else(|| self.decoding.model.name()),
-            "precision": self.decoding.device.name(),
-            "max_document_tokens": self.decoding.max_document_tokens,
-            "generation": summarizer.generation(),
-        })
     }
 
     /// What the systems are called.

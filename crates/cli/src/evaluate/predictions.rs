@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use epitome_data::{RecordReader, open_text};
-use epitome_eval::{Input, Prediction, Predictions, Stream};
+use epitome_eval::{Input, Prediction, Predictions, Stream, counted};
 
 use super::references::References;
 
@@ -144,7 +144,7 @@ fn in_order<'a>(
                 record.id
             )),
             (Some(Ok(_)), None) => {
-                named(format!("more {unit} than the {count} records: a summary must be one of them"))
+                named(format!("more {unit} than the {}: a summary must be one of them", counted(count, "record")))
             }
         }
     }))

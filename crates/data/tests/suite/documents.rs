@@ -89,3 +89,17 @@ fn sample_documents_are_readable_and_one_is_long() {
     }
     assert!(count >= 4 && longest >= 10_000, "{count} documents, the longest of {longest} words");
 }
+
+#[test]
+fn records_are_told_by_their_name() {
+    let directory = tempfile::tempdir().unwrap();
+    for name in ["a.jsonl", "a.JSONL", "a.jsonl.gz", "a.jsonl.zst", "a.parquet"] {
+        let path = directory.path().join(name);
+        std::fs::write(&path, r#"{"document": "words"}"#).unwrap();
+        let message = read_document(&path).unwrap_err().to_string();
+        assert!(message.contains(name) && message.contains("--input"), "{message}");
+    }
+    let text = directory.path().join("jsonl.txt");
+    std::fs::write(&text, "about JSON Lines").unwrap();
+    assert_eq!(read_document(&text).unwrap(), "about JSON Lines");
+}

@@ -7,12 +7,14 @@ use crate::model::{HashStepper, Source, config};
 const SOURCE: Source = Source { seed: 9, eos_bias: 0, eos_slope: 0 };
 const DOCUMENT: Document = Document { encoder_ids: &[], passages: &[] };
 
-/// Every token at most once and no end token: after all others the search can go nowhere.
+/// Every token at most once and no end token: after all others the search can go nowhere, though by a length that is
+/// infinite to the power of its penalty no score is too bad.
 #[test]
 fn where_nothing_is_permitted_the_summary_ends() {
-    for num_beams in [1, 3] {
+    for (num_beams, length_penalty) in [(1, 1.0), (3, 1.0), (3, 1000.0)] {
         let config = config(&format!(
-            r#"{{"num_beams": {num_beams}, "max_length": 50, "min_length": 50, "no_repeat_ngram_size": 1}}"#
+            r#"{{"num_beams": {num_beams}, "max_length": 50, "min_length": 50, "no_repeat_ngram_size": 1,
+                "length_penalty": {length_penalty}}}"#
         ));
         let mut stepper = HashStepper::new(&[SOURCE], 8, &[2]);
         let found = generate(&mut stepper, &[DOCUMENT], &config, &mut |_| {}).unwrap();

@@ -113,7 +113,7 @@ impl SourceDocument {
     /// the first place is given. Ranges of the summary do not overlap, those of the document may.
     ///
     /// ```
-    /// use epitome_eval::{SourceDocument, char_range};
+    /// use epitome_eval::SourceDocument;
     ///
     /// let document = "Caf\u{E9} life. The cat, they say, sat on the mat.";
     /// let summary = "\u{201C}Sat on the mat\u{201D}: cats";
@@ -121,7 +121,6 @@ impl SourceDocument {
     /// assert_eq!(found.len(), 1);
     /// assert_eq!(&summary[found[0].summary.clone()], "Sat on the mat");
     /// assert_eq!(&document[found[0].document.clone()], "sat on the mat");
-    /// assert_eq!(char_range(summary, &found[0].summary), 1..15);
     /// ```
     pub fn alignments(&self, summary: &str) -> Vec<Alignment> {
         let words = self.read(summary);
@@ -132,15 +131,6 @@ impl SourceDocument {
         });
         aligned.collect()
     }
-}
-
-/// The characters of `text` at the bytes `bytes`, whose ends are character boundaries.
-///
-/// # Panics
-/// Where they are not.
-pub fn char_range(text: &str, bytes: &Range<usize>) -> Range<usize> {
-    let start = text[..bytes.start].chars().count();
-    start..start + text[bytes.clone()].chars().count()
 }
 
 #[cfg(test)]
@@ -243,10 +233,7 @@ mod tests {
             let words = |text: &str| rouge::tokenize(text, &rouge::Options::default());
             for Alignment { summary: copied, document: from } in source.alignments(&summary) {
                 assert_eq!(words(&summary[copied.clone()]), words(&document[from]));
-                assert!(words(&summary[copied.clone()]).len() >= SHORTEST_ALIGNED);
-                let chars = char_range(&summary, &copied);
-                let by_char: String = summary.chars().skip(chars.start).take(chars.len()).collect();
-                assert_eq!(by_char, &summary[copied]);
+                assert!(words(&summary[copied]).len() >= SHORTEST_ALIGNED);
             }
         }
     }

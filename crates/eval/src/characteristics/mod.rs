@@ -15,7 +15,7 @@ mod repetition;
 
 pub use by_length::{LengthGroup, scores_by_document_length};
 pub use document::SourceDocument;
-pub use fragments::{Alignment, POSITION_BINS, char_range};
+pub use fragments::{Alignment, POSITION_BINS};
 pub use measures::Measures;
 pub use ngrams::LONGEST_NGRAM;
 pub use profile::{LengthDistribution, LengthRange, MeanOfRecords, Profile, Profiler};

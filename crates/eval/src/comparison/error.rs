@@ -3,12 +3,14 @@
 use std::collections::HashSet;
 
 use super::System;
+use crate::counted;
 
 /// What can be wrong with scores that are to be compared.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ComparisonError {
     /// No systems, no metrics or no records.
-    #[error("there is nothing to compare: {systems} systems, {metrics} metrics, {records} records")]
+    #[error("there is nothing to compare: {}, {}, {}",
+        counted(*.systems, "system"), counted(*.metrics, "metric"), counted(*.records, "record"))]
     Nothing {
         /// How many systems there are.
         systems: usize,
@@ -35,7 +37,8 @@ pub enum ComparisonError {
     },
     /// A system has scores of too few or too many records.
     #[error(
-        "the system {system:?} has {metric} of {found} records, but {expected} are compared; score the same records"
+        "the system {system:?} has {metric} of {}, but {expected} are compared; score the same records",
+        counted(*.found, "record")
     )]
     Records {
         /// The name of the system.

@@ -24,7 +24,7 @@ pub(crate) use record::ShownRecord;
 pub(crate) use table::HtmlTable;
 
 use crate::Report;
-use crate::cells;
+use crate::cells::{self, counted};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPTS: [&str; 3] = [include_str!("page.js"), include_str!("records.js"), include_str!("viewer.js")];
@@ -65,12 +65,12 @@ impl Report {
              script-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'\">\n\
              <link rel=\"icon\" href=\"data:,\">\n<title>Evaluation of {names}</title>\n\
              <style>\n{}{STYLE}</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#content\">Skip to content</a>\n\
-             <header>\n<h1>Evaluation</h1>\n<p>{} records; {names}</p>\n<nav aria-label=\"Sections\">\n\
+             <header>\n<h1>Evaluation</h1>\n<p>{}; {names}</p>\n<nav aria-label=\"Sections\">\n\
              <a href=\"#scores\">Scores</a>\n<a href=\"#lengths\">Lengths</a>\n\
              <a href=\"#characteristics\">Characteristics</a>\n<a href=\"#records\">Records</a>\n\
              <a href=\"#notes\">Notes</a>\n</nav>\n</header>\n<main id=\"content\" tabindex=\"-1\">",
             epitome_plot::STYLE,
-            self.records
+            counted(self.records, "record")
         )
     }
 
@@ -151,7 +151,7 @@ impl Report {
         let texts = match self.shown.len() {
             0 => "No texts are in this page.".to_owned(),
             shown if shown < self.records => {
-                format!("The texts of the first {shown} of {} records are in this page.", self.records)
+                format!("The texts of the first {shown} of {} are in this page.", counted(self.records, "record"))
             }
             _ => "A record's name opens its texts.".to_owned(),
         };

@@ -6,7 +6,7 @@ use epitome_plot::escaped;
 use serde::Serialize;
 
 use super::table::HtmlTable;
-use crate::cells::percent;
+use crate::cells::{counted, percent};
 use crate::{RecordScores, Report};
 
 /// Rows that can be read without scripts.
@@ -46,9 +46,9 @@ pub(super) fn without_scripts(report: &Report) -> String {
     let listed = report.records.min(WITHOUT_SCRIPTS);
     let scores = report.systems.first().map(|system| format!(" with the F1 of {}", escaped(&system.name)));
     format!(
-        "Scripts do not run here. The table lists the first {listed} of {} records{}, and texts cannot be shown; all scores are \
+        "Scripts do not run here. The table lists the first {listed} of {}{}, and texts cannot be shown; all scores are \
          in report.json.",
-        report.records,
+        counted(report.records, "record"),
         scores.unwrap_or_default()
     )
 }

@@ -37,22 +37,22 @@ pub struct Converted {
     pub copied: Vec<&'static str>,
 }
 
-/// Reads the BART or allenai model in `from` and writes a LED model directory to `output` (semantics B3, B4): the two
-/// leading position rows are dropped and the rest tiled, and where the source has no `*_global` projections they start as
-/// copies of the local ones.
+/// Reads the BART or allenai model in `from` and writes a LED model directory to `output`, as in section 7 of the paper: the
+/// two leading position rows, which LED does not have, are dropped and the rest tiled, and where the source has no `*_global`
+/// projections they start as copies of the local ones.
 ///
 /// # Errors
 /// When `from` is not such a model, one of its tensors is missing or has a wrong shape, or `output` cannot be written.
 pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Converted> {
-    let (config, weights, mut converted) =
-        if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
-    fs::create_dir_all(output).map_err(Error::io(output))?;
     if epitome_files::same_file(from, output) {
         return Err(Error::Input(format!("{}: the output must be another directory", output.display())));
     }
     if let Some(held) = held_model(output) {
         return Err(Error::Input(format!("{}: the output already holds a model: choose another", held.display())));
     }
+    let (config, weights, mut converted) =
+        if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
+    fs::create_dir_all(output).map_err(Error::io(output))?;
     weights.save(output, options.dtype.unwrap_or(SavedDtype::F32))?;
     converted.copied = copy_companions(from, output, options.companions)?;
     // Last, so that a directory with a configuration is complete.

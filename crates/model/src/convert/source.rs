@@ -12,7 +12,7 @@ use crate::load::Files;
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::{AttentionWindow, Config, Error, ParameterKind, Result, Weights, parameter_shapes};
 
-/// Rows in front of BART's position tables that LED does not have (semantics B3).
+/// Rows in front of BART's position tables that LED does not have (`offset` of `BartLearnedPositionalEmbedding`).
 const POSITION_OFFSET: usize = 2;
 /// Encoder positions and two-sided window of the released LED models, for BART models, which have neither.
 const LED_ENCODER_POSITIONS: usize = 16_384;
@@ -92,10 +92,11 @@ impl Source {
         Config::from_json(&Value::Object(fields).to_string(), &path)
     }
 
-    /// allenai's configurations give one side of the window (semantics A1); LED's give both.
+    /// allenai's configurations give one side of the window; LED's give both.
     fn attention_window(&self) -> std::result::Result<AttentionWindow, String> {
         let malformed = || "attention_window must be a number or a list of numbers".to_owned();
-        let both_sides = |side: &Value| side.as_u64().map(|side| 2 * side as usize).ok_or_else(malformed);
+        let both_sides =
+            |side: &Value| side.as_u64().map(|side| (side as usize).saturating_mul(2)).ok_or_else(malformed);
         match self.fields.get("attention_window") {
             _ if !self.longformer => Ok(AttentionWindow::Every(LED_ATTENTION_WINDOW)),
             Some(Value::Array(sides)) => {
@@ -134,7 +135,7 @@ impl Source {
     }
 
     /// The source's tensor for LED's parameter `name` as f32 on the host, with its name there. An empty `expected` accepts
-    /// any shape; position tables are exempt from the check because they change length.
+    /// any shape; the rows of position tables are exempt from the check because they change in number.
     fn find(&self, name: &str, expected: &[usize]) -> Result<(String, Tensor)> {
         let origin = self.files.describe(&self.directory);
         let stored = candidates(name)
@@ -144,21 +145,23 @@ impl Source {
         let (path, tensor) = self.files.tensor(&stored)?;
         let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
         let tensor = if name == FINAL_LOGITS_BIAS && tensor.rank() == 1 { tensor.unsqueeze(0)? } else { tensor };
-        let free = expected.is_empty() || name.ends_with("embed_positions.weight");
-        if !free && tensor.dims() != expected {
+        let is_table = name.ends_with("embed_positions.weight");
+        let same_width = matches!((tensor.dims(), expected), ([_, found], [_, width]) if found == width);
+        if !(expected.is_empty() || tensor.dims() == expected || is_table && same_width) {
             return Err(Error::TensorShape {
                 path: path.to_owned(),
                 name: stored,
                 expected: expected.into(),
                 found: tensor.dims().into(),
-                hint: "",
+                hint: if is_table { "; of a position table only the number of rows may be another" } else { "" },
             });
         }
         Ok((stored, tensor))
     }
 }
 
-/// BART's family has members whose weights mean something else (semantics B2).
+/// BART's family has members whose weights mean something else: they normalise before their sublayers
+/// or scale their embeddings.
 fn refuse_other_layouts(fields: &Map<String, Value>) -> std::result::Result<(), String> {
     match fields.get("model_type").and_then(Value::as_str) {
         None | Some("bart" | "longformer") => {}
