@@ -3,7 +3,7 @@
 use crate::ceilings::Limit;
 use crate::measure::{Bench, Work};
 use crate::{TOKENS, WIDTH, numbers};
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use epitome_kernels::{
     Adafactor, AdamW, AdamWParameter, accumulate_rows, adafactor_step, adamw_step, cross_entropy,
     cross_entropy_backward, embed, token_log_probabilities,
@@ -26,7 +26,7 @@ fn embeddings(bench: &mut Bench) {
     let setup = || Ok((numbers(&[VOCABULARY, WIDTH])?, numbers(&[TOKENS, WIDTH])?));
     let work = Work::values(3 * TOKENS * WIDTH);
     bench.run("embed/tokens and positions", work, setup, |(tokens, table)| {
-        embed(&[(tokens, &ids), (table, &positions)])
+        embed(&[(tokens, &ids), (table, &positions)], DType::F32)
     });
     bench.run("accumulate rows/tokens", work, setup, |(tokens, gradient)| {
         accumulate_rows(tokens, &ids, gradient, Some(1))
