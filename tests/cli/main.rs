@@ -16,6 +16,7 @@ mod monitoring;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod optimization;
+mod outputs;
 mod protection;
 mod resume;
 mod resume_decoding;

@@ -1,6 +1,6 @@
 //! How a run ends that did not succeed.
 
-use std::io;
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Error;
@@ -32,9 +32,9 @@ pub(crate) fn report(error: &Error) -> u8 {
     if is_broken_pipe(error) {
         return 0;
     }
-    eprintln!("epitome: error: {}", one_line(error));
+    say(format_args!("epitome: error: {}", one_line(error)));
     if is_usage(error) {
-        eprintln!("For the options, try `epitome help`.");
+        say("For the options, try `epitome help`.");
         return 2;
     }
     1
@@ -51,6 +51,12 @@ fn is_usage(error: &Error) -> bool {
     error.is::<Usage>() || error.chain().filter_map(|cause| cause.downcast_ref()).any(contradicts)
 }
 
+/// Writes a line to standard error. That nobody can read it, since the disk is full or the reader has gone away, ends no work and
+/// changes no exit code; `eprintln!` would panic.
+pub(crate) fn say(message: impl std::fmt::Display) {
+    let _ = io::stderr().write_all(format!("{message}\n").as_bytes());
+}
+
 /// Whether warnings are printed: of several processes one is enough.
 static SPEAKS: AtomicBool = AtomicBool::new(true);
 
@@ -62,7 +68,7 @@ pub(crate) fn speak(speaks: bool) {
 /// Says something that does not stop the run.
 pub(crate) fn warn(message: impl std::fmt::Display) {
     if SPEAKS.load(Ordering::Relaxed) {
-        eprintln!("epitome: warning: {message}");
+        say(format_args!("epitome: warning: {message}"));
     }
 }
 
@@ -99,7 +105,7 @@ fn one_line(error: &Error) -> String {
 mod tests {
     use super::{Usage, is_broken_pipe, one_line};
     use anyhow::Context;
-    use std::io;
+    use std::io::{self, Write};
 
     #[test]
     fn causes_are_named_once_and_on_one_line() {

@@ -2,6 +2,7 @@
 //!
 //! Exit codes: 0 the work is done, 1 it failed (one line on stderr says why), 2 wrong usage.
 #![forbid(unsafe_code)]
+#![deny(clippy::print_stdout, reason = "it panics where nobody reads on: `output::print`")]
 
 mod bench;
 mod convert;

@@ -7,7 +7,7 @@ use anyhow::{Error, Result};
 use epitome_data::{FieldNames, Record, RecordReader};
 use epitome_eval::counted;
 
-use crate::failure::warn;
+use crate::failure::{say, warn};
 
 /// A record that a command cannot use although the others are fine.
 #[derive(Debug)]
@@ -107,7 +107,7 @@ impl Records {
 pub(crate) fn list_skipped(skipped: &[impl fmt::Display]) {
     if !skipped.is_empty() {
         warn(format_args!("skipped {}", counted(skipped.len(), "bad record")));
-        skipped.iter().for_each(|error| eprintln!("  {error}"));
+        skipped.iter().for_each(|error| say(format_args!("  {error}")));
     }
 }
 

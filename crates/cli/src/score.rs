@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use crate::decoding::Truncated;
 use crate::device::DeviceOptions;
+use crate::failure::say;
 use crate::fields::FieldOption;
 use crate::model::ModelOption;
 use crate::output::{Output, check_paths};
@@ -179,16 +180,11 @@ impl Totals {
     fn print(&self) {
         let records = counted(self.records, "record");
         if self.tokens == 0 {
-            eprintln!("{records}, no target tokens");
+            say(format_args!("{records}, no target tokens"));
             return;
         }
         let mean = self.nll / self.tokens as f64;
-        eprintln!(
-            "{records}, {}: nll {:.4}, {:.4} a token, perplexity {:.4}",
-            counted(self.tokens, "target token"),
-            self.nll,
-            mean,
-            mean.exp()
-        );
+        let (tokens, nll, perplexity) = (counted(self.tokens, "target token"), self.nll, mean.exp());
+        say(format_args!("{records}, {tokens}: nll {nll:.4}, {mean:.4} a token, perplexity {perplexity:.4}"));
     }
 }

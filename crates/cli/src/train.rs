@@ -14,7 +14,7 @@ use indicatif::ProgressBar;
 use signal_hook::consts::TERM_SIGNALS;
 use signal_hook::iterator::Signals;
 
-use crate::failure::{usage, warn};
+use crate::failure::{say, usage, warn};
 use crate::output::print;
 use crate::summaries::{ValidationSummaries, warn_of_inherited_extracts};
 use crate::values::setting;
@@ -122,10 +122,10 @@ impl Display {
     pub(crate) fn show(&mut self, event: &Event) {
         match event {
             Event::Notice(notice) => self.bar.suspend(|| warn(notice)),
-            Event::Dataset(origin) => self.bar.suspend(|| eprintln!("{origin}")),
+            Event::Dataset(origin) => self.bar.suspend(|| say(origin)),
             Event::Started { parameters, records, step, total_steps } => {
                 let records = counted(*records, "record");
-                eprintln!("{parameters} parameters to train, {records}, steps {} to {total_steps}", step + 1);
+                say(format_args!("{parameters} parameters to train, {records}, steps {} to {total_steps}", step + 1));
                 self.bar = progress::bar(Some(*total_steps as u64), "steps");
                 self.bar.set_position(*step as u64);
                 self.bar.reset_eta();
@@ -140,12 +140,13 @@ impl Display {
             Event::Validation { step, metrics, is_best } => {
                 let metrics: Vec<String> = metrics.iter().map(|(name, value)| format!("{name} {value:.4}")).collect();
                 let best = if *is_best { ", the best so far" } else { "" };
-                self.bar.suspend(|| eprintln!("step {step}: validation {}{best}", metrics.join(", ")));
+                self.bar.suspend(|| say(format_args!("step {step}: validation {}{best}", metrics.join(", "))));
             }
             Event::StoppedEarly(Best { metric, value, step }) => {
-                self.bar.suspend(|| eprintln!("stopped early: no better {metric} than {value:.4} after step {step}"));
+                let said = format_args!("stopped early: no better {metric} than {value:.4} after step {step}");
+                self.bar.suspend(|| say(said));
             }
-            Event::Saved(path) => self.bar.suspend(|| eprintln!("saved {}", path.display())),
+            Event::Saved(path) => self.bar.suspend(|| say(format_args!("saved {}", path.display()))),
         }
     }
 }

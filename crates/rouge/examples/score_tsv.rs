@@ -5,6 +5,8 @@
 //! In the texts a backslash introduces `\n`, `\r`, `\t` and `\\`. Each output line has precision, recall and F1 of
 //! ROUGE-1, 2, L and Lsum, separated by tabs. The seconds spent scoring go to standard error.
 
+#![allow(clippy::print_stderr, reason = "an example says what it does where it is run")]
+
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
 use std::time::Instant;
