@@ -11,7 +11,8 @@ use std::path::Path;
 const UNFINISHED: &str = ".partial";
 
 /// Writes `path` through a sibling, whose name `write` is given, that is synced and then renamed over it, so that a reader, a full
-/// disk or a power cut finds either the old file or the new one.
+/// disk or a power cut finds either the old file or the new one. Whoever may read other new files of the user may read this one, however
+/// `write` makes the sibling.
 ///
 /// # Errors
 /// Those of `write`, or when the directory cannot be written; the sibling is removed and the old file stays.
@@ -19,7 +20,9 @@ pub fn replace_file(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) ->
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(UNFINISHED);
     let sibling = path.with_file_name(name);
-    let outcome = write(&sibling)
+    let outcome = File::create(&sibling)
+        .and_then(|new| Ok(new.metadata()?.permissions()))
+        .and_then(|permissions| write(&sibling).and_then(|()| fs::set_permissions(&sibling, permissions)))
         .and_then(|()| File::open(&sibling)?.sync_all())
         .and_then(|()| fs::rename(&sibling, path))
         .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))));
@@ -77,6 +80,23 @@ mod tests {
         replace_content(&path, b"new").unwrap();
         assert_eq!((fs::read_to_string(&path).unwrap(), names(directory.path())), ("new".into(), vec!["a.txt".into()]));
         assert!(replace_content(&directory.path().join("missing/a.txt"), "").is_err());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_has_the_permissions_of_any_new_file() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let [path, plain] = ["a.txt", "b.txt"].map(|name| directory.path().join(name));
+        let private = |sibling: &Path| {
+            fs::remove_file(sibling)?;
+            fs::write(sibling, "secret")?;
+            fs::set_permissions(sibling, fs::Permissions::from_mode(0o400))
+        };
+        replace_file(&path, private).unwrap();
+        fs::write(&plain, "").unwrap();
+        let mode = |path: &Path| path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode(&path), mode(&plain));
     }
 
     #[test]
