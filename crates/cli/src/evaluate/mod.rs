@@ -162,8 +162,13 @@ impl Arguments {
     }
 
     fn write(&self, report: &Report) -> Result<()> {
-        // First, so that a failure to write takes nothing away.
-        print(report.table().trim_end())?;
+        let written = self.write_files(report);
+        // In any case, so that a failure to write takes nothing away; afterwards, since who reads it may have gone away.
+        let printed = print(report.table().trim_end());
+        written.and(printed)
+    }
+
+    fn write_files(&self, report: &Report) -> Result<()> {
         if let Some(directory) = &self.output {
             report.write(directory)?;
         }
