@@ -87,10 +87,11 @@ fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     let summarizer = arguments.decoding.load(group)?;
     let output = Output::create(arguments.output.as_deref())?;
     let format = arguments.format.unwrap_or(if arguments.decoding.attribute { Format::Json } else { Format::Text });
-    let mut writer = Writer { output, format, headers: files.len() > 1, first: true };
+    let mut writer = Writer { output, format, headers: files.len() > 1, first: true, unfinished: None };
     let bar = progress::bar(Some(files.len() as u64), "documents");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar);
-    decoding.run(&mut Records::of(records), &mut |record, summary| writer.write(&record.id, &summary))
+    decoding.run(&mut Records::of(records), &mut |record, summary| writer.write(&record.id, &summary))?;
+    writer.finish()
 }
 
 fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> Result<()> {
@@ -119,12 +120,11 @@ fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> 
         })?,
         (path, _) => Output::create(path.as_deref())?,
     };
-    unfinished.iter().try_for_each(Unfinished::write)?;
-    let mut writer = Writer { output, format, headers: true, first: true };
+    let mut writer = Writer { output, format, headers: true, first: true, unfinished };
     let outcome = decoding.run(&mut records, &mut |record, summary| writer.write(&record.id, &summary));
     records.list_skipped();
     outcome?;
-    unfinished.iter().try_for_each(Unfinished::remove)
+    writer.finish()
 }
 
 /// Takes the records that the output already holds from the input.
@@ -151,11 +151,17 @@ struct Writer {
     format: Format,
     headers: bool,
     first: bool,
+    /// What is said beside the output from its first record to its last.
+    unfinished: Option<Unfinished>,
 }
 
 impl Writer {
     fn write(&mut self, id: &str, summary: &Summary) -> Result<()> {
         let first = std::mem::replace(&mut self.first, false);
+        if first {
+            self.output.begin()?;
+            self.unfinished.iter().try_for_each(Unfinished::write)?;
+        }
         match self.format {
             Format::Json => self.output.record(&OutputRecord { id, summary }),
             Format::Text if self.headers => {
@@ -164,6 +170,12 @@ impl Writer {
             }
             Format::Text => self.output.text(&text(summary)),
         }
+    }
+
+    /// All is written; that may be nothing.
+    fn finish(&mut self) -> Result<()> {
+        self.output.begin()?;
+        self.unfinished.iter().try_for_each(Unfinished::remove)
     }
 }
 

@@ -8,21 +8,28 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
-/// A file or standard output.
+/// A file or standard output. What a file held before stays until there is something to write: a run that fails sooner takes nothing
+/// away.
 pub(crate) struct Output {
     name: String,
-    target: Box<dyn Write>,
+    file: Option<File>,
+    /// Whether what the file holds belongs to the output.
+    begun: bool,
 }
 
 impl Output {
-    /// A new file at `path`, or standard output without one.
+    /// The file at `path`, to be begun anew, or standard output without one.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
     pub(crate) fn create(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else {
-            return Ok(Self { name: "standard output".into(), target: Box::new(io::stdout()) });
+            return Ok(Self { name: "standard output".into(), file: None, begun: true });
         };
         let name = path.display().to_string();
-        let file = File::create(path).with_context(|| format!("cannot write {name}"))?;
-        Ok(Self { name, target: Box::new(file) })
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(path);
+        let file = file.with_context(|| format!("cannot write {name}"))?;
+        Ok(Self { name, file: Some(file), begun: false })
     }
 
     /// The file at `path`, kept as far as its lines are complete. `check` is given the ids of the records it holds before
@@ -49,7 +56,18 @@ impl Output {
         // What follows the last complete line is what a stopped run left of its next record.
         file.set_len(complete).with_context(|| format!("cannot write {name}"))?;
         file.seek(SeekFrom::End(0)).with_context(|| format!("cannot write {name}"))?;
-        Ok(Self { name, target: Box::new(file) })
+        Ok(Self { name, file: Some(file), begun: true })
+    }
+
+    /// Takes away what a file held before, unless that has been done. Also what ends a run without a record.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        let before = self.file.as_ref().filter(|_| !self.begun);
+        // Nothing can be taken from a device.
+        if let Some(file) = before.filter(|file| file.metadata().is_ok_and(|found| found.is_file())) {
+            file.set_len(0).with_context(|| format!("cannot write {}", self.name))?;
+        }
+        self.begun = true;
+        Ok(())
     }
 
     /// Writes one line of JSON and flushes it.
@@ -62,10 +80,12 @@ impl Output {
     pub(crate) fn text(&mut self, text: &str) -> Result<()> {
         // One write a record, so that a run that is stopped tears at most the last line.
         let line = format!("{text}\n");
-        self.target
-            .write_all(line.as_bytes())
-            .and_then(|()| self.target.flush())
-            .with_context(|| format!("cannot write {}", self.name))
+        self.begin()?;
+        let written = match &mut self.file {
+            Some(file) => file.write_all(line.as_bytes()),
+            None => io::stdout().write_all(line.as_bytes()).and_then(|()| io::stdout().flush()),
+        };
+        written.with_context(|| format!("cannot write {}", self.name))
     }
 }
 

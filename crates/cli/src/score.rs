@@ -85,6 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     scoring.truncated.announce(scoring.max_document_tokens);
     records.list_skipped();
     outcome?;
+    scoring.output.begin()?;
     scoring.totals.print();
     Ok(())
 }

@@ -60,6 +60,10 @@ impl Unfinished {
 
     /// The output is complete.
     pub(crate) fn remove(&self) -> Result<()> {
-        fs::remove_file(&self.path).with_context(|| format!("cannot remove {}", self.path.display()))
+        match fs::remove_file(&self.path) {
+            // Of an output without records nothing was said.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.with_context(|| format!("cannot remove {}", self.path.display())),
+        }
     }
 }

@@ -181,6 +181,9 @@ impl Run<'_> {
             Ok(())
         });
         outcome?;
+        if let Some(output) = &mut output {
+            output.begin()?;
+        }
         let count = predictions.len().max(1) as f64;
         let point = AblationPoint {
             system: name.to_owned(),
