@@ -3,6 +3,7 @@
 mod model;
 mod predictions;
 mod references;
+mod tables;
 
 use std::path::{Path, PathBuf};
 

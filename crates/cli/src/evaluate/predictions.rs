@@ -1,6 +1,7 @@
 //! Predictions that are there already, in the forms in which other programs write them.
 
-use std::io::BufRead;
+use std::io::{self, BufRead};
+use std::mem;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -8,6 +9,7 @@ use epitome_data::{RecordReader, open_text};
 use epitome_eval::{Input, Prediction, Predictions, Stream, counted};
 
 use super::references::References;
+use super::tables;
 
 /// Columns of a table that may hold the summaries, the first that is there: beside predictions a `summary` is a reference.
 const SUMMARY_COLUMNS: [&str; 2] = ["prediction", "summary"];
@@ -42,8 +44,8 @@ impl Named {
     pub(crate) fn open<'a>(&'a self, references: &'a References) -> Result<Predictions<'a>> {
         let stream: Stream<'a, Prediction> = match ending(&self.file).as_deref() {
             Some("txt") => Box::new(lines(&self.file, references)?),
-            Some("csv") => table(&self.file, b',', references)?,
-            Some("tsv") => table(&self.file, b'\t', references)?,
+            Some("csv") => table(&self.file, ',', references)?,
+            Some("tsv") => table(&self.file, '\t', references)?,
             _ => Box::new(records(&self.file)?),
         };
         Ok(Predictions { name: self.name.clone(), stream })
@@ -96,28 +98,25 @@ fn lines<'a>(
 }
 
 /// A table with a header. Rows with an `id` are joined by it, others are in the order of the records.
-fn table<'a>(file: &'a Path, delimiter: u8, references: &'a References) -> Result<Stream<'a, Prediction>> {
-    // Tabs separate, and quotes are text: so tables are usually written with tabs.
-    let quoting = delimiter == b',';
-    let mut reader = csv::ReaderBuilder::new().delimiter(delimiter).quoting(quoting).from_reader(open_text(file)?);
-    let header = reader.headers().with_context(|| format!("{}: no header", file.display()))?.clone();
-    let column = |name: &str| header.iter().position(|column| column.trim_start_matches('\u{FEFF}') == name);
+fn table<'a>(file: &'a Path, separator: char, references: &'a References) -> Result<Stream<'a, Prediction>> {
+    let name = || file.display().to_string();
+    let text = io::read_to_string(open_text(file)?).with_context(name)?;
+    let text = text.strip_prefix('\u{FEFF}').unwrap_or(&text);
+    let mut rows = tables::rows(text, separator).with_context(name)?.into_iter();
+    let header = rows.next().map(|row| row.cells).unwrap_or_default();
+    let column = |name: &str| header.iter().position(|column| *column == name);
     let Some(summary) = SUMMARY_COLUMNS.iter().find_map(|name| column(name)) else {
         bail!("{}: no column `summary` or `prediction` in its header", file.display());
     };
     let id = column("id");
-    let rows = reader.into_records().map(move |row| {
-        let row = row?;
-        Ok((id.map(|id| row[id].to_owned()), row[summary].to_owned()))
+    let summaries = rows.map(move |mut row| {
+        let own_id = id.map(|id| mem::take(&mut row.cells[id]));
+        (own_id.unwrap_or_default(), mem::take(&mut row.cells[summary]))
     });
     if id.is_none() {
-        let summaries = rows.map(|row: Result<(Option<String>, String)>| row.map(|(_, summary)| summary));
-        return Ok(Box::new(in_order(file, "rows", summaries, references)?));
+        return Ok(Box::new(in_order(file, "rows", summaries.map(|(_, summary)| Ok(summary)), references)?));
     }
-    Ok(Box::new(rows.map(move |row: Result<_>| {
-        let (id, summary) = row.with_context(|| file.display().to_string())?;
-        Ok(Prediction { id: id.unwrap_or_default(), summary, ..Prediction::default() })
-    })))
+    Ok(Box::new(summaries.map(|(id, summary)| Ok(Prediction { id, summary, ..Prediction::default() }))))
 }
 
 /// Summaries without ids: one for each record.
