@@ -20,6 +20,7 @@ use crate::queue::{Limits, Prepared, Preparing, Queue, tokens_of};
 use crate::records::Records;
 use crate::shared;
 use crate::tiling::TilingNotice;
+use crate::truncated::Truncated;
 
 /// Without `--batch-size`, documents decode together as long as they are no more than this many ...
 const DEFAULT_BATCH_SIZE: usize = 16;
@@ -56,7 +57,7 @@ pub(crate) struct DecodingOptions {
     /// Documents that decode together [default: up to 16 with at most 16384 tokens; on a GPU so many for every 10 GiB that it has, up to 128 with at most 131072, and half of them where its memory is full]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: Option<u32>,
-    /// Read only the first N tokens of a document; without this nothing is ever cut
+    /// Read only the first N tokens of a document, with its query, the prompt and special tokens before it; without this nothing is ever cut
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     pub(crate) max_document_tokens: Option<u64>,
     /// Say which passages of its document each sentence of a summary rests on; needs text, not token ids
@@ -106,30 +107,6 @@ impl DecodingOptions {
             waiting: Vec::new(),
             tiling: TilingNotice::default(),
             truncated: Truncated::default(),
-        }
-    }
-}
-
-/// What a limit on the tokens of documents took.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Truncated {
-    documents: usize,
-    tokens: usize,
-}
-
-impl Truncated {
-    /// Counts what is missing of a document.
-    pub(crate) fn add(&mut self, source: &Source) {
-        self.documents += usize::from(source.truncated_tokens > 0);
-        self.tokens += source.truncated_tokens;
-    }
-
-    /// Says what was left out, if anything was.
-    pub(crate) fn announce(self, limit: Option<usize>) {
-        let Self { documents, tokens } = self;
-        if documents > 0 {
-            let limit = limit.unwrap_or_default();
-            warn(format_args!("--max-document-tokens {limit} left out {tokens} tokens of {documents} document(s)"));
         }
     }
 }
@@ -218,7 +195,7 @@ impl<'a> Decoding<'a> {
             return;
         };
         self.tiling.document(&self.bar, &record.id, source.input_ids.len(), self.summarizer.led().config());
-        self.truncated.add(source);
+        self.truncated.add(&self.bar, &record.id, source);
     }
 
     /// Whether a document belongs to the batch that waits.

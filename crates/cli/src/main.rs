@@ -30,6 +30,7 @@ mod threads;
 mod tiling;
 mod tokenizer;
 mod train;
+mod truncated;
 mod unfinished;
 mod values;
 

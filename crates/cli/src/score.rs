@@ -12,7 +12,6 @@ use epitome_eval::counted;
 use indicatif::ProgressBar;
 use serde::Serialize;
 
-use crate::decoding::Truncated;
 use crate::device::DeviceOptions;
 use crate::failure::say;
 use crate::fields::FieldOption;
@@ -22,6 +21,7 @@ use crate::progress;
 use crate::prompt::{self, PromptOption};
 use crate::records::Records;
 use crate::tiling::TilingNotice;
+use crate::truncated::Truncated;
 
 /// Options of `epitome score`.
 #[derive(Clone, Debug, Args)]
@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
     /// Records that are scored together
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     batch_size: u32,
-    /// Read only the first N tokens of a document; without this nothing is ever cut
+    /// Read only the first N tokens of a document, with its query, the prompt and special tokens before it; without this nothing is ever cut
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(2..))]
     max_document_tokens: Option<u64>,
     /// Count and list bad records instead of stopping at the first
@@ -116,7 +116,7 @@ impl Scoring {
                     let config = summarizer.led().config();
                     self.tiling.document(&self.bar, &record.id, source.input_ids.len(), config);
                     self.tiling.summary(&self.bar, &record.id, target.labels.len(), config);
-                    self.truncated.add(&source);
+                    self.truncated.add(&self.bar, &record.id, &source);
                     waiting.push((record, (source, target)));
                 }
                 end => {

@@ -93,6 +93,11 @@ impl Source {
         Self { passages: Some(passages), ..source }.cut(max_document_tokens)
     }
 
+    /// Whether the limit took everything of the documents: the tokens before them take all that there may be.
+    pub fn is_lost(&self) -> bool {
+        self.truncated_tokens > 0 && self.input_ids.len() <= self.leading_tokens + 1
+    }
+
     /// The positions of the passages that an extract may be made of: of those with the same text the first.
     pub fn different_passages(&self) -> Vec<Range<usize>> {
         let passages = self.passages.iter().flatten();
