@@ -100,6 +100,11 @@ impl Record {
         }
     }
 
+    /// Whether there are documents, if only empty ones.
+    pub fn has_documents(&self) -> bool {
+        matches!(&self.content, Content::Text { documents, .. } if !documents.is_empty())
+    }
+
     /// Whether the record holds token ids, so that no tokenizer is needed.
     pub fn is_tokenized(&self) -> bool {
         matches!(self.content, Content::Tokens { .. })

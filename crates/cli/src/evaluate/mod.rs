@@ -15,8 +15,8 @@ use epitome_eval::{
 };
 
 use crate::decoding::DecodingOptions;
-use crate::failure::usage;
-use crate::output::print;
+use crate::failure::{usage, warn};
+use crate::output::{check_paths, print};
 use crate::results::{self, Data};
 use crate::shared;
 use model::Length;
@@ -75,8 +75,9 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "WHICH", default_value = "max")]
     several_references: SeveralReferences,
     /// Summaries from the documents' own sentences to score too: lead, tail, lead-N, tail-N, random, lexrank, oracle, or none
-    #[arg(long, value_name = "NAME,...", default_value = "lead,tail,random,lexrank,oracle")]
-    baselines: String,
+    /// [default: lead,tail,random,lexrank,oracle, where every record has its document]
+    #[arg(long, value_name = "NAME,...")]
+    baselines: Option<String>,
     /// Resamples for the confidence intervals; 0 for none
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     bootstrap: u32,
@@ -111,6 +112,9 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
             arguments.check_outputs(&inputs.iter().cloned().chain(predicted).collect::<Vec<_>>())?;
             let references = References::open(inputs, arguments.decoding.fields.names()?)?;
             let systems = arguments.predictions.iter().map(|named| named.open(&references));
+            if arguments.needs_documents() {
+                references.check_documents(path)?;
+            }
             let report = evaluate_streams(systems.collect::<Result<_>>()?, &|| references.stream(), &options);
             report.map_err(|error| of_records(error, path))?
         }
@@ -131,6 +135,9 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         }
     };
     arguments.write(&report)
+    if report.baselines.is_empty() && !report.options.baselines.is_empty() {
+        warn("no baselines are scored: not every record has its `document` or `documents`");
+    }
 }
 
 /// The error, with the file that is at fault where the report does not know it.
@@ -143,12 +150,15 @@ fn of_records(error: Error, path: &Path) -> anyhow::Error {
 
 impl Arguments {
     fn options(&self) -> Result<Options> {
-        let baselines = match self.baselines.as_str() {
-            "none" => Vec::new(),
-            names => match names.split(',').map(str::parse).collect::<std::result::Result<Vec<BaselineKind>, _>>() {
-                Ok(kinds) => kinds,
-                Err(error) => return usage(format!("--baselines: {error}")),
-            },
+        let baselines = match self.baselines.as_deref() {
+            None => BaselineKind::STANDARD.to_vec(),
+            Some("none") => Vec::new(),
+            Some(names) => {
+                match names.split(',').map(str::parse).collect::<std::result::Result<Vec<BaselineKind>, _>>() {
+                    Ok(kinds) => kinds,
+                    Err(error) => return usage(format!("--baselines: {error}")),
+                }
+            }
         };
         Ok(Options {
             stemmer: self.stemmer,
@@ -163,6 +173,11 @@ impl Arguments {
     }
 
     fn write(&self, report: &Report) -> Result<()> {
+    /// Whether baselines are asked for, and not merely scored where they can be.
+    fn needs_documents(&self) -> bool {
+        self.baselines.as_deref().is_some_and(|names| names != "none")
+    }
+
         let written = self.write_files(report);
         // In any case, so that a failure to write takes nothing away; afterwards, since who reads it may have gone away.
         let printed = print(report.table().trim_end());

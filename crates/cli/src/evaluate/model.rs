@@ -12,7 +12,7 @@ use epitome_distributed::ProcessGroup;
 use epitome_eval::{AblationPoint, Prediction, Predictions};
 
 use super::Arguments;
-use super::references::{References, files, reference};
+use super::references::{NO_DOCUMENT, References, files, reference};
 use crate::decode::OutputRecord;
 use crate::output::{Output, check_paths};
 use crate::progress;
@@ -83,6 +83,10 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
         while ahead.next(|_| Ok(())).transpose()?.is_some() {}
     }
     let summarizer = arguments.decoding.load(group)?;
+    if summarizer.tokenizer().is_none() {
+        let model = arguments.decoding.model.name();
+        bail!("{model}: the model has no tokenizer, so that its summaries have no text to score; add tokenizer.json");
+    }
     if let Some(directory) = &arguments.output {
         fs::create_dir_all(directory).with_context(|| format!("cannot write {}", directory.display()))?;
     }
@@ -231,11 +235,15 @@ impl Arguments {
 fn evaluable(arguments: &Arguments, data: &Path) -> Result<Records> {
     let mut seen: HashMap<String, Location> = HashMap::new();
     let records = Records::open(data, arguments.decoding.fields.names()?, arguments.decoding.skip_bad_records)?;
+    let needs_documents = arguments.needs_documents();
     Ok(records.checked_by(move |record| {
         let Record { id, location, .. } = record;
+        let bad = |what: &str| Err(BadRecord(format!("{location}: record `{id}` {what}")).into());
+        if needs_documents && !record.has_documents() {
+            return bad(NO_DOCUMENT);
+        }
         if record.targets().is_empty() {
-            let message = format!("{location}: record `{id}` has no `summary` or `references` to evaluate against");
-            return Err(BadRecord(message).into());
+            return bad("has no `summary` or `references` to evaluate against");
         }
         match seen.insert(id.clone(), location.clone()) {
             Some(first) => bail!("{location}: a second record has the id `{id}`; the first is at {first}"),

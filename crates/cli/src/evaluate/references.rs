@@ -3,9 +3,12 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Error, Result, bail};
 use epitome_data::{Content, FieldNames, Record, RecordReader};
 use epitome_eval::{Input, Reference, Stream};
+
+/// What is wrong with a record where baselines are asked for.
+pub(super) const NO_DOCUMENT: &str = "has no `document` or `documents`, of which --baselines takes sentences";
 
 /// Records that can be read as often as need be.
 pub(crate) struct References {
@@ -43,6 +46,20 @@ impl References {
     /// Records that are in memory.
     pub(crate) fn of(references: Vec<Reference>) -> Self {
         Self { source: Source::Memory(references), only: None }
+    }
+
+    /// Refuses records of `path` without a document, which baselines take their sentences from.
+    ///
+    /// # Errors
+    /// Names the first such record, or what cannot be read.
+    pub(crate) fn check_documents(&self, path: &Path) -> Result<()> {
+        for record in self.stream().map_err(Error::from_boxed)? {
+            let Reference { id, documents, .. } = record.map_err(Error::from_boxed)?;
+            if documents.is_empty() {
+                bail!("{}: record `{id}` {NO_DOCUMENT}", path.display());
+            }
+        }
+        Ok(())
     }
 
     /// The records from the first on.
