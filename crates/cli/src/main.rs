@@ -47,8 +47,8 @@ use epitome_distributed::ProcessGroup;
 struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// Compute threads [default: one per physical core]
-    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Compute threads, up to 1024 [default: one per physical core]
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 }
 

@@ -179,6 +179,9 @@ pub enum Error {
         /// What is wrong.
         message: String,
     },
+    /// A line that is too long to be a record.
+    #[error("{0}: the line is longer than 1 GiB; a file of records has one JSON object a line")]
+    LongLine(Location),
     /// A pattern that matches no file.
     #[error("no file matches `{0}`")]
     NoMatch(String),

@@ -101,10 +101,11 @@ impl Input {
         self.compression == Compression::None && self.bytes.fill_buf().is_ok_and(|start| start.starts_with(&magic))
     }
 
-    /// Appends the next line with its line feed, if it has one, to `line`; returns how many bytes, 0 at the end.
-    pub(crate) fn read_line(&mut self, line: &mut Vec<u8>) -> Result<usize> {
+    /// Appends the next line with its line feed, if it has one, to `line`, but of a longer one only the first `most` bytes; returns
+    /// how many bytes, 0 at the end.
+    pub(crate) fn read_line(&mut self, line: &mut Vec<u8>, most: usize) -> Result<usize> {
         let before = line.len();
-        let outcome = self.bytes.read_until(b'\n', line);
+        let outcome = (&mut self.bytes).take(most as u64).read_until(b'\n', line);
         self.finish(outcome, line.len() - before)
     }
 
