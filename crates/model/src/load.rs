@@ -112,8 +112,9 @@ fn is_tied(name: &str) -> bool {
         || name == "shared.weight"
 }
 
-fn is_of_a_layer(name: &str) -> bool {
-    let name = name.strip_prefix("led.").unwrap_or(name);
+/// Whether a tensor belongs to one of the layers, in LED or in its ancestors.
+pub(crate) fn is_of_a_layer(name: &str) -> bool {
+    let name = ["led.", "model."].iter().find_map(|prefix| name.strip_prefix(prefix)).unwrap_or(name);
     name.starts_with("encoder.layers.") || name.starts_with("decoder.layers.")
 }
 

@@ -52,6 +52,7 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     }
     let (config, weights, mut converted) =
         if options.dtype.is_some() && is_led(from) { read_led(from, options)? } else { read_foreign(from, options)? };
+    check_generation_config(&from.join(GENERATION_CONFIG))?;
     fs::create_dir_all(output).map_err(Error::io(output))?;
     weights.save(output, options.dtype.unwrap_or(SavedDtype::F32))?;
     converted.copied = copy_companions(from, output, options.companions)?;
@@ -93,6 +94,16 @@ fn read_led(from: &Path, options: ConvertOptions) -> Result<Read> {
         config: config.clone(),
     };
     Ok((config, weights, converted))
+}
+
+/// Refuses a damaged file before it is copied; there may be none.
+fn check_generation_config(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let text = fs::read_to_string(path).map_err(Error::io(path))?;
+    let parsed: serde_json::Result<serde_json::Map<String, serde_json::Value>> = serde_json::from_str(&text);
+    parsed.map(drop).map_err(|error| Error::config(path, error.to_string()))
 }
 
 fn copy_companions(from: &Path, output: &Path, names: &[&'static str]) -> Result<Vec<&'static str>> {

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value};
 
 use super::ConvertOptions;
-use crate::load::Files;
+use crate::load::{Files, is_of_a_layer};
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::{AttentionWindow, Config, Error, ParameterKind, Result, Weights, parameter_shapes};
 
@@ -17,6 +17,8 @@ const POSITION_OFFSET: usize = 2;
 /// Encoder positions and two-sided window of the released LED models, for BART models, which have neither.
 const LED_ENCODER_POSITIONS: usize = 16_384;
 const LED_ATTENTION_WINDOW: usize = 1_024;
+/// What a position table may take in f32, far more than any model's: one that is larger would only take memory.
+const LARGEST_TABLE_BYTES: usize = 16 << 30;
 /// Fields of BART's and allenai's configurations that mean nothing to LED.
 const DROPPED_FIELDS: [&str; 15] = [
     "_name_or_path",
@@ -72,6 +74,13 @@ impl Source {
         let default_positions = if self.longformer { self.encoder_positions } else { LED_ENCODER_POSITIONS };
         let (_, decoder_positions) = self.find("led.decoder.embed_positions.weight", &[])?;
         let (_, shared) = self.find(SHARED, &[])?;
+        let positions = options.max_encoder_positions.unwrap_or(default_positions);
+        let most = LARGEST_TABLE_BYTES / size_of::<f32>() / shared.dim(1)?.max(1);
+        if positions > most {
+            return Err(Error::Input(format!(
+                "--max-encoder-positions {positions} is too large: at most {most} rows of this width take 16 GiB"
+            )));
+        }
         let window = match options.attention_window {
             Some(window) => AttentionWindow::Every(window),
             None => self.attention_window().map_err(complain)?,
@@ -81,7 +90,6 @@ impl Source {
         fields.insert("model_type".into(), "led".into());
         fields.insert("architectures".into(), serde_json::json!(["LEDForConditionalGeneration"]));
         fields.insert("vocab_size".into(), shared.dim(0)?.into());
-        let positions = options.max_encoder_positions.unwrap_or(default_positions);
         fields.insert("max_encoder_position_embeddings".into(), positions.into());
         fields.insert(
             "max_decoder_position_embeddings".into(),
@@ -126,7 +134,11 @@ impl Source {
             tensors.insert(parameter.name, tensor);
         }
         let is_copy = |name: &str| name.ends_with("embed_tokens.weight") || name == "lm_head.weight";
-        let ignored = self.names.iter().filter(|name| !used.contains(*name) && !is_copy(name)).cloned().collect();
+        let ignored: Vec<String> =
+            self.names.iter().filter(|name| !used.contains(*name) && !is_copy(name)).cloned().collect();
+        if let Some(name) = ignored.iter().find(|name| is_of_a_layer(name)) {
+            return Err(Error::SurplusTensor { path: self.files.describe(&self.directory), name: name.clone() });
+        }
         Ok((Weights::new(tensors, &self.directory, Vec::new()), ignored))
     }
 
