@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 use epitome_data::{RecordReader, Tokenizer, TrainerOptions};
 use epitome_model::held_model;
@@ -11,6 +11,7 @@ use crate::failure::warn;
 use crate::fields::FieldOption;
 use crate::output::print;
 use crate::progress;
+use crate::values::positive;
 
 /// Options of `epitome tokenizer`.
 #[derive(Clone, Debug, Args)]
@@ -31,7 +32,7 @@ struct TrainArguments {
     #[arg(long, value_name = "RECORDS", required = true, num_args = 1..)]
     input: Vec<PathBuf>,
     /// Entries of the vocabulary, the special tokens included
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = positive())]
     vocab_size: usize,
     /// Directory to write the tokenizer's files to
     #[arg(long, value_name = "DIR")]
@@ -55,6 +56,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let held = held.display();
         bail!("{held}: the output already holds a model, whose tokenizer would be lost: choose another --output");
     }
+    epitome_files::create_directory(&arguments.output)
+        .with_context(|| format!("cannot write {}", arguments.output.display()))?;
     let names = arguments.fields.names()?;
     let reader = RecordReader::open_all(&arguments.input)?.with_field_names(names);
     let mut reader = reader.skipping_bad_records(arguments.skip_bad_records);

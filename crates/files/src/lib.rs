@@ -41,6 +41,17 @@ pub fn replace_content(path: &Path, content: impl AsRef<[u8]>) -> io::Result<()>
     replace_file(path, |sibling| fs::write(sibling, content))
 }
 
+/// Makes a directory, unless it is there, in which files can be written: what asks early need not fail late.
+///
+/// # Errors
+/// When the directory cannot be made, or no file in it.
+pub fn create_directory(directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    let probe = directory.join(UNFINISHED);
+    File::create(&probe)?;
+    fs::remove_file(&probe)
+}
+
 /// Makes the renames in a directory survive a power cut.
 ///
 /// # Errors
