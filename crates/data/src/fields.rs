@@ -103,6 +103,7 @@ impl<'n> Fields<'n> {
         match self.take("id") {
             None => Ok(None),
             Some((_, Value::String(id))) => Ok(Some(id)),
+            Some((name, Value::Number(id))) if is_rounded(&id) => Err(wrong_type(name, EXACT_ID, &Value::Number(id))),
             Some((_, Value::Number(id))) => Ok(Some(id.to_string())),
             Some((name, other)) => Err(wrong_type(name, "a string or a number", &other)),
         }
@@ -150,6 +151,15 @@ impl<'n> Fields<'n> {
         let value = self.values.get_mut(name).map(Value::take).filter(|value| !value.is_null())?;
         Some((name, value))
     }
+}
+
+const EXACT_ID: &str = "a string where a number would be too large to be held exactly";
+
+/// Whether other numbers of a file may have become this one too, so that ids would collide.
+fn is_rounded(number: &serde_json::Number) -> bool {
+    /// From here on not every whole number is an f64.
+    const LEAST: f64 = 9_007_199_254_740_992.0;
+    number.is_f64() && number.as_f64().is_none_or(|number| number.abs() >= LEAST)
 }
 
 fn wrong_type(field: &str, expected: &'static str, found: &Value) -> RecordProblem {

@@ -142,6 +142,10 @@ fn wrong_types() {
         (r#"{"document": "", "query": true}"#, "`query` must be a string, found a boolean"),
         (r#"{"document": "", "references": "r"}"#, "`references` must be a list, found a string"),
         (r#"{"document": "", "references": [null]}"#, "`references[0]` must be a string, found null"),
+        (
+            r#"{"id": 100000000000000000000, "document": ""}"#,
+            "`id` must be a string where a number would be too large to be held exactly, found 1e20",
+        ),
         (r#"{"id": [], "document": ""}"#, "`id` must be a string or a number, found a list"),
         (r#"{"input_ids": 1}"#, "`input_ids` must be a list, found 1"),
         (
