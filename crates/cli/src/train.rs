@@ -48,15 +48,16 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     if arguments.finder.find_learning_rate {
         return find_learning_rate::run(&config, &arguments.finder, arguments.output.as_deref(), group);
     }
-    let Some(output) = arguments.output.as_ref().or(config.run.output.as_ref()) else {
+    let Some(output) = arguments.output.clone().or(config.run.output) else {
         return usage("no output directory: give --output, or run.output in the file");
     };
+    config.run.output = Some(output.clone());
     if group.is_root() {
         warn_of_inherited_extracts(&config)?;
     }
     let mut display = Display::default();
     let interrupted = Arc::new(AtomicBool::new(false));
-    let context = Context { output, resume: arguments.resume, group, interrupted: &interrupted };
+    let context = Context { output: &output, resume: arguments.resume, group, interrupted: &interrupted };
     let summaries = ValidationSummaries::new(&config)?;
     let mut score = summaries.map(|summaries| {
         let shared = (group, &*interrupted);
