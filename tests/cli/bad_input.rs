@@ -254,6 +254,7 @@ fn contradicting_generation_options_are_named() {
         (&["--length-penalty", "nan"], &["length_penalty"]),
     ];
     for (options, named) in wrong {
+        (&["--length-penalty", "-1e308"], &["length_penalty"]),
         let outcome = decode(options);
         assert_eq!(outcome.code, 2, "{options:?}: {}", outcome.stderr);
         assert!(named.iter().all(|name| outcome.stderr.contains(name)), "{}", outcome.stderr);

@@ -124,17 +124,21 @@ fn complete_records(file: &File) -> Result<(Vec<String>, u64)> {
     let mut ids = Vec::new();
     let mut complete = 0;
     let mut line = Vec::new();
-    loop {
+    for number in 1.. {
         line.clear();
         let length = reader.read_until(b'\n', &mut line)?;
         if line.last() != Some(&b'\n') {
-            return Ok((ids, complete));
+            break;
+        }
+        complete += length as u64;
+        if line.trim_ascii().is_empty() {
+            continue;
         }
         let record: Option<Value> = serde_json::from_slice(&line).ok();
         match record.as_ref().and_then(|record| record.get("id")).and_then(Value::as_str) {
             Some(id) => ids.push(id.to_owned()),
-            None => bail!("line {} is not a record that this command wrote", ids.len() + 1),
+            None => bail!("line {number} is not a record that this command wrote"),
         }
-        complete += length as u64;
     }
 }
+    Ok((ids, complete))
