@@ -3,6 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | `load` | a model directory in, a tokenizer out |
+//! | `settings` | what the files beside a vocabulary say of its special tokens |
 //! | `layout` | the JSON form of a tokenizer and its special tokens |
 //! | `train` | texts in, a new tokenizer out |
 //! | `merges` | the learning of merges from word counts |
@@ -12,6 +13,7 @@ mod layout;
 mod load;
 mod merges;
 mod save;
+mod settings;
 mod train;
 
 use std::ops::Range;
