@@ -42,7 +42,8 @@ fn from_json(json: impl AsRef<[u8]>, path: &Path) -> Result<tokenizers::Tokenize
 
 fn with_settings(mut inner: tokenizers::Tokenizer, settings: &Settings, path: &Path) -> Result<Tokenizer> {
     settings.add_tokens(&mut inner, path)?;
-    Tokenizer::assemble(inner, &settings.names, settings.add_prefix_space, path)
+    let tokenizer = Tokenizer::assemble(inner, &settings.names, settings.add_prefix_space, path)?;
+    Ok(Tokenizer { clean_up: settings.clean_up, ..tokenizer })
 }
 
 impl Tokenizer {
@@ -74,7 +75,7 @@ impl Tokenizer {
             document_separator: inner.token_to_id(DOCUMENT_SEPARATOR),
         };
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        Ok(Self { inner, special, vocab_size: largest as usize + 1 })
+        Ok(Self { inner, special, vocab_size: largest as usize + 1, clean_up: false })
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use tokenizers::AddedToken;
 
 use super::load::{Fields, read_optional_object};
-use super::{ADDED_TOKENS, CONFIG, SPECIAL_TOKENS_MAP};
+use super::{ADDED_TOKENS, CLEAN_UP, CONFIG, SPECIAL_TOKENS_MAP};
 use crate::error::{Error, Result};
 
 /// The fields that name one special token, in the order in which missing tokens get their ids, and LED's names.
@@ -59,6 +59,8 @@ impl Default for Names {
 pub(super) struct Settings {
     pub(super) names: Names,
     pub(super) add_prefix_space: bool,
+    /// Whether decoding cleans up the spaces of its text.
+    pub(super) clean_up: bool,
     /// The fields that name special tokens, and others.
     fields: Fields,
     /// Tokens whose ids the files give.
@@ -81,8 +83,9 @@ impl Settings {
                 legacy_tokens(&fields, &directory.join(ADDED_TOKENS))?
             }
         };
-        let add_prefix_space = fields.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
-        Ok(Self { names: Names::of(&fields), add_prefix_space, fields, added, complete })
+        let is_set = |name: &str| fields.get(name).and_then(Value::as_bool).unwrap_or(false);
+        let (add_prefix_space, clean_up) = (is_set("add_prefix_space"), is_set(CLEAN_UP));
+        Ok(Self { names: Names::of(&fields), add_prefix_space, clean_up, fields, added, complete })
     }
 
     /// Gives a tokenizer the tokens that it lacks, and those that it has the properties that the files give: those with an id
