@@ -56,6 +56,24 @@ fn every_format_has_the_reference_s_logits() {
 }
 
 #[test]
+fn shards_of_pickled_weights_are_read_as_their_index_says() {
+    let whole = directory().join("models/led_pickle");
+    let folder = tempfile::tempdir().unwrap();
+    let shard = "pytorch_model-00001-of-00001.bin";
+    fs::copy(whole.join("pytorch_model.bin"), folder.path().join(shard)).unwrap();
+    let index = serde_json::json!({ "weight_map": { "led.shared.weight": shard } });
+    fs::write(folder.path().join("pytorch_model.bin.index.json"), index.to_string()).unwrap();
+    let config = Config::load(&whole).unwrap();
+    let (whole, sharded) = (Weights::load(&whole, &config).unwrap(), Weights::load(folder.path(), &config).unwrap());
+    for ((name, expected), (_, found)) in whole.iter().zip(sharded.iter()) {
+        assert!(flat(expected) == flat(found), "{name}");
+    }
+    fs::write(folder.path().join(shard), "version https://git-lfs.github.com/spec/v1\n").unwrap();
+    let message = Weights::load(folder.path(), &config).err().unwrap().to_string();
+    assert!(message.contains(shard) && message.contains("not a file of torch.save"), "{message}");
+}
+
+#[test]
 fn what_is_saved_loads_again_bit_for_bit() {
     let model = directory().join("models/led_safetensors");
     let mut config = Config::load(&model).unwrap();

@@ -32,6 +32,7 @@ mod led;
 mod load;
 mod longformer_attention;
 mod parameters;
+mod pickled;
 mod pooling;
 mod projections;
 mod save;

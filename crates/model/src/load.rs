@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use candle_core::{DType, Device, Tensor, pickle, safetensors};
+use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::Value;
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
-use crate::{Config, Error, ParameterKind, Result, TensorSource, Weights, parameter_shapes};
+use crate::{Config, Error, ParameterKind, Result, TensorSource, Weights, parameter_shapes, pickled};
 
 /// Names under which checkpoints repeat the shared embedding.
 const TIED: [&str; 3] = ["led.encoder.embed_tokens.weight", "led.decoder.embed_tokens.weight", "lm_head.weight"];
@@ -17,12 +17,12 @@ const TIED: [&str; 3] = ["led.encoder.embed_tokens.weight", "led.decoder.embed_t
 pub(crate) enum Files {
     /// One or several safetensors files, memory-mapped.
     SafeTensors(Vec<(PathBuf, safetensors::MmapedSafetensors)>),
-    /// `pytorch_model.bin` or bytes in memory, read whole.
+    /// `pytorch_model.bin`, its shards, or bytes in memory, read whole.
     Read(PathBuf, HashMap<String, Tensor>),
 }
 
 impl Weights {
-    /// Loads the tensors that `config` implies from `model.safetensors`, its sharded form, or `pytorch_model.bin`, as f32
+    /// Loads the tensors that `config` implies from `model.safetensors` or `pytorch_model.bin`, whole or in shards, as f32
     /// whatever the type in the file. Tied embeddings may be present once or several times; a missing `final_logits_bias`
     /// is zero; names may lack the leading `led.`.
     ///
@@ -139,16 +139,24 @@ impl Files {
             let shards = shard_paths(&index)?;
             return Ok(Self::SafeTensors(shards.into_iter().map(map).collect::<Result<_>>()?));
         }
-        let pickled = directory.join("pytorch_model.bin");
-        if pickled.exists() {
-            let tensors = pickle::read_all(&pickled).map_err(unreadable(&pickled))?;
-            return Ok(Self::Read(pickled, tensors.into_iter().collect()));
+        let single = directory.join("pytorch_model.bin");
+        if single.exists() {
+            let tensors = pickled::read(&single)?;
+            return Ok(Self::Read(single, tensors));
+        }
+        let index = directory.join("pytorch_model.bin.index.json");
+        if index.exists() {
+            let mut tensors = HashMap::new();
+            for shard in shard_paths(&index)? {
+                tensors.extend(pickled::read(&shard)?);
+            }
+            return Ok(Self::Read(index, tensors));
         }
         Err(Error::Io {
             path: directory.to_owned(),
             source: std::io::Error::new(
                 std::io::ErrorKind::NotFound,
-                "no model.safetensors, model.safetensors.index.json or pytorch_model.bin here",
+                "no model.safetensors or pytorch_model.bin here, nor an index of shards of them",
             ),
         })
     }

@@ -1,19 +1,17 @@
 //! A model directory in, a tokenizer out.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 use tokenizers::PreTokenizerWrapper;
 
-use super::layout::{AddedToken, tokenizer_json};
-use super::{
-    ADDED_TOKENS, CONFIG, DOCUMENT_SEPARATOR, MERGES, SPECIAL_TOKENS_MAP, SpecialTokens, TOKENIZER, Tokenizer, VOCAB,
-};
+use super::layout::tokenizer_json;
+use super::settings::{Names, Settings};
+use super::{DOCUMENT_SEPARATOR, MERGES, SpecialTokens, TOKENIZER, Tokenizer, VOCAB};
 use crate::error::{Error, Result};
 
-type Fields = Map<String, Value>;
+pub(super) type Fields = Map<String, Value>;
 
 pub(super) fn exists(directory: &Path) -> bool {
     let holds = |name| directory.join(name).is_file();
@@ -26,17 +24,26 @@ pub(super) fn load(directory: &Path) -> Result<Tokenizer> {
     }
     let settings = Settings::read(directory)?;
     let path = directory.join(TOKENIZER);
-    if !path.is_file() {
-        return load_vocab_and_merges(directory, &settings);
+    if path.is_file() {
+        return with_settings(from_json(read(&path)?, &path)?, &settings, &path);
     }
-    let inner = tokenizers::Tokenizer::from_bytes(read(&path)?).map_err(|error| Error::tokenizer(&path, error))?;
-    Tokenizer::assemble(inner, &settings.names, settings.add_prefix_space, &path)
+    let path = directory.join(VOCAB);
+    with_settings(from_json(vocab_and_merges(directory, &settings)?, &path)?, &settings, &path)
 }
 
 /// Reads a `tokenizer.json` in memory, with the settings of a directory that holds nothing else.
 pub(super) fn from_bytes(bytes: &[u8], origin: &Path) -> Result<Tokenizer> {
-    let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| Error::tokenizer(origin, error))?;
-    Tokenizer::assemble(inner, &Names::default(), false, origin)
+    with_settings(from_json(bytes, origin)?, &Settings::default(), origin)
+}
+
+fn from_json(json: impl AsRef<[u8]>, path: &Path) -> Result<tokenizers::Tokenizer> {
+    tokenizers::Tokenizer::from_bytes(json).map_err(|error| Error::tokenizer(path, error))
+}
+
+fn with_settings(mut inner: tokenizers::Tokenizer, settings: &Settings, path: &Path) -> Result<Tokenizer> {
+    settings.add_tokens(&mut inner, path)?;
+    let tokenizer = Tokenizer::assemble(inner, &settings.names, settings.add_prefix_space, path)?;
+    Ok(Tokenizer { clean_up: settings.clean_up, ..tokenizer })
 }
 
 impl Tokenizer {
@@ -68,154 +75,22 @@ impl Tokenizer {
             document_separator: inner.token_to_id(DOCUMENT_SEPARATOR),
         };
         let largest = inner.get_vocab(true).into_values().max().unwrap_or(0);
-        Ok(Self { inner, special, vocab_size: largest as usize + 1 })
+        Ok(Self { inner, special, vocab_size: largest as usize + 1, clean_up: false })
     }
 }
 
-/// How a directory spells the special tokens.
-pub(super) struct Names {
-    pub(super) bos: String,
-    pub(super) pad: String,
-    pub(super) eos: String,
-    pub(super) unk: String,
-    pub(super) mask: String,
-}
-
-impl Default for Names {
-    fn default() -> Self {
-        let name = str::to_owned;
-        Self { bos: name("<s>"), pad: name("<pad>"), eos: name("</s>"), unk: name("<unk>"), mask: name("<mask>") }
-    }
-}
-
-/// What `tokenizer_config.json`, `special_tokens_map.json` and `added_tokens.json` add to a vocabulary.
-#[derive(Default)]
-struct Settings {
-    names: Names,
-    add_prefix_space: bool,
-    /// Properties of tokens by content, as far as the files give them.
-    properties: BTreeMap<String, Fields>,
-    /// Special tokens beside the five with a name.
-    additional: Vec<String>,
-    /// Ids of tokens outside the vocabulary.
-    added: BTreeMap<u32, String>,
-}
-
-impl Settings {
-    fn read(directory: &Path) -> Result<Self> {
-        let mut settings = Self::default();
-        let map = read_optional_object(&directory.join(SPECIAL_TOKENS_MAP))?;
-        let config = read_optional_object(&directory.join(CONFIG))?;
-        for fields in [&map, &config] {
-            settings.name_tokens(fields);
-        }
-        settings.add_prefix_space = config.get("add_prefix_space").and_then(Value::as_bool).unwrap_or(false);
-        for (token, id) in &read_optional_object(&directory.join(ADDED_TOKENS))? {
-            let id = id.as_u64().and_then(|id| u32::try_from(id).ok());
-            let id = id.ok_or_else(|| {
-                Error::tokenizer(directory.join(ADDED_TOKENS), format!("the id of `{token}` is not a whole number"))
-            })?;
-            settings.added.insert(id, token.clone());
-        }
-        if let Some(Value::Object(decoder)) = config.get("added_tokens_decoder") {
-            for (id, token) in decoder {
-                if let (Ok(id), Some(content)) = (id.parse(), content(token)) {
-                    settings.added.insert(id, content.to_owned());
-                    settings.remember(token);
-                }
-            }
-        }
-        Ok(settings)
-    }
-
-    fn name_tokens(&mut self, fields: &Fields) {
-        let names = &mut self.names;
-        let slots = [
-            ("bos_token", &mut names.bos),
-            ("pad_token", &mut names.pad),
-            ("eos_token", &mut names.eos),
-            ("unk_token", &mut names.unk),
-            ("mask_token", &mut names.mask),
-        ];
-        for (field, slot) in slots {
-            if let Some(name) = fields.get(field).and_then(content) {
-                *slot = name.to_owned();
-            }
-        }
-        for (field, value) in fields {
-            if field.ends_with("_token") {
-                self.remember(value);
-            }
-        }
-        if let Some(Value::Array(tokens)) = fields.get("additional_special_tokens") {
-            for token in tokens {
-                self.remember(token);
-                self.additional.extend(content(token).map(str::to_owned));
-            }
-        }
-    }
-
-    fn remember(&mut self, token: &Value) {
-        if let (Some(content), Value::Object(fields)) = (content(token), token) {
-            self.properties.insert(content.to_owned(), fields.clone());
-        }
-    }
-
-    fn is_special(&self, token: &str) -> bool {
-        let names = &self.names;
-        [&names.bos, &names.pad, &names.eos, &names.unk, &names.mask].into_iter().any(|name| name == token)
-            || self.additional.iter().any(|name| name == token)
-    }
-
-    /// The added-vocabulary entry of a token, with the properties the files give and LED's defaults for the rest.
-    fn added_token(&self, id: u32, content: &str) -> AddedToken {
-        let mut token = AddedToken::special(id, content);
-        token.special = self.is_special(content);
-        token.lstrip = content == self.names.mask;
-        token.normalized = token.lstrip || !token.special;
-        if let Some(fields) = self.properties.get(content) {
-            let flag = |name: &str, default| fields.get(name).and_then(Value::as_bool).unwrap_or(default);
-            token.lstrip = flag("lstrip", token.lstrip);
-            token.rstrip = flag("rstrip", false);
-            token.single_word = flag("single_word", false);
-            token.normalized = flag("normalized", token.normalized);
-            token.special = flag("special", token.special) || token.special;
-        }
-        token
-    }
-}
-
-/// A token is written as a string, or as an object with its properties.
-fn content(token: &Value) -> Option<&str> {
-    token.as_str().or_else(|| token.get("content").and_then(Value::as_str))
-}
-
-fn load_vocab_and_merges(directory: &Path, settings: &Settings) -> Result<Tokenizer> {
+/// The `tokenizer.json` of a vocabulary with its merges, without added tokens.
+fn vocab_and_merges(directory: &Path, settings: &Settings) -> Result<String> {
     let path = directory.join(VOCAB);
     let vocab = read_object(&path)?;
     let merges = read_merges(&directory.join(MERGES))?;
-    let id = |name: &str| vocab.get(name).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+    let end = |name: &str| {
+        let id = vocab.get(name).and_then(Value::as_u64).and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| Error::tokenizer(&path, format!("no token `{name}`")))
+    };
     let names = &settings.names;
-    let mut added = BTreeMap::new();
-    let named = [&names.bos, &names.pad, &names.eos, &names.unk, &names.mask];
-    for name in named.into_iter().chain(&settings.additional) {
-        if let Some(id) = id(name) {
-            added.insert(id, settings.added_token(id, name));
-        }
-    }
-    for (&id, name) in &settings.added {
-        added.insert(id, settings.added_token(id, name));
-    }
-    let added: Vec<AddedToken> = added.into_values().collect();
-    let end = |name: &str| id(name).ok_or_else(|| Error::tokenizer(&path, format!("no token `{name}`")));
     let (bos, eos) = ((names.bos.as_str(), end(&names.bos)?), (names.eos.as_str(), end(&names.eos)?));
-    let json = tokenizer_json(vocab, &merges, &added, bos, eos, settings.add_prefix_space);
-    let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|error| Error::tokenizer(&path, error))?;
-    if let Some(token) = added.iter().find(|token| inner.token_to_id(&token.content) != Some(token.id)) {
-        let message = format!("the added token `{}` cannot have id {}: ids must have no gaps", token.content, token.id);
-        return Err(Error::tokenizer(directory, message));
-    }
-    Tokenizer::assemble(inner, names, settings.add_prefix_space, &path)
+    Ok(tokenizer_json(vocab, &merges, &[], bos, eos, settings.add_prefix_space).to_string())
 }
 
 /// One merge a line, two tokens with a space between; a first line with the version is optional.
@@ -249,6 +124,6 @@ fn read_object(path: &Path) -> Result<Fields> {
     }
 }
 
-fn read_optional_object(path: &Path) -> Result<Fields> {
+pub(super) fn read_optional_object(path: &Path) -> Result<Fields> {
     if path.is_file() { read_object(path) } else { Ok(Fields::new()) }
 }

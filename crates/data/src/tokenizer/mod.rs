@@ -3,15 +3,19 @@
 //! | module | what it does |
 //! |---|---|
 //! | `load` | a model directory in, a tokenizer out |
+//! | `settings` | what the files beside a vocabulary say of its special tokens |
 //! | `layout` | the JSON form of a tokenizer and its special tokens |
 //! | `train` | texts in, a new tokenizer out |
+//! | `clean_up` | decoded text without spaces before punctuation |
 //! | `merges` | the learning of merges from word counts |
 //! | `save` | a tokenizer in, the files `transformers` expects out |
 
+mod clean_up;
 mod layout;
 mod load;
 mod merges;
 mod save;
+mod settings;
 mod train;
 
 use std::ops::Range;
@@ -30,6 +34,8 @@ const VOCAB: &str = "vocab.json";
 const MERGES: &str = "merges.txt";
 const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
 const ADDED_TOKENS: &str = "added_tokens.json";
+/// The field of `tokenizer_config.json` that asks for [`clean_up::clean_up`].
+const CLEAN_UP: &str = "clean_up_tokenization_spaces";
 
 /// The content of the token that separates documents in models trained as PRIMERA is.
 pub const DOCUMENT_SEPARATOR: &str = "<doc-sep>";
@@ -60,6 +66,7 @@ pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: SpecialTokens,
     vocab_size: usize,
+    clean_up: bool,
 }
 
 impl Tokenizer {
@@ -149,12 +156,13 @@ impl Tokenizer {
     }
 
     /// The text of token ids, special tokens left out: what `decode(ids, skip_special_tokens=True)` gives in
-    /// `transformers` without `clean_up_tokenization_spaces`. Bytes that are not UTF-8 become U+FFFD; unknown ids vanish.
+    /// `transformers`, with spaces before punctuation removed if the directory asks for it (`clean_up_tokenization_spaces`).
+    /// Bytes that are not UTF-8 become U+FFFD; unknown ids vanish.
     ///
     /// # Errors
     /// The decoder of the directory's tokenizer is broken.
     pub fn decode(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, true).map_err(failed)
+        self.text(ids, true)
     }
 
     /// The text of token ids as [`decode`](Self::decode) gives it, and for each token the byte of the text where it ends;
@@ -163,7 +171,7 @@ impl Tokenizer {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_with_ends(&self, ids: &[u32]) -> Result<(String, Vec<Option<usize>>)> {
-        let text = self.decode(ids)?;
+        let text = self.inner.decode(ids, true).map_err(failed)?;
         let mut stream = self.inner.decode_stream(true);
         let mut ends: Vec<Option<usize>> = Vec::with_capacity(ids.len());
         let (mut end, mut complete) = (0, 0);
@@ -175,7 +183,12 @@ impl Tokenizer {
                 complete = ends.len();
             }
         }
-        Ok((text, ends))
+        if !self.clean_up {
+            return Ok((text, ends));
+        }
+        let cleaned = clean_up::clean_up(&text);
+        clean_up::move_ends(&mut ends, &text, &cleaned);
+        Ok((cleaned, ends))
     }
 
     /// Whether decoding leaves a token out.
@@ -189,7 +202,12 @@ impl Tokenizer {
     /// # Errors
     /// As [`decode`](Self::decode).
     pub fn decode_with_special_tokens(&self, ids: &[u32]) -> Result<String> {
-        self.inner.decode(ids, false).map_err(failed)
+        self.text(ids, false)
+    }
+
+    fn text(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String> {
+        let text = self.inner.decode(ids, skip_special_tokens).map_err(failed)?;
+        Ok(if self.clean_up { clean_up::clean_up(&text) } else { text })
     }
 
     /// The id of a token, as it is spelled in the vocabulary.

@@ -7,7 +7,9 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::layout::AddedToken;
-use super::{ADDED_TOKENS, CONFIG, DOCUMENT_SEPARATOR, MERGES, SPECIAL_TOKENS_MAP, TOKENIZER, Tokenizer, VOCAB};
+use super::{
+    ADDED_TOKENS, CLEAN_UP, CONFIG, DOCUMENT_SEPARATOR, MERGES, SPECIAL_TOKENS_MAP, TOKENIZER, Tokenizer, VOCAB,
+};
 use crate::error::{Error, Result};
 
 pub(super) fn save(tokenizer: &Tokenizer, directory: &Path) -> Result<()> {
@@ -95,7 +97,7 @@ fn tokenizer_config(tokenizer: &Tokenizer, added: &[AddedToken], parsed: &Value)
         let value = value.get("content").cloned().unwrap_or(value);
         config.insert(name, value);
     }
-    config.insert("clean_up_tokenization_spaces".to_owned(), json!(false));
+    config.insert(CLEAN_UP.to_owned(), json!(tokenizer.clean_up));
     config.insert("errors".to_owned(), json!("replace"));
     config.insert("tokenizer_class".to_owned(), json!("LEDTokenizer"));
     config.insert("trim_offsets".to_owned(), json!(true));

@@ -9,8 +9,8 @@ use tokenizers::tokenizer::pattern::Pattern;
 use tokenizers::utils::SysRegex;
 
 use super::layout::{AddedToken, tokenizer_json};
-use super::load::Names;
 use super::merges::{Vocabulary, byte_characters, learn_merges};
+use super::settings::Names;
 use super::{DOCUMENT_SEPARATOR, Tokenizer};
 use crate::error::{Error, Result};
 

@@ -11,6 +11,7 @@ mod parquet_files;
 mod passages;
 mod records;
 mod sources;
+mod special_tokens;
 mod stores;
 mod support;
 mod tokenizer_files;

@@ -101,3 +101,21 @@ fn tokenizer_json_from_memory() {
     let message = Tokenizer::from_bytes(&bytes[..100], Path::new("bundled")).unwrap_err().to_string();
     assert!(message.starts_with("bundled: "), "{message}");
 }
+
+#[test]
+fn spaces_cleaned_up_where_tokenizer_config_says() {
+    let directory = tempfile::tempdir().unwrap();
+    copy("tokenizer", &["tokenizer.json"], directory.path());
+    let ids = Tokenizer::load(directory.path()).unwrap().encode("It is n't , I 'm sure .").unwrap();
+    let text = |directory: &Path| Tokenizer::load(directory).unwrap().decode_with_ends(&ids).unwrap();
+    assert_eq!(text(directory.path()).0, "It is n't , I 'm sure .");
+    fs::write(directory.path().join("tokenizer_config.json"), "{\"clean_up_tokenization_spaces\": true}").unwrap();
+    let (cleaned, ends) = text(directory.path());
+    assert_eq!(cleaned, "It isn't, I'm sure.");
+    assert_eq!(ends.last(), Some(&Some(cleaned.len())));
+    let tokenizer = Tokenizer::load(directory.path()).unwrap();
+    assert_eq!(tokenizer.decode(&ids).unwrap(), cleaned);
+    let saved = tempfile::tempdir().unwrap();
+    tokenizer.save(saved.path()).unwrap();
+    assert_eq!(text(saved.path()).0, cleaned);
+}
