@@ -27,6 +27,8 @@ fn wrong_usage_exits_2() {
         &["decode", &file, "--resume", "--model", model()],
         &["decode", &file, "--input", &file, "--model", model()],
         &["decode", &file, "--threads", "0", "--model", model()],
+        &["decode", &file, "--threads", "1025", "--model", model()],
+        &["tokenizer", "train", "--input", &file, "--output", &file, "--vocab-size", "0"],
         &["decode", &file, "--device", "tpu", "--model", model()],
         &["train"],
         &["train", "--config", &file, "--set", "foo"],
@@ -246,15 +248,15 @@ fn contradicting_generation_options_are_named() {
     let folder = Folder::new();
     let file = folder.write("a.txt", TEXT);
     let decode = |options: &[&str]| run(&[&["decode", &file, "--model", model()][..], options].concat());
-    let wrong: [(&[&str], &[&str]); 5] = [
+    let wrong: [(&[&str], &[&str]); 6] = [
         (&["--num-beams", "1000000000000"], &["num_beams", "vocabulary"]),
         (&["--num-beams", "2", "--num-return-sequences", "3"], &["num_return_sequences", "num_beams"]),
         (&["--min-length", "50", "--max-length", "10"], &["min_length", "max_length"]),
         (&["--repetition-penalty", "0"], &["repetition_penalty"]),
         (&["--length-penalty", "nan"], &["length_penalty"]),
+        (&["--length-penalty", "-1e308"], &["length_penalty"]),
     ];
     for (options, named) in wrong {
-        (&["--length-penalty", "-1e308"], &["length_penalty"]),
         let outcome = decode(options);
         assert_eq!(outcome.code, 2, "{options:?}: {}", outcome.stderr);
         assert!(named.iter().all(|name| outcome.stderr.contains(name)), "{}", outcome.stderr);

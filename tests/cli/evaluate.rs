@@ -117,7 +117,7 @@ fn systems_are_compared() {
     assert!(case.folder.read("report/report.tex").contains("ours"));
     let same = format!("ours={}", case.folder.path("bad.jsonl"));
     let twice = ["--predictions", &same, "--predictions", &same, "--references", &case.references];
-    run(&[&["evaluate"][..], &twice].concat()).fails_naming(&["ours"]);
+    run(&[&["evaluate"][..], &twice].concat()).misuses_naming(&["ours"]);
 }
 
 #[test]
@@ -213,8 +213,8 @@ fn names_that_cannot_be_told_apart_are_found_before_decoding() {
     let evaluate = |more: &[&str]| {
         run(&[&["evaluate", "--data", &data, "--model", model(), "--output", &output][..], more].concat())
     };
-    evaluate(&["--ablate-length", "8,8"]).fails_naming(&["8\""]);
-    evaluate(&["--baselines", "lead,lead"]).fails_naming(&["\"lead\""]);
+    evaluate(&["--ablate-length", "8,8"]).misuses_naming(&["8\""]);
+    evaluate(&["--baselines", "lead,lead"]).misuses_naming(&["\"lead\""]);
     assert!(!std::fs::exists(&output).unwrap(), "nothing was decoded");
     evaluate(&["--append-results", &folder.path("missing/results.jsonl")]).fails_naming(&["missing/results.jsonl"]);
     assert!(!std::fs::exists(&output).unwrap(), "nothing was decoded");

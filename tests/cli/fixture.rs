@@ -48,6 +48,15 @@ impl Run {
         }
     }
 
+    /// Ends as wrong usage does: code 2 and an error that names every one of `parts`.
+    #[track_caller]
+    pub(crate) fn misuses_naming(self, parts: &[&str]) {
+        assert_eq!(self.code, 2, "stderr: {}", self.stderr);
+        for part in parts {
+            assert!(self.stderr.contains(part), "`{part}` is not named: {}", self.stderr);
+        }
+    }
+
     /// Every line of standard output as JSON.
     #[track_caller]
     pub(crate) fn records(&self) -> Vec<Value> {

@@ -18,6 +18,7 @@ mod mpi;
 mod optimization;
 mod outputs;
 mod protection;
+mod refusals;
 mod resume;
 mod resume_decoding;
 mod score;

@@ -24,7 +24,7 @@ fn a_tokenizer_is_learned_from_records() {
     assert_eq!((special.bos, special.pad, special.eos, special.unk), (0, 1, 2, Some(3)));
     assert_eq!(tokenizer.decode(&tokenizer.encode(TEXT).unwrap()).unwrap(), TEXT);
     run(&["tokenizer", "train", "--input", &input, "--vocab-size", "100", "--output", &output])
-        .fails_naming(&["100", "too small"]);
+        .misuses_naming(&["100", "too small"]);
 }
 
 #[test]

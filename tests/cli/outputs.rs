@@ -41,8 +41,10 @@ fn models_may_be_read_by_whoever_may_read_other_files() {
     let bart = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/models/bart");
     run(&["convert", "--from", bart, "--output", &folder.path("led")]).succeeds();
     let records = folder.records("train.jsonl", 4);
-    let recipe =
-        format!("[model]\npath = {:?}\n[data]\ntrain = {records:?}\n[optim]\nema_decay = 0.9\n[run]\nmax_steps = 1\n", model());
+    let recipe = format!(
+        "[model]\npath = {:?}\n[data]\ntrain = {records:?}\n[optim]\nema_decay = 0.9\n[run]\nmax_steps = 1\n",
+        model()
+    );
     let recipe = folder.write("run.toml", recipe);
     run(&["train", "--config", &recipe, "--output", &folder.path("run")]).succeeds();
     for directory in ["led", "run", "run/checkpoint-1"] {

@@ -14,11 +14,11 @@ fn an_output_that_is_the_input_is_refused() {
     let input = folder.records("predictions.jsonl", 2);
     let before = folder.read("predictions.jsonl");
     for command in ["decode", "score"] {
-        run(&[command, "--input", &input, "--output", &input, "--model", model()]).fails_naming(&[&input]);
+        run(&[command, "--input", &input, "--output", &input, "--model", model()]).misuses_naming(&[&input]);
     }
-    run(&["evaluate", "--data", &input, "--output", &folder.path(""), "--model", model()]).fails_naming(&[&input]);
+    run(&["evaluate", "--data", &input, "--output", &folder.path(""), "--model", model()]).misuses_naming(&[&input]);
     let text = folder.write("a.txt", TEXT);
-    run(&["decode", &text, "--output", &text, "--model", model()]).fails_naming(&[&text]);
+    run(&["decode", &text, "--output", &text, "--model", model()]).misuses_naming(&[&text]);
     assert_eq!((folder.read("predictions.jsonl"), folder.read("a.txt")), (before, TEXT.to_owned()));
 }
 
@@ -254,8 +254,8 @@ fn a_model_directory_is_no_place_for_anything_else() {
     assert!(kept("tokenizer.json") == tokenizer, "the tokenizer has changed");
     let text = folder.write("a.txt", TEXT);
     let output = format!("{directory}/config.json");
-    run(&["decode", &text, "--model", &directory, "--output", &output]).fails_naming(&["config.json"]);
-    run(&["score", "--input", &records, "--model", &directory, "--output", &output]).fails_naming(&["config.json"]);
+    run(&["decode", &text, "--model", &directory, "--output", &output]).misuses_naming(&["config.json"]);
+    run(&["score", "--input", &records, "--model", &directory, "--output", &output]).misuses_naming(&["config.json"]);
     assert!(kept("config.json") == before, "the model has changed");
 }
 

@@ -48,7 +48,15 @@ pub(crate) fn is_of_all(error: &Error) -> bool {
 /// Whether the command line is at fault.
 fn is_usage(error: &Error) -> bool {
     let contradicts = |error: &epitome_decode::Error| matches!(error, epitome_decode::Error::Option { origin, .. } if origin == COMMAND_LINE);
-    error.is::<Usage>() || error.chain().filter_map(|cause| cause.downcast_ref()).any(contradicts)
+    // All names of systems and baselines are given as options, and only one option asks for a vocabulary.
+    let doubled = |error: &epitome_eval::Error| {
+        matches!(error, epitome_eval::Error::Comparison(epitome_eval::ComparisonError::DoubledName { .. }))
+    };
+    let too_small = |error: &epitome_data::Error| matches!(error, epitome_data::Error::VocabularyTooSmall { .. });
+    error.is::<Usage>()
+        || error.chain().filter_map(|cause| cause.downcast_ref()).any(contradicts)
+        || error.downcast_ref().is_some_and(doubled)
+        || error.downcast_ref().is_some_and(too_small)
 }
 
 /// Writes a line to standard error. That nobody can read it, since the disk is full or the reader has gone away, ends no work and
@@ -105,7 +113,7 @@ fn one_line(error: &Error) -> String {
 mod tests {
     use super::{Usage, is_broken_pipe, one_line};
     use anyhow::Context;
-    use std::io::{self, Write};
+    use std::io;
 
     #[test]
     fn causes_are_named_once_and_on_one_line() {

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::failure::usage;
+
 /// A file or standard output. What a file held before stays until there is something to write: a run that fails sooner takes nothing
 /// away.
 pub(crate) struct Output {
@@ -95,8 +97,13 @@ pub(crate) fn print(text: &str) -> Result<()> {
 }
 
 /// Refuses an output that is one of the inputs, which would be emptied before it is read, and inputs that cannot be read:
-/// nothing should be overwritten for them. Standard input (`-`) and devices are passed over.
+/// nothing should be overwritten for them. Standard input (`-`) and devices are passed over. Also refuses the name of a compressed
+/// output.
 pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+    let compressed = |path: &&Path| path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
+    if let Some(output) = output.filter(compressed) {
+        return usage(format!("{}: output is not compressed: give a name without .gz or .zst", output.display()));
+    }
     for input in inputs {
         let name = input.display();
         if input.is_dir() {
@@ -109,10 +116,10 @@ pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<I
         if let Some(output) = output
             && epitome_files::same_file(output, input)
         {
-            bail!(
-                "the output {} is also the input {name}, which would be lost; choose another --output",
-                output.display()
-            );
+            let output = output.display();
+            return usage(format!(
+                "the output {output} is also the input {name}, which would be lost; choose another --output"
+            ));
         }
     }
     Ok(())
@@ -140,5 +147,5 @@ fn complete_records(file: &File) -> Result<(Vec<String>, u64)> {
             None => bail!("line {number} is not a record that this command wrote"),
         }
     }
-}
     Ok((ids, complete))
+}

@@ -103,6 +103,7 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     }
     let options = arguments.options()?;
     if let Some(path) = &arguments.append_results {
+        check_paths(Some(path), [])?;
         results::check(path)?;
     }
     let report = match (&arguments.references, &arguments.data) {
@@ -111,10 +112,10 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
             let predicted = arguments.predictions.iter().map(|named| named.file.clone());
             arguments.check_outputs(&inputs.iter().cloned().chain(predicted).collect::<Vec<_>>())?;
             let references = References::open(inputs, arguments.decoding.fields.names()?)?;
-            let systems = arguments.predictions.iter().map(|named| named.open(&references));
             if arguments.needs_documents() {
                 references.check_documents(path)?;
             }
+            let systems = arguments.predictions.iter().map(|named| named.open(&references));
             let report = evaluate_streams(systems.collect::<Result<_>>()?, &|| references.stream(), &options);
             report.map_err(|error| of_records(error, path))?
         }
@@ -134,10 +135,10 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
             );
         }
     };
-    arguments.write(&report)
     if report.baselines.is_empty() && !report.options.baselines.is_empty() {
         warn("no baselines are scored: not every record has its `document` or `documents`");
     }
+    arguments.write(&report)
 }
 
 /// The error, with the file that is at fault where the report does not know it.
@@ -172,12 +173,12 @@ impl Arguments {
         })
     }
 
-    fn write(&self, report: &Report) -> Result<()> {
     /// Whether baselines are asked for, and not merely scored where they can be.
     fn needs_documents(&self) -> bool {
         self.baselines.as_deref().is_some_and(|names| names != "none")
     }
 
+    fn write(&self, report: &Report) -> Result<()> {
         let written = self.write_files(report);
         // In any case, so that a failure to write takes nothing away; afterwards, since who reads it may have gone away.
         let printed = print(report.table().trim_end());
