@@ -113,7 +113,7 @@ fn one_line(error: &Error) -> String {
 mod tests {
     use super::{Usage, is_broken_pipe, one_line};
     use anyhow::Context;
-    use std::io::{self, Write};
+    use std::io;
 
     #[test]
     fn causes_are_named_once_and_on_one_line() {

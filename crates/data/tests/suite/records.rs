@@ -144,7 +144,7 @@ fn wrong_types() {
         (r#"{"document": "", "references": [null]}"#, "`references[0]` must be a string, found null"),
         (
             r#"{"id": 100000000000000000000, "document": ""}"#,
-            "`id` must be a string where a number would be too large to be held exactly, found 1e20",
+            "`id` must be a string where a number would be too large to be held exactly, found 1e+20",
         ),
         (r#"{"id": [], "document": ""}"#, "`id` must be a string or a number, found a list"),
         (r#"{"input_ids": 1}"#, "`input_ids` must be a list, found 1"),
