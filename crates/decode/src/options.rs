@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use epitome_model::TokenIds;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -179,28 +181,7 @@ impl<'de> Deserialize<'de> for EarlyStopping {
             Value::Bool(true) => Ok(Self::True),
             Value::Bool(false) => Ok(Self::False),
             Value::String(text) if text == "never" => Ok(Self::Never),
-            other => Err(de::Error::custom(format!("early_stopping must be true, false or \"never\", not {other}"))),
-        }
-    }
-}
-
-/// One token id or a list of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TokenIds {
-    /// A single id.
-    One(u32),
-    /// Any of several ids.
-    Many(Vec<u32>),
-}
-
-impl TokenIds {
-    /// The ids, whichever way they were written.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u32] {
-        match self {
-            Self::One(id) => std::slice::from_ref(id),
-            Self::Many(ids) => ids,
+            other => Err(D::Error::custom(format!("early_stopping must be true, false or \"never\", not {other}"))),
         }
     }
 }
