@@ -154,7 +154,15 @@ fn a_wrong_type_names_the_file_and_the_line() {
     let message = read("{\n  \"num_beams\": \"four\"\n}").unwrap_err().to_string();
     assert!(message.contains("model/generation_config.json") && message.contains("line 2"), "{message}");
     let message = read(r#"{"early_stopping": "sometimes"}"#).unwrap_err().to_string();
-    assert!(message.contains("early_stopping must be true, false or \"never\", not \"sometimes\""), "{message}");
+    assert!(message.contains("early_stopping: must be true, false or \"never\", not \"sometimes\""), "{message}");
+    for (json, expected) in [
+        (r#"{"num_beams": -1}"#, "num_beams: invalid value: integer `-1`"),
+        (r#"{"num_beams": 4, "eos_token_id": "</s>"}"#, "eos_token_id: expected a token id or a list of token ids"),
+        ("{\"num_beams\": 4,\n", "line 2"),
+    ] {
+        let message = read(json).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+    }
     let message = GenerationOptions::read(Path::new("no/such/file.json")).unwrap_err().to_string();
     assert!(message.contains("no/such/file.json"), "{message}");
 }
