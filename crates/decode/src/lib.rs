@@ -40,6 +40,7 @@ mod step;
 mod stepper;
 mod summarizer;
 mod summary;
+mod unread;
 
 pub use attribution::{Attribution, CitedPassage};
 pub use beam::beam_search;
