@@ -149,7 +149,7 @@ fn the_command_line_wins_over_generation_config() {
     let directory = folder.path("model");
     fs::create_dir(&directory).unwrap();
     let config = crate::fixture::write_model(directory.as_ref());
-    assert_eq!(config.eos_token_id, 2);
+    assert_eq!(config.eos_token_id.as_slice(), [2]);
     fs::write(format!("{directory}/generation_config.json"), r#"{"min_new_tokens": 5, "max_new_tokens": 5}"#).unwrap();
     let input = folder.records("in.jsonl", 1);
     let tokens = |extra: &[&str]| {

@@ -98,7 +98,7 @@ impl<T> Case<T> {
 
     pub(crate) fn weights(&self) -> Weights {
         let config = self.config();
-        let eos = config.eos_token_id as usize;
+        let eos = config.eos_token_id.as_slice()[0] as usize;
         Weights::from_values(&config, Path::new("fixture"), |parameter| {
             let count = parameter.shape.iter().product();
             let (centre, width) = self.weights.range(parameter.kind);

@@ -187,10 +187,10 @@ fn generation(config: &RunConfig) -> Result<GenerationConfig> {
         num_return_sequences: Some(1),
         ..GenerationOptions::default()
     };
-    let saved = inherited(config)?.unwrap_or_default();
+    let saved = inherited(config)?;
     let model = config.model.resolve()?;
     let (generation, warnings) =
-        GenerationConfig::for_model(&[&options, &saved], &model, Path::new("the [model] table"))?;
+        GenerationConfig::for_model(&options, saved.as_ref(), &model, Path::new("the [model] table"))?;
     warnings.iter().for_each(warn);
     Ok(generation)
 }

@@ -6,6 +6,7 @@ use epitome_model::Config;
 use serde::Serialize;
 
 use crate::layers::{DEFAULTS, Layers, Setting};
+use crate::unread::unread;
 use crate::{EarlyStopping, Error, GenerationOptions, Result, TokenIds};
 
 /// Everything that a search obeys. Made by [`GenerationConfig::resolve`]; names are those of `transformers`.
@@ -113,20 +114,27 @@ impl GenerationConfig {
         passed_over.map(|(option, _)| format!("{option} has no effect on extractive summaries"))
     }
 
-    /// The same for a model: the weakest layer are the generation fields of its `config.json`, with LED's defaults where the
-    /// file at `path`, which is only named in messages, is silent.
+    /// The same for a model: below `options` and what its `generation_config.json` holds, if it has one, the weakest layer are
+    /// the generation fields of its `config.json`, with LED's defaults where the file at `path`, which is only named in
+    /// messages, is silent. A warning says which of these fields `transformers` would not read.
     ///
     /// # Errors
     /// As [`GenerationConfig::resolve`] and [`GenerationConfig::check_vocabulary`], and more beams than the vocabulary has
     /// entries.
-    pub fn for_model(layers: &[&GenerationOptions], model: &Config, path: &Path) -> Result<(Self, Vec<String>)> {
+    pub fn for_model(
+        options: &GenerationOptions,
+        saved: Option<&GenerationOptions>,
+        model: &Config,
+        path: &Path,
+    ) -> Result<(Self, Vec<String>)> {
         let text = serde_json::to_string(model).expect("a config has only string keys");
         let of_model = GenerationOptions::from_json(&text, path)?;
-        let layers: Vec<&GenerationOptions> = layers.iter().copied().chain([&of_model]).collect();
+        let layers: Vec<&GenerationOptions> = [Some(options), saved, Some(&of_model)].into_iter().flatten().collect();
         // More beams than a first step has tokens would only take memory.
         num_beams(&Layers(&layers), model.vocab_size)?;
-        let (generation, warnings) = Self::resolve(&layers, model.max_decoder_position_embeddings)?;
+        let (generation, mut warnings) = Self::resolve(&layers, model.max_decoder_position_embeddings)?;
         generation.check_vocabulary(model.vocab_size)?;
+        warnings.extend(saved.and_then(|saved| unread(&of_model, &[options, saved])));
         Ok((generation, warnings))
     }
 

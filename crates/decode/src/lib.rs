@@ -40,14 +40,16 @@ mod step;
 mod stepper;
 mod summarizer;
 mod summary;
+mod unread;
 
 pub use attribution::{Attribution, CitedPassage};
 pub use beam::beam_search;
 pub use config::GenerationConfig;
+pub use epitome_model::TokenIds;
 pub use error::{Error, Result};
 pub use greedy::greedy_search;
 pub use memory::Memory;
-pub use options::{EarlyStopping, GenerationOptions, TokenIds};
+pub use options::{EarlyStopping, GenerationOptions};
 pub use session::LedSession;
 pub use stepper::{BestTokens, Document, Hypothesis, Progress, Stepper};
 pub use summarizer::Summarizer;

@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use epitome_model::TokenIds;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::{Error, Result};
@@ -99,9 +101,10 @@ impl GenerationOptions {
     /// Parses what [`read`](Self::read) reads; `path` is only named in messages.
     ///
     /// # Errors
-    /// When the text is not a JSON object or a generation field has the wrong type.
+    /// When the text is not a JSON object or a generation field, which the error names, has the wrong type.
     pub fn from_json(text: &str, path: &Path) -> Result<Self> {
-        let options: Self = serde_json::from_str(text).map_err(|source| Error::Json { path: path.into(), source })?;
+        let options: Self = serde_json::from_str(text)
+            .map_err(|error| Error::Json { path: path.into(), source: naming_field(error, text) })?;
         Ok(Self { origin: path.display().to_string(), ..options })
     }
 
@@ -113,6 +116,19 @@ impl GenerationOptions {
             .filter(|(name, value)| changes_results(name, value))
             .map(|(name, value)| format!("{name}={value}"))
             .collect()
+    }
+}
+
+/// The error of a text with the name of the field at fault, which `serde_json` leaves out.
+fn naming_field(error: serde_json::Error, text: &str) -> serde_json::Error {
+    let fields: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    let is_wrong = |(name, value): &(&String, &Value)| {
+        let alone = Value::Object(Map::from_iter([((*name).clone(), (*value).clone())]));
+        serde_json::from_value::<GenerationOptions>(alone).is_err()
+    };
+    match fields.iter().find(is_wrong) {
+        Some((name, _)) => serde_json::Error::custom(format!("{name}: {error}")),
+        None => error,
     }
 }
 
@@ -179,28 +195,7 @@ impl<'de> Deserialize<'de> for EarlyStopping {
             Value::Bool(true) => Ok(Self::True),
             Value::Bool(false) => Ok(Self::False),
             Value::String(text) if text == "never" => Ok(Self::Never),
-            other => Err(de::Error::custom(format!("early_stopping must be true, false or \"never\", not {other}"))),
-        }
-    }
-}
-
-/// One token id or a list of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum TokenIds {
-    /// A single id.
-    One(u32),
-    /// Any of several ids.
-    Many(Vec<u32>),
-}
-
-impl TokenIds {
-    /// The ids, whichever way they were written.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u32] {
-        match self {
-            Self::One(id) => std::slice::from_ref(id),
-            Self::Many(ids) => ids,
+            other => Err(D::Error::custom(format!("must be true, false or \"never\", not {other}"))),
         }
     }
 }

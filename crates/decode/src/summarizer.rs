@@ -45,9 +45,9 @@ impl Summarizer {
     pub fn load(directory: &Path, options: &GenerationOptions, precision: Precision, device: &Device) -> Result<Self> {
         let config = Config::load(directory)?;
         let path = directory.join("generation_config.json");
-        let saved = if path.exists() { GenerationOptions::read(&path)? } else { GenerationOptions::default() };
-        let layers = [options, &saved];
-        let (generation, warnings) = GenerationConfig::for_model(&layers, &config, &directory.join("config.json"))?;
+        let saved = if path.exists() { Some(GenerationOptions::read(&path)?) } else { None };
+        let path = directory.join("config.json");
+        let (generation, warnings) = GenerationConfig::for_model(options, saved.as_ref(), &config, &path)?;
         let tokenizer = if Tokenizer::exists(directory) { Some(Tokenizer::load(directory)?) } else { None };
         let led = Led::load_packed(&config, &WeightFiles::open(directory, &config)?, precision, device)?;
         Ok(Self { led, precision, tokenizer, generation, attributes: false, warnings })
@@ -72,13 +72,11 @@ impl Summarizer {
         };
         let path = origin.join("config.json");
         let config = Config::from_json(&String::from_utf8_lossy(required("config.json")?), &path)?;
-        let saved = match file("generation_config.json") {
-            Some(bytes) => {
-                GenerationOptions::from_json(&String::from_utf8_lossy(bytes), &origin.join("generation_config.json"))?
-            }
-            None => GenerationOptions::default(),
-        };
-        let (generation, warnings) = GenerationConfig::for_model(&[options, &saved], &config, &path)?;
+        let saved = file("generation_config.json").map(|bytes| {
+            GenerationOptions::from_json(&String::from_utf8_lossy(bytes), &origin.join("generation_config.json"))
+        });
+        let saved = saved.transpose()?;
+        let (generation, warnings) = GenerationConfig::for_model(options, saved.as_ref(), &config, &path)?;
         let tokenizer = Tokenizer::from_bytes(required("tokenizer.json")?, &origin.join("tokenizer.json"))?;
         let bytes = required("model.safetensors")?;
         let weights = WeightFiles::from_bytes(bytes, &origin.join("model.safetensors"), &config)?;

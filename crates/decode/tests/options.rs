@@ -154,7 +154,15 @@ fn a_wrong_type_names_the_file_and_the_line() {
     let message = read("{\n  \"num_beams\": \"four\"\n}").unwrap_err().to_string();
     assert!(message.contains("model/generation_config.json") && message.contains("line 2"), "{message}");
     let message = read(r#"{"early_stopping": "sometimes"}"#).unwrap_err().to_string();
-    assert!(message.contains("early_stopping must be true, false or \"never\", not \"sometimes\""), "{message}");
+    assert!(message.contains("early_stopping: must be true, false or \"never\", not \"sometimes\""), "{message}");
+    for (json, expected) in [
+        (r#"{"num_beams": -1}"#, "num_beams: invalid value: integer `-1`"),
+        (r#"{"num_beams": 4, "eos_token_id": "</s>"}"#, "eos_token_id: expected a token id or a list of token ids"),
+        ("{\"num_beams\": 4,\n", "line 2"),
+    ] {
+        let message = read(json).unwrap_err().to_string();
+        assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+    }
     let message = GenerationOptions::read(Path::new("no/such/file.json")).unwrap_err().to_string();
     assert!(message.contains("no/such/file.json"), "{message}");
 }
@@ -198,7 +206,7 @@ fn no_more_beams_than_the_vocabulary_has_entries() {
     let model = epitome_model::Config { vocab_size: 100, ..epitome_model::Config::default() };
     let resolve = |json: &str| {
         let layer = layer("generation_config.json", json);
-        GenerationConfig::for_model(&[&GenerationOptions::default(), &layer], &model, Path::new("config.json"))
+        GenerationConfig::for_model(&GenerationOptions::default(), Some(&layer), &model, Path::new("config.json"))
     };
     assert_eq!(resolve(r#"{"num_beams": 100}"#).unwrap().0.num_beams, 100);
     for options in [r#"{"num_beams": 101}"#, r#"{"num_beams": 1000000000000}"#] {
@@ -206,4 +214,21 @@ fn no_more_beams_than_the_vocabulary_has_entries() {
         assert!(message.starts_with("num_beams (from generation_config.json)"), "{message}");
         assert!(message.ends_with("the vocabulary has entries, 100"), "{message}");
     }
+}
+
+#[test]
+fn fields_of_config_json_that_transformers_would_not_read_are_named() {
+    let fields =
+        r#"{"num_beams": 4, "length_penalty": 1.0, "max_length": 142, "min_length": 56, "repetition_penalty": 1.5}"#;
+    let model = epitome_model::Config::from_json(fields, Path::new("config.json")).unwrap();
+    let warnings = |options: &str, saved: Option<&str>| {
+        let saved = saved.map(|saved| layer("generation_config.json", saved));
+        let options = layer("the command line", options);
+        GenerationConfig::for_model(&options, saved.as_ref(), &model, Path::new("config.json")).unwrap().1
+    };
+    let [warning] = warnings(r#"{"num_beams": 2}"#, Some(r#"{"max_new_tokens": 100}"#)).try_into().unwrap();
+    assert!(warning.starts_with("config.json: sets min_length=56, repetition_penalty=1.5, which"), "{warning}");
+    assert_eq!(warnings("{}", None), [""; 0]);
+    let saved = r#"{"num_beams": 1, "max_length": 60, "min_length": 9, "repetition_penalty": 1.0}"#;
+    assert_eq!(warnings("{}", Some(saved)), [""; 0]);
 }

@@ -41,7 +41,7 @@ mod step_input;
 mod weights;
 
 pub use cache::{CrossMemory, DecoderCache};
-pub use config::{AttentionWindow, Config};
+pub use config::{AttentionWindow, Config, TokenIds};
 pub use convert::{ConvertOptions, Converted, convert};
 pub use decoder::{Decoder, DecoderInputs, DecoderLayer, DecoderLayerKept};
 pub use documents::Documents;

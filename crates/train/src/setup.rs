@@ -25,19 +25,20 @@ pub(crate) struct Setup {
     pub(crate) companions: Companions,
     pub(crate) training: Dataset,
     pub(crate) validation: Option<Dataset>,
-    /// About the checkpoints.
+    /// About the configuration and the checkpoints.
     notices: Vec<String>,
 }
 
 impl Setup {
     /// Loads or initialises everything, from the newest intact checkpoint in `output` if there is one.
     pub(crate) fn resume(config: &RunConfig, output: &Path, group: &ProcessGroup) -> Result<Self> {
-        let (checkpoint, mut notices) = checkpoint::newest_intact(output)?;
+        let (checkpoint, notices) = checkpoint::newest_intact(output)?;
         let mut setup = Self::new(config, checkpoint.as_deref(), group)?;
+        setup.notices.extend(notices);
         if config.run.load_best_model_at_end {
-            notices.extend(forget_lost_best(&mut setup.state, output));
+            setup.notices.extend(forget_lost_best(&mut setup.state, output));
         }
-        Ok(Self { notices, ..setup })
+        Ok(setup)
     }
 
     /// Loads or initialises everything.
@@ -70,9 +71,9 @@ impl Setup {
             companions: Companions { config: model.clone(), files: config.model.companions()? },
             training,
             validation,
+            notices: model.ignored_in_training(),
             model,
             device,
-            notices: Vec::new(),
         })
     }
 

@@ -1,5 +1,8 @@
 //! `config.json` of a LED model (`LEDConfig` of the hub).
 
+mod validate;
+
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -10,16 +13,46 @@ use epitome_kernels::IGNORE_INDEX;
 
 use crate::{Error, Result};
 
-/// Token ids and positions are numbers of 32 bits.
-const MOST_ROWS: usize = u32::MAX as usize;
-/// Far more than any model has, and few enough that sizes can be multiplied.
-const MOST_LAYERS: usize = 1 << 10;
-const WIDEST: usize = 1 << 20;
+/// Other names of fields, which win where a file has both (`LEDConfig.attribute_map`).
+const ALIASES: [(&str, &str); 4] = [
+    ("num_attention_heads", "encoder_attention_heads"),
+    ("hidden_size", "d_model"),
+    ("attention_probs_dropout_prob", "attention_dropout"),
+    ("initializer_range", "init_std"),
+];
+
+/// One token id or a list of them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected a token id or a list of token ids")]
+pub enum TokenIds {
+    /// A single id.
+    One(u32),
+    /// Any of several ids.
+    Many(Vec<u32>),
+}
+
+impl TokenIds {
+    /// The ids, whichever way they were written.
+    #[must_use]
+    pub fn as_slice(&self) -> &[u32] {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+}
+
+impl fmt::Display for TokenIds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ids: Vec<String> = self.as_slice().iter().map(u32::to_string).collect();
+        f.write_str(&ids.join(" or "))
+    }
+}
 
 /// The two-sided attention window: one for all encoder layers or one per layer. A window of `w` lets token i see tokens
 /// `i - w/2 ..= i + w/2`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a window or a list of windows")]
 pub enum AttentionWindow {
     /// The same window in every layer.
     Every(usize),
@@ -72,8 +105,8 @@ pub struct Config {
     pub pad_token_id: u32,
     /// Id of `<s>`.
     pub bos_token_id: u32,
-    /// Id of `</s>`.
-    pub eos_token_id: u32,
+    /// Id of `</s>`, or the ids of all tokens that end a text, that of `</s>` first.
+    pub eos_token_id: TokenIds,
     /// Everything else in the file.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
@@ -102,7 +135,7 @@ impl Default for Config {
             decoder_start_token_id: 2,
             pad_token_id: 1,
             bos_token_id: 0,
-            eos_token_id: 2,
+            eos_token_id: TokenIds::One(2),
             extra: Map::new(),
         }
     }
@@ -139,7 +172,12 @@ impl Config {
     fn from_value(mut value: Value) -> std::result::Result<Self, String> {
         let known = serde_json::to_value(Self::default()).expect("a config has only string keys");
         let fields = value.as_object_mut().ok_or("must be a JSON object")?;
+        rename_aliases(fields);
         fields.retain(|name, value| !(value.is_null() && known.get(name).is_some()));
+        if let Some([start]) = fields.get("decoder_start_token_id").and_then(Value::as_array).map(Vec::as_slice) {
+            let start = start.clone();
+            fields.insert("decoder_start_token_id".into(), start);
+        }
         let alone = |(name, value): (&String, &Value)| {
             let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
             serde_json::from_value::<Self>(alone).err().map(|error| format!("{name}: {error}"))
@@ -182,86 +220,12 @@ impl Config {
             AttentionWindow::PerLayer(windows) => windows[layer] / 2,
         }
     }
+}
 
-    /// Checks that the fields describe a model that this program computes.
-    ///
-    /// # Errors
-    /// A message that names the field and what it must be.
-    pub fn validate(&self) -> std::result::Result<(), String> {
-        self.validate_sizes()?;
-        self.validate_windows()?;
-        if self.activation_function != "gelu" {
-            return Err(format!("activation_function is `{}`; only `gelu` is supported", self.activation_function));
-        }
-        for (name, id) in [
-            ("decoder_start_token_id", self.decoder_start_token_id),
-            ("pad_token_id", self.pad_token_id),
-            ("bos_token_id", self.bos_token_id),
-            ("eos_token_id", self.eos_token_id),
-        ] {
-            if id as usize >= self.vocab_size {
-                return Err(format!("{name} is {id}, outside vocab_size {}", self.vocab_size));
-            }
-        }
-        for (name, probability) in [
-            ("dropout", self.dropout),
-            ("attention_dropout", self.attention_dropout),
-            ("activation_dropout", self.activation_dropout),
-        ] {
-            if !(0.0..1.0).contains(&probability) {
-                return Err(format!("{name} is {probability}, it must be in 0..1"));
-            }
-        }
-        for (name, forbidden) in [("scale_embedding", true), ("tie_word_embeddings", false)] {
-            if self.extra.get(name) == Some(&Value::Bool(forbidden)) {
-                return Err(format!("{name} = {forbidden} is not supported by LED"));
-            }
-        }
-        Ok(())
-    }
-
-    fn validate_sizes(&self) -> std::result::Result<(), String> {
-        for (name, size, most) in [
-            ("vocab_size", self.vocab_size, MOST_ROWS),
-            ("max_encoder_position_embeddings", self.max_encoder_position_embeddings, MOST_ROWS),
-            ("max_decoder_position_embeddings", self.max_decoder_position_embeddings, MOST_ROWS),
-            ("encoder_layers", self.encoder_layers, MOST_LAYERS),
-            ("decoder_layers", self.decoder_layers, MOST_LAYERS),
-            ("encoder_ffn_dim", self.encoder_ffn_dim, WIDEST),
-            ("decoder_ffn_dim", self.decoder_ffn_dim, WIDEST),
-            ("d_model", self.d_model, WIDEST),
-        ] {
-            if !(1..=most).contains(&size) {
-                return Err(format!("{name} is {size}, it must be in 1..={most}"));
-            }
-        }
-        for (name, heads) in [
-            ("encoder_attention_heads", self.encoder_attention_heads),
-            ("decoder_attention_heads", self.decoder_attention_heads),
-        ] {
-            if heads == 0 || !self.d_model.is_multiple_of(heads) {
-                return Err(format!("{name} is {heads}, which does not divide d_model {}", self.d_model));
-            }
-        }
-        Ok(())
-    }
-
-    fn validate_windows(&self) -> std::result::Result<(), String> {
-        let windows = match &self.attention_window {
-            AttentionWindow::Every(window) => std::slice::from_ref(window),
-            AttentionWindow::PerLayer(windows) if windows.len() == self.encoder_layers => windows,
-            AttentionWindow::PerLayer(windows) => {
-                return Err(format!(
-                    "attention_window lists {} windows for {} encoder layers",
-                    windows.len(),
-                    self.encoder_layers
-                ));
-            }
-        };
-        let is_wrong = |&&window: &&usize| !(1..=MOST_ROWS).contains(&window) || !window.is_multiple_of(2);
-        match windows.iter().find(is_wrong) {
-            Some(window) => Err(format!("attention_window {window} must be even and in 1..={MOST_ROWS}")),
-            None => Ok(()),
+fn rename_aliases(fields: &mut Map<String, Value>) {
+    for (alias, name) in ALIASES {
+        if let Some(value) = fields.shift_remove(alias).filter(|value| !value.is_null()) {
+            fields.insert(name.into(), value);
         }
     }
 }
@@ -274,5 +238,57 @@ fn refusal(family: &str) -> String {
              so its weights cannot be read as LED"
         ),
         other => format!("model_type `{other}` is not supported, only `led`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
+    use super::*;
+
+    fn read(json: &str) -> Result<Config> {
+        Config::from_json(json, Path::new("config.json"))
+    }
+
+    #[test]
+    fn lists_of_tokens_as_transformers_takes_them() {
+        let config = read(r#"{"eos_token_id": [2, 5], "decoder_start_token_id": [7]}"#).unwrap();
+        assert_eq!((config.eos_token_id.as_slice(), config.decoder_start_token_id), (&[2, 5][..], 7));
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(written["eos_token_id"], serde_json::json!([2, 5]));
+        for (json, expected) in [
+            (r#"{"eos_token_id": []}"#, "eos_token_id is an empty list"),
+            (r#"{"eos_token_id": [2, 50265]}"#, "eos_token_id is 50265, outside vocab_size"),
+            (r#"{"eos_token_id": -2}"#, "eos_token_id: expected a token id or a list of token ids"),
+            (r#"{"decoder_start_token_id": [2, 3]}"#, "decoder_start_token_id: "),
+        ] {
+            let message = read(json).unwrap_err().to_string();
+            assert!(message.contains(expected), "{message:?} does not say {expected:?}");
+        }
+    }
+
+    #[test]
+    fn names_that_transformers_takes_for_others() {
+        let json = r#"{"num_attention_heads": 4, "hidden_size": 64, "d_model": 32, "attention_probs_dropout_prob": 0.5,
+            "initializer_range": 0.25}"#;
+        let config = read(json).unwrap();
+        assert_eq!((config.encoder_attention_heads, config.d_model), (4, 64));
+        assert_eq!((config.attention_dropout, config.init_std), (0.5, 0.25));
+        assert!(config.extra.is_empty(), "{:?}", config.extra);
+        assert_eq!(read(r#"{"hidden_size": null, "d_model": 32}"#).unwrap().d_model, 32);
+    }
+
+    #[test]
+    fn layers_that_training_would_drop_are_named() {
+        let config = read(r#"{"encoder_layerdrop": 0.0, "decoder_layerdrop": 0.25}"#).unwrap();
+        let [notice] = config.ignored_in_training().try_into().unwrap();
+        assert!(notice.starts_with("decoder_layerdrop = 0.25 has no effect"), "{notice}");
+    }
+
+    #[test]
+    fn led_does_not_scale_its_embedding_whatever_the_file_says() {
+        let config = read(r#"{"scale_embedding": true}"#).unwrap();
+        assert_eq!(config.extra["scale_embedding"], true);
     }
 }
