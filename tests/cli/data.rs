@@ -161,6 +161,25 @@ fn tokens_are_made_once() {
 }
 
 #[test]
+fn validation_files_are_looked_at_before_training_records_are_tokenized() {
+    let folder = Folder::new();
+    let (parquet, lines) = both(&folder);
+    let config = config(&folder, &lines, "max_steps = 1\n");
+    let bytes = fs::read(&parquet).unwrap();
+    let torn = folder.write("torn", &bytes[..bytes.len() - 9]);
+    for (validation, problem) in [
+        (folder.path("nowhere.jsonl"), "nowhere.jsonl"),
+        (folder.path("none*.jsonl"), "no file matches"),
+        (folder.path(""), "directory"),
+        (torn, "Parquet"),
+    ] {
+        let (output, validation) = (folder.path("run"), format!("data.validation={validation}"));
+        run(&["train", "--config", &config, "--output", &output, "--set", &validation]).fails_naming(&[problem]);
+        assert!(!fs::exists(folder.path("cache")).unwrap(), "no record is tokenized: {problem}");
+    }
+}
+
+#[test]
 fn records_may_come_from_standard_input() {
     let folder = Folder::new();
     let (_, lines) = both(&folder);

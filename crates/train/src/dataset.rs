@@ -37,6 +37,9 @@ pub(crate) fn load(
     let seed = config.run.seed;
     let files = RecordReader::open_all(&data.train)?;
     if let Some(key) = data.prompts.unused_file(files.files()) {
+    // What is wrong with a file is said before hours of tokenizing others.
+    files.check()?;
+    RecordReader::open_all(&data.validation)?.check()?;
         return Err(Error::config("data.prompts.files", format!("`{key}` is part of no training file's path")));
     }
     let objectives = Objectives::new(data.objective_options(), tokenizer, seed)?;
