@@ -179,6 +179,34 @@ fn validation_files_are_looked_at_before_training_records_are_tokenized() {
     }
 }
 
+#[cfg(unix)]
+#[test]
+fn tokens_without_room_are_made_elsewhere_or_ask_for_a_place() {
+    use std::process::Command;
+
+    use crate::fixture::finish;
+
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 400);
+    let config = config(&folder, &records, "max_steps = 1\n");
+    let (output, temporary) = (folder.path("run"), folder.path("temporary"));
+    fs::create_dir(&temporary).unwrap();
+    // No file may be longer than a few blocks, wherever it is.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_epitome")]);
+    limited.env("TMPDIR", &temporary).args([
+        "train",
+        "--config",
+        &config,
+        "--output",
+        &output,
+        "--set",
+        "data.fields={}",
+    ]);
+    finish(limited).fails_naming(&[&temporary, "data.cache_dir", "EPITOME_CACHE"]);
+    assert_eq!(fs::read_dir(folder.path("cache")).unwrap().count(), 0, "nothing keeps room");
+}
+
 #[test]
 fn records_may_come_from_standard_input() {
     let folder = Folder::new();
