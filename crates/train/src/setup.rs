@@ -12,7 +12,7 @@ use crate::best::BestSoFar;
 use crate::checkpoint::{self, Companion, Companions, STATE, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Event, Optimizer, Result, RunConfig, Trainable, guard};
+use crate::{Error, Event, Optimizer, Result, RunConfig, Trainable, guard};
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -125,6 +125,9 @@ fn forget_lost_best(state: &mut TrainState, output: &Path) -> Option<String> {
     ))
 }
 
+/// What messages call the table `model`.
+const TABLE: &str = "the [model] table";
+
 impl ModelConfig {
     /// `config.json` of `path`, or LED's defaults, overridden by the fields given here.
     ///
@@ -139,7 +142,11 @@ impl ModelConfig {
         for (name, value) in &self.fields {
             merged[name] = serde_json::to_value(value).expect("a TOML value is a JSON value");
         }
-        Ok(Config::from_json(&merged.to_string(), Path::new("the [model] table"))?)
+        let config = Config::from_json(&merged.to_string(), Path::new(TABLE))?;
+        if config.init_std < 0.0 {
+            return Err(Error::config(TABLE, format!("init_std is {}; it must be at least 0", config.init_std)));
+        }
+        Ok(config)
     }
 
     /// The tokenizer that is named, or that of the model if it has one.
