@@ -279,4 +279,6 @@ fn an_output_that_holds_a_run_is_not_overwritten() {
     let output = folder.path("run");
     run(&["train", "--config", &config, "--output", &output]).succeeds();
     run(&["train", "--config", &config, "--output", &output]).fails_naming(&["checkpoint-4", "--resume"]);
+    let told = run(&["train", "--config", &config, "--output", &output, "--resume"]).succeeds().stderr;
+    assert!(told.contains("all 4 steps are made: the run is complete"), "{told}");
 }

@@ -125,7 +125,11 @@ impl Display {
             Event::Dataset(origin) => self.bar.suspend(|| eprintln!("{origin}")),
             Event::Started { parameters, records, step, total_steps } => {
                 let records = counted(*records, "record");
-                eprintln!("{parameters} parameters to train, {records}, steps {} to {total_steps}", step + 1);
+                let steps = match step == total_steps {
+                    true => format!("all {total_steps} steps are made: the run is complete"),
+                    false => format!("steps {} to {total_steps}", step + 1),
+                };
+                eprintln!("{parameters} parameters to train, {records}, {steps}");
                 self.bar = progress::bar(Some(*total_steps as u64), "steps");
                 self.bar.set_position(*step as u64);
                 self.bar.reset_eta();

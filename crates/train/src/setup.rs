@@ -152,9 +152,23 @@ impl ModelConfig {
     /// The tokenizer that is named, or that of the model if it has one.
     ///
     /// # Errors
-    /// When its files are missing or wrong.
+    /// When its files are missing or wrong, or it has entries that the model lacks.
     pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
-        Ok(self.tokenizer_directory().map(Tokenizer::load).transpose()?)
+        let Some(directory) = self.tokenizer_directory() else { return Ok(None) };
+        let tokenizer = Tokenizer::load(directory)?;
+        let (entries, vocab_size) = (tokenizer.vocab_size(), self.resolve()?.vocab_size);
+        if entries > vocab_size {
+            let message = format!(
+                "the tokenizer in {} has {entries} entries, but vocab_size is {vocab_size}: name another in model.tokenizer, \
+                 or give a fresh model as large a vocab_size",
+                directory.display()
+            );
+            return Err(Error::config(
+                self.path.as_ref().map_or(TABLE.into(), |path| path.display().to_string()),
+                message,
+            ));
+        }
+        Ok(Some(tokenizer))
     }
 
     fn tokenizer_directory(&self) -> Option<&PathBuf> {
