@@ -123,7 +123,7 @@ fn bad_records_stop_training_or_are_skipped() {
     for name in ["made", "found in the cache"] {
         let told = train(&mixed, name, &["--skip-bad-records"]).succeeds().stderr;
         for split in ["training", "validation"] {
-            assert!(told.contains(&format!("{split}: skipped 3 bad record(s)\n  ")), "{told}");
+            assert!(told.contains(&format!("{split}: skipped 3 bad records\n  ")), "{told}");
         }
         for place in ["mixed.jsonl:2", "mixed.jsonl:4", "mixed.jsonl:6"] {
             assert_eq!(told.matches(place).count(), 3, "by both splits and the validation summaries: {told}");

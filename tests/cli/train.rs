@@ -163,7 +163,7 @@ fn validation_asks_for_text_only_where_it_draws() {
     let extracts = "{ extract = 1.0 }";
     train("extracts", extracts, &[]).fails_naming(&["validation.jsonl:2", "need text"]);
     let told = train("skipping", extracts, &["--skip-bad-records"]).succeeds().stderr;
-    assert!(told.contains("validation: 1 records"), "{told}");
+    assert!(told.contains("validation: 1 record,"), "{told}");
     assert_eq!(told.matches("validation.jsonl:2").count(), 2, "by the loss and by the scores: {told}");
 }
 

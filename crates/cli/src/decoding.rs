@@ -7,6 +7,7 @@ use clap::Args;
 use epitome_data::{Record, Source};
 use epitome_decode::{GenerationOptions, Summarizer, Summary};
 use epitome_distributed::ProcessGroup;
+use epitome_eval::counted;
 use epitome_kernels::is_gpu_full;
 use indicatif::ProgressBar;
 
@@ -126,10 +127,9 @@ impl Truncated {
 
     /// Says what was left out, if anything was.
     pub(crate) fn announce(self, limit: Option<usize>) {
-        let Self { documents, tokens } = self;
-        if documents > 0 {
-            let limit = limit.unwrap_or_default();
-            warn(format_args!("--max-document-tokens {limit} left out {tokens} tokens of {documents} document(s)"));
+        if self.documents > 0 {
+            let (tokens, documents) = (counted(self.tokens, "token"), counted(self.documents, "document"));
+            warn(format_args!("--max-document-tokens {} left out {tokens} of {documents}", limit.unwrap_or_default()));
         }
     }
 }
