@@ -16,6 +16,8 @@ mod monitoring;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod optimization;
+#[cfg(feature = "mpi")]
+mod processes;
 mod protection;
 mod resume;
 mod resume_decoding;
