@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         Some(Best { metric, value, step }) => format!(", best validation {metric} {value:.4} after step {step}"),
         None => validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}")),
     };
-    print(&format!("{steps} steps{validation}: {}", directory.display()))
+    print(&format!("{}{validation}: {}", counted(steps, "step"), directory.display()))
 }
 
 /// Launchers such as `timeout` send a signal twice, to the process and to its group: what comes sooner than this after the
