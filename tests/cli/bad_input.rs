@@ -262,3 +262,24 @@ fn contradicting_generation_options_are_named() {
         assert!(named.iter().all(|name| outcome.stderr.contains(name)), "{}", outcome.stderr);
     }
 }
+
+#[test]
+fn a_tokenizer_with_more_entries_than_the_model_is_refused_before_a_record_is_read() {
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 2);
+    let tokenizer = folder.path("tokenizer");
+    let made = ["tokenizer", "train", "--input", &records, "--vocab-size", "310", "--output", &tokenizer];
+    run(&made).succeeds();
+    let config = folder.write("run.toml", format!("[model]\npath = {:?}\n\n[data]\ntrain = {records:?}\n", model()));
+    let (output, tokenizer) = (folder.path("run"), format!("model.tokenizer={tokenizer}"));
+    let validation = format!("data.validation={records}");
+    for generate in ["run.predict_with_generate=false", "run.predict_with_generate=true"] {
+        let settings = ["--set", &tokenizer, &validation, generate];
+        run(&[&["train", "--config", &config, "--output", &output][..], &settings].concat()).fails_naming(&[
+            model(),
+            &folder.path("tokenizer"),
+            "entries",
+            "vocab_size",
+        ]);
+    }
+}

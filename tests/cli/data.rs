@@ -123,7 +123,7 @@ fn bad_records_stop_training_or_are_skipped() {
     for name in ["made", "found in the cache"] {
         let told = train(&mixed, name, &["--skip-bad-records"]).succeeds().stderr;
         for split in ["training", "validation"] {
-            assert!(told.contains(&format!("{split}: skipped 3 bad record(s)\n  ")), "{told}");
+            assert!(told.contains(&format!("{split}: skipped 3 bad records\n  ")), "{told}");
         }
         for place in ["mixed.jsonl:2", "mixed.jsonl:4", "mixed.jsonl:6"] {
             assert_eq!(told.matches(place).count(), 3, "by both splits and the validation summaries: {told}");
@@ -158,6 +158,53 @@ fn tokens_are_made_once() {
     assert_eq!(start("other-place", &["--set", &other]), [true, false]);
     let weights = ["first", "second"].map(|run| fs::read(folder.path(&format!("{run}/model.safetensors"))).unwrap());
     assert!(weights[0] == weights[1]);
+}
+
+#[test]
+fn validation_files_are_looked_at_before_training_records_are_tokenized() {
+    let folder = Folder::new();
+    let (parquet, lines) = both(&folder);
+    let config = config(&folder, &lines, "max_steps = 1\n");
+    let bytes = fs::read(&parquet).unwrap();
+    let torn = folder.write("torn", &bytes[..bytes.len() - 9]);
+    for (validation, problem) in [
+        (folder.path("nowhere.jsonl"), "nowhere.jsonl"),
+        (folder.path("none*.jsonl"), "no file matches"),
+        (folder.path(""), "directory"),
+        (torn, "Parquet"),
+    ] {
+        let (output, validation) = (folder.path("run"), format!("data.validation={validation}"));
+        run(&["train", "--config", &config, "--output", &output, "--set", &validation]).fails_naming(&[problem]);
+        assert!(!fs::exists(folder.path("cache")).unwrap(), "no record is tokenized: {problem}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn tokens_without_room_are_made_elsewhere_or_ask_for_a_place() {
+    use std::process::Command;
+
+    use crate::fixture::finish;
+
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 400);
+    let config = config(&folder, &records, "max_steps = 1\n");
+    let (output, temporary) = (folder.path("run"), folder.path("temporary"));
+    fs::create_dir(&temporary).unwrap();
+    // No file may be longer than a few blocks, wherever it is.
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "trap '' XFSZ; ulimit -f 4; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_epitome")]);
+    limited.env("TMPDIR", &temporary).args([
+        "train",
+        "--config",
+        &config,
+        "--output",
+        &output,
+        "--set",
+        "data.fields={}",
+    ]);
+    finish(limited).fails_naming(&[&temporary, "data.cache_dir", "EPITOME_CACHE"]);
+    assert_eq!(fs::read_dir(folder.path("cache")).unwrap().count(), 0, "nothing keeps room");
 }
 
 #[test]

@@ -238,6 +238,30 @@ fn results_say_how_a_model_wrote() {
 }
 
 #[test]
+fn results_show_every_setting_in_which_they_differ() {
+    let folder = Folder::new();
+    let data = folder.records("data.jsonl", 1);
+    let results = folder.path("results.jsonl");
+    let shared = ["evaluate", "--data", &data, "--model", model(), "--max-new-tokens", "3", "--bootstrap", "0"];
+    let header = || {
+        let table = run(&["results", &results]).succeeds().stdout;
+        assert!(!table.contains(" to "), "no interval without resamples: {table}");
+        table.lines().next().unwrap_or_default().to_owned()
+    };
+    let further = ["repetition_penalty", "several_references"];
+    for (options, shown) in [
+        (&[][..], [false, false]),
+        (&["--several-references", "mean"], [false, true]),
+        (&["--repetition-penalty", "1.5"], [true, true]),
+    ] {
+        run(&[&shared[..], &["--append-results", &results], options].concat()).succeeds();
+        let header = header();
+        assert_eq!(further.map(|name| header.contains(name)), shown, "{header}");
+        assert!(!header.contains("extractive"), "all rows have the same: {header}");
+    }
+}
+
+#[test]
 fn results_of_many_runs_are_one_table() {
     let case = Case::new();
     let results = case.folder.path("results.jsonl");

@@ -17,6 +17,8 @@ mod monitoring;
 mod mpi;
 mod optimization;
 mod outputs;
+#[cfg(feature = "mpi")]
+mod processes;
 mod protection;
 mod refusals;
 mod resume;

@@ -179,6 +179,12 @@ fn contradictions_are_named() {
         .fails_naming(&["early_stopping_patience", "eval_steps"]);
     set(&["run.eval_steps=0", "run.load_best_model_at_end=true"]).fails_naming(&["load_best_model", "eval_steps"]);
     set(&["run.generation_num_beams=0"]).fails_naming(&["generation_num_beams"]);
+    set(&["run.predict_with_generate=true", "run.generation_num_beams=99999999999"]).fails_naming(&[
+        "num_beams",
+        "generation_ keys of the [run] table",
+        "99999999999",
+        "vocabulary",
+    ]);
     set(&["run.max_generated_records=0"]).fails_naming(&["max_generated_records"]);
     let without = ["run.eval_steps=0", "data.validation=[]", "run.predict_with_generate=true"];
     set(&without).fails_naming(&["predict_with_generate", "data.validation"]);

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::fixture::{Folder, Run, cache, command, json_lines, model, run, send_signal, wait_until};
+use crate::processes::{has_children, newest_process, open_files, processes};
 
 /// The program in `processes` processes.
 fn mpirun(processes: usize, arguments: &[&str]) -> Command {
@@ -61,18 +62,6 @@ fn read_all(mut stream: impl Read + Send + 'static) -> JoinHandle<String> {
         stream.read_to_string(&mut text).unwrap();
         text
     })
-}
-
-/// Whether any process that has not ended was started by this one.
-fn has_children(process: u32) -> bool {
-    let is_child = |stat: String| {
-        // After the name in parentheses: the state, then the parent.
-        let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-        Some(fields.next()? != "Z" && fields.next()? == process.to_string())
-    };
-    let processes =
-        fs::read_dir("/proc").unwrap().filter_map(|entry| fs::read_to_string(entry.ok()?.path().join("stat")).ok());
-    processes.filter_map(is_child).any(|is_child| is_child)
 }
 
 /// A run whose records are tokens, of which only some have a global position: an update has a global token in some
@@ -206,12 +195,19 @@ fn processes_that_do_not_begin_alike_are_refused() {
     let config = config(&folder, 8, 2);
     let (own, other) = (folder.path("own"), folder.path("other"));
     run(&["train", "--config", &config, "--output", &own]).succeeds();
+    let mixed = |first: &[&str], second: &[&str]| {
+        let train = ["train", "--config", &config, "--output"];
+        let (mut mixed, second) = (mpirun(1, &[&train, first].concat()), command(&[&train, second].concat()));
+        mixed.args([":", "-np", "1"]).arg(second.get_program()).args(second.get_args());
+        wait_for(mixed)
+    };
     // The second process sees another directory, without checkpoints.
     fs::create_dir(&other).unwrap();
-    let mut mixed = mpirun(1, &["train", "--config", &config, "--output", &own, "--resume"]);
-    let second = command(&["train", "--config", &config, "--output", &other, "--resume"]);
-    mixed.args([":", "-np", "1"]).arg(second.get_program()).args(second.get_args());
-    wait_for(mixed).names("process 1 begins with step 0");
+    mixed(&[&own, "--resume"], &[&other, "--resume"]).names("process 1 begins with step 0");
+    // Here it sees other records, and as many.
+    let records = folder.write("others.jsonl", folder.read("tokens.jsonl").replace("9,2]", "8,2]"));
+    let others = format!("data.train={records}");
+    mixed(&[&other], &[&other, "--set", &others]).names("process 1 begins with step 0, 10 records of the hash");
 }
 
 #[test]
@@ -246,29 +242,6 @@ fn records_that_are_wrong_end_the_processes_that_wait_for_their_tokens() {
     );
     let config = folder.write("run.toml", text);
     together(3, &["train", "--config", &config, "--output", &folder.path("run")]).names("bad.jsonl:2");
-}
-
-/// The files that a process has open, or had open when they were deleted.
-fn open_files(process: u32) -> Vec<String> {
-    let open = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
-    let name = |entry: fs::DirEntry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned);
-    open.filter_map(|entry| name(entry.ok()?)).collect()
-}
-
-/// The process started last that has `argument` on its command line.
-fn newest_process(argument: &str) -> u32 {
-    processes(argument).max().unwrap()
-}
-
-/// The processes that have `argument` on their command lines, without `mpirun`.
-fn processes(argument: &str) -> impl Iterator<Item = u32> {
-    let has = move |process: &u32| {
-        fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| {
-            !line.starts_with(b"mpirun") && line.split(|byte| *byte == 0).any(|part| part == argument.as_bytes())
-        })
-    };
-    let names = fs::read_dir("/proc").unwrap().map(|entry| entry.unwrap().file_name());
-    names.filter_map(|name| name.to_str()?.parse().ok()).filter(has)
 }
 
 #[test]

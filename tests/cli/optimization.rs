@@ -169,6 +169,9 @@ fn wrong_keys_of_the_optimizer_are_named() {
     fails("optim.adafactor_clip_threshold=0", &["optim.adafactor_clip_threshold"]);
     fails("optim.adafactor_eps=[1e-30]", &["adafactor_eps"]);
     fails("optim.adafactor_warmup_init=true", &["adafactor_warmup_init", "adafactor_relative_step"]);
+    for epsilon in ["0", "-1e-8", "1e-50"] {
+        fails(&format!("optim.adam_epsilon={epsilon}"), &["optim.adam_epsilon"]);
+    }
     fails("optim.ema_decay=1.0", &["optim.ema_decay"]);
     fails("optim.ema_warmup=true", &["optim.ema_warmup", "optim.ema_decay"]);
     fails("optim.lr_scheduler_kwargs={ power = 2.0 }", &["lr_scheduler_kwargs.power", "polynomial"]);

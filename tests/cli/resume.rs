@@ -144,8 +144,10 @@ fn a_damaged_checkpoint_is_named_and_the_one_before_it_used() {
         ("state.json", flip),
         ("config.json", remove),
         ("checksums.json", truncate),
+        ("checksums.json", empty),
     ] {
         let output = folder.path(file);
+        let _ = fs::remove_dir_all(&output);
         finish(train(&config, &output, &[])).succeeds();
         damage(&format!("{output}/checkpoint-8/{file}"));
         fs::remove_file(format!("{output}/model.safetensors")).unwrap();
@@ -172,8 +174,24 @@ fn truncate(path: &str) {
     fs::write(path, &bytes[..bytes.len() / 2]).unwrap();
 }
 
+fn empty(path: &str) {
+    fs::write(path, "{}").unwrap();
+}
+
 fn remove(path: &str) {
     fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_file_in_the_place_of_a_checkpoint_is_refused_at_the_start() {
+    let folder = Folder::new();
+    let config = config(&folder, 4);
+    let output = folder.path("run");
+    finish(train(&config, &output, &["--set", "run.max_steps=2"])).succeeds();
+    let file = folder.write("run/checkpoint-9", "");
+    finish(train(&config, &output, &["--resume"])).fails_naming(&[&file, "no directory", "move it away"]);
+    fs::remove_file(file).unwrap();
+    finish(train(&config, &output, &["--resume"])).succeeds();
 }
 
 #[cfg(unix)]

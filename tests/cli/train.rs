@@ -163,7 +163,7 @@ fn validation_asks_for_text_only_where_it_draws() {
     let extracts = "{ extract = 1.0 }";
     train("extracts", extracts, &[]).fails_naming(&["validation.jsonl:2", "need text"]);
     let told = train("skipping", extracts, &["--skip-bad-records"]).succeeds().stderr;
-    assert!(told.contains("validation: 1 records"), "{told}");
+    assert!(told.contains("validation: 1 record,"), "{told}");
     assert_eq!(told.matches("validation.jsonl:2").count(), 2, "by the loss and by the scores: {told}");
 }
 
@@ -218,6 +218,9 @@ fn wrong_keys_and_values_are_named() {
     train(&["--set", &format!("data.validation={}", folder.write("empty.jsonl", ""))]).fails_naming(&["empty.jsonl"]);
     train(&["--set", "model.tokenizer=nowhere"]).fails_naming(&["nowhere"]);
     train(&["--set", "model.position_embeddings=sinusoidal"]).fails_naming(&["position_embeddings", "model.path"]);
+    train(&["--set", "data.train=5"]).fails_naming(&["data", "train", "a path or a list of paths"]);
+    train(&["--set", "run.seed=18446744073709551615"]).fails_naming(&["run.seed", "9223372036854775807"]);
+    train(&["--set", "model.init_std=-0.02"]).fails_naming(&["[model]", "init_std is -0.02"]);
     train(&["--set", "data.train=nowhere.jsonl"]).fails_naming(&["nowhere.jsonl"]);
     let wrong = folder.write("wrong.toml", "[model]\n[data]\ntrain = \"x\"\n[runn]\nmax_steps = 1\n");
     run(&["train", "--config", &wrong, "--output", &output]).fails_naming(&["wrong.toml", "runn"]);
@@ -276,4 +279,6 @@ fn an_output_that_holds_a_run_is_not_overwritten() {
     let output = folder.path("run");
     run(&["train", "--config", &config, "--output", &output]).succeeds();
     run(&["train", "--config", &config, "--output", &output]).fails_naming(&["checkpoint-4", "--resume"]);
+    let told = run(&["train", "--config", &config, "--output", &output, "--resume"]).succeeds().stderr;
+    assert!(told.contains("all 4 steps are made: the run is complete"), "{told}");
 }

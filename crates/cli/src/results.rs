@@ -1,6 +1,6 @@
 //! `epitome results`: the evaluations of many runs as one table, from a file to which `epitome evaluate` adds lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -137,6 +137,8 @@ struct Found {
 struct FoundOptions {
     stemmer: bool,
     sentence_split: String,
+    several_references: Option<String>,
+    bootstrap: Option<usize>,
 }
 
 #[derive(Deserialize)]
@@ -178,25 +180,58 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     )
 }
 
+/// Settings of the search that every row of a model shows.
+const SHOWN: [&str; 5] = ["num_beams", "length_penalty", "no_repeat_ngram_size", "min_length", "max_length"];
+
 /// What decided the summaries of a model, in short; `-` of summaries that were there already.
 fn settings(decoding: &Value) -> String {
     let Some(model) = decoding["model"].as_str() else { return "-".to_owned() };
     let mut settings = vec![model.to_owned()];
     settings.extend(decoding["precision"].as_str().map(str::to_owned));
     let generation = &decoding["generation"];
-    for name in ["num_beams", "length_penalty", "no_repeat_ngram_size", "min_length", "max_length"] {
-        settings.extend(generation.get(name).map(|value| format!("{name} {value}")));
-    }
+    settings.extend(SHOWN.iter().filter_map(|&name| Some(format!("{name} {}", generation.get(name)?))));
     settings.extend(decoding["max_document_tokens"].as_u64().map(|tokens| format!("reads {tokens}")));
     settings.join(", ")
 }
 
-/// A row a line: F1 in percent with intervals by every metric that any line has.
+impl Found {
+    /// Settings that are shown only where rows differ in them, by name.
+    fn further_settings(&self) -> impl Iterator<Item = (&str, String)> {
+        let generation = self.decoding["generation"].as_object().into_iter().flatten();
+        let further = generation.filter(|(name, _)| !SHOWN.contains(&name.as_str()));
+        let further =
+            further.map(|(name, value)| (name.as_str(), value.as_str().map_or(value.to_string(), str::to_owned)));
+        further.chain(self.options.several_references.iter().map(|name| ("several_references", name.clone())))
+    }
+
+    fn further_setting(&self, name: &str) -> String {
+        self.further_settings().find(|(own, _)| *own == name).map_or("-".to_owned(), |(_, value)| value)
+    }
+
+    /// F1 in percent, with the interval if there is one.
+    fn score(&self, metric: &str) -> String {
+        let Some(FoundScore { f1: FoundEstimate { mean, low, high } }) = self.scores.get(metric) else {
+            return "-".to_owned();
+        };
+        let interval = format!(" ({:.2} to {:.2})", 100.0 * low, 100.0 * high);
+        let has_interval = self.options.bootstrap != Some(0);
+        format!("{:.2}{}", 100.0 * mean, if has_interval { &interval } else { "" })
+    }
+}
+
+/// The names of the settings in which lines that have them differ.
+fn differing(found: &[Found]) -> Vec<&str> {
+    let mut values: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for (name, value) in found.iter().flat_map(Found::further_settings) {
+        values.entry(name).or_default().insert(value);
+    }
+    values.into_iter().filter(|(_, values)| values.len() > 1).map(|(name, _)| name).collect()
+}
+
+/// A row a line: how it was made, as far as lines differ, and F1 by every metric that any line has.
 fn table(found: &[Found]) -> Table {
-    let mut metrics: Vec<&String> = found.iter().flat_map(|line| line.scores.keys()).collect();
-    metrics.sort_unstable();
-    metrics.dedup();
-    let header = ["system", "model and settings", "data", "hash", "records", "split", "stemmed"].map(str::to_owned);
+    let metrics: BTreeSet<&str> = found.iter().flat_map(|line| line.scores.keys().map(String::as_str)).collect();
+    let differing = differing(found);
     let row = |line: &Found| {
         let hash = line.data_hash.as_ref().map_or("-", |hash| hash.get(..8).unwrap_or(hash));
         let stemmed = if line.options.stemmer { "yes" } else { "no" };
@@ -209,14 +244,11 @@ fn table(found: &[Found]) -> Table {
             &line.options.sentence_split,
             stemmed,
         ];
-        let score = |metric: &&String| match line.scores.get(*metric) {
-            Some(FoundScore { f1: FoundEstimate { mean, low, high } }) => {
-                format!("{:.2} ({:.2} to {:.2})", 100.0 * mean, 100.0 * low, 100.0 * high)
-            }
-            None => "-".to_owned(),
-        };
-        facts.map(str::to_owned).into_iter().chain(metrics.iter().map(score)).collect()
+        let further = differing.iter().map(|name| line.further_setting(name));
+        let scores = metrics.iter().map(|metric| line.score(metric));
+        facts.map(str::to_owned).into_iter().chain(further).chain(scores).collect()
     };
-    let header = header.into_iter().chain(metrics.iter().map(|metric| (*metric).clone())).collect();
+    let header = ["system", "model and settings", "data", "hash", "records", "split", "stemmed"];
+    let header = header.iter().chain(&differing).chain(&metrics).map(|&name| name.to_owned()).collect();
     Table { header, rows: found.iter().map(row).collect() }
 }

@@ -181,7 +181,7 @@ fn inherited(config: &RunConfig) -> Result<Option<GenerationOptions>> {
 /// The settings of the run, then those of the model that is fine-tuned.
 fn generation(config: &RunConfig) -> Result<GenerationConfig> {
     let options = GenerationOptions {
-        origin: "the [run] table".into(),
+        origin: "the generation_ keys of the [run] table".into(),
         num_beams: config.run.generation_num_beams,
         max_new_tokens: config.run.generation_max_new_tokens,
         num_return_sequences: Some(1),

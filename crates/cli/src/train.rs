@@ -83,7 +83,7 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         Some(Best { metric, value, step }) => format!(", best validation {metric} {value:.4} after step {step}"),
         None => validation_loss.map_or(String::new(), |loss| format!(", validation loss {loss:.4}")),
     };
-    print(&format!("{steps} steps{validation}: {}", directory.display()))
+    print(&format!("{}{validation}: {}", counted(steps, "step"), directory.display()))
 }
 
 /// Launchers such as `timeout` send a signal twice, to the process and to its group: what comes sooner than this after the
@@ -126,7 +126,11 @@ impl Display {
             Event::Dataset(origin) => self.bar.suspend(|| say(origin)),
             Event::Started { parameters, records, step, total_steps } => {
                 let records = counted(*records, "record");
-                say(format_args!("{parameters} parameters to train, {records}, steps {} to {total_steps}", step + 1));
+                let steps = match step == total_steps {
+                    true => format!("all {total_steps} steps are made: the run is complete"),
+                    false => format!("steps {} to {total_steps}", step + 1),
+                };
+                say(format_args!("{parameters} parameters to train, {records}, {steps}"));
                 self.bar = progress::bar(Some(*total_steps as u64), "steps");
                 self.bar.set_position(*step as u64);
                 self.bar.reset_eta();

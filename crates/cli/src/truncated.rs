@@ -1,6 +1,7 @@
 //! What `--max-document-tokens` leaves out is said.
 
 use epitome_data::Source;
+use epitome_eval::counted;
 use indicatif::ProgressBar;
 
 use crate::failure::warn;
@@ -30,10 +31,9 @@ impl Truncated {
 
     /// Says what was left out, if anything was.
     pub(crate) fn announce(self, limit: Option<usize>) {
-        let Self { documents, tokens } = self;
-        if documents > 0 {
-            let limit = limit.unwrap_or_default();
-            warn(format_args!("--max-document-tokens {limit} left out {tokens} tokens of {documents} document(s)"));
+        if self.documents > 0 {
+            let (tokens, documents) = (counted(self.tokens, "token"), counted(self.documents, "document"));
+            warn(format_args!("--max-document-tokens {} left out {tokens} of {documents}", limit.unwrap_or_default()));
         }
     }
 }

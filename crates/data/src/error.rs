@@ -182,6 +182,15 @@ pub enum Error {
     /// A line that is too long to be a record.
     #[error("{0}: the line is longer than 1 GiB; a file of records has one JSON object a line")]
     LongLine(Location),
+    /// No place for the tokens of examples.
+    #[error("tokens cannot be written to {path}: {error}; name a place with room by data.cache_dir or EPITOME_CACHE")]
+    TokensNotWritten {
+        /// The file or its directory.
+        path: String,
+        /// What the system says.
+        #[source]
+        error: std::io::Error,
+    },
     /// A pattern that matches no file.
     #[error("no file matches `{0}`")]
     NoMatch(String),
@@ -277,6 +286,10 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: impl AsRef<Path>, error: std::io::Error) -> Self {
         let path = path.as_ref().display().to_string();
         Error::Io { action, path, error }
+    }
+
+    pub(crate) fn tokens_not_written(path: &Path, error: std::io::Error) -> Self {
+        Error::TokensNotWritten { path: path.display().to_string(), error }
     }
 
     pub(crate) fn tokenizer(path: impl Into<PathBuf>, message: impl fmt::Display) -> Self {

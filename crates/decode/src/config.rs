@@ -71,9 +71,10 @@ impl GenerationConfig {
             max_length,
             min_length,
             num_beams,
-            length_penalty: layers
-                .pick("length_penalty", |options| options.length_penalty, 1.0)
-                .require(|penalty| penalty.abs() <= 8.0, "it must be from -8 to 8, or scores leave the numbers")?,
+            length_penalty: layers.pick("length_penalty", |options| options.length_penalty, 1.0).require(
+                |penalty| (-8.0..=100.0).contains(penalty),
+                "it must be from -8 to 100, or scores leave the numbers",
+            )?,
             early_stopping: layers.value("early_stopping", |options| options.early_stopping, EarlyStopping::False),
             no_repeat_ngram_size: layers.value("no_repeat_ngram_size", |options| options.no_repeat_ngram_size, 0),
             encoder_no_repeat_ngram_size: layers.value(

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use crate::best::{Row, best_permitted};
 use crate::finished::normalized;
-use crate::log_softmax::{greatest, log_sum_exp};
+use crate::log_softmax::{Normalizer, greatest};
 use crate::processors::{LogitsProcessor, LogitsProcessors};
 use crate::step::step;
 use crate::{Document, Error, GenerationConfig, Hypothesis, Progress, Result, Stepper};
@@ -109,8 +109,8 @@ impl<'a> Search<'a> {
     /// Takes the logits of the next token.
     fn advance(&mut self, logits: &mut [f32], config: &GenerationConfig) -> Result<()> {
         let position = self.tokens.len();
-        let normalizer = log_sum_exp(logits).ok_or(Error::Logits { document: self.index, position })?;
-        let mut log_probs: Vec<f32> = logits.iter().map(|logit| logit - normalizer).collect();
+        let normalizer = Normalizer::of(logits).ok_or(Error::Logits { document: self.index, position })?;
+        let mut log_probs: Vec<f32> = logits.iter().map(|&logit| normalizer.log_probability(logit)).collect();
         self.processors.process(&self.tokens, logits);
         self.processors.process(&self.tokens, &mut log_probs);
         let best = greatest(logits);

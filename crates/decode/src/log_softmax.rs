@@ -4,24 +4,40 @@
 /// more accurate than a running one.
 const LANES: usize = 16;
 
-/// The logarithm of the sum of the exponentials of `logits` (natural logarithm).
+/// What makes logits of a row log-probabilities (natural logarithm).
 ///
-/// The greatest logit is subtracted first; exponentials are `f32` with a relative error below 2e-7, summed in 16 lanes of
-/// `f32` over blocks of 1,024 and then in `f64`. `None` when a logit is NaN or plus infinity, or all are minus infinity.
-pub(crate) fn log_sum_exp(logits: &[f32]) -> Option<f32> {
-    let greatest = greatest(logits);
-    if !greatest.is_finite() || has_nan(logits) {
-        return None;
-    }
-    let total: f64 = logits.chunks(1024).map(|block| f64::from(sum_exp(block, greatest))).sum();
-    Some((f64::from(greatest) + total.ln()) as f32)
+/// The greatest logit and the logarithm of the rest are subtracted one after the other, as `torch.log_softmax` does: their sum
+/// would be rounded to the last place of the greatest, beside which a log-probability near 0 is small.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Normalizer {
+    greatest: f32,
+    /// ln sum exp(logit - greatest).
+    log_total: f32,
 }
 
-/// Replaces logits by log-probabilities. `None`, and nothing changed, where [`log_sum_exp`] is `None`.
+impl Normalizer {
+    /// Of a row. Exponentials are `f32` with a relative error below 2e-7, summed in 16 lanes of `f32` over blocks of 1,024 and
+    /// then in `f64`. `None` when a logit is NaN or plus infinity, or all are minus infinity.
+    pub(crate) fn of(logits: &[f32]) -> Option<Self> {
+        let greatest = greatest(logits);
+        if !greatest.is_finite() || has_nan(logits) {
+            return None;
+        }
+        let total: f64 = logits.chunks(1024).map(|block| f64::from(sum_exp(block, greatest))).sum();
+        Some(Self { greatest, log_total: total.ln() as f32 })
+    }
+
+    /// The log-probability of a token with this logit.
+    pub(crate) fn log_probability(self, logit: f32) -> f32 {
+        (logit - self.greatest) - self.log_total
+    }
+}
+
+/// Replaces logits by log-probabilities. `None`, and nothing changed, where [`Normalizer::of`] is `None`.
 pub(crate) fn log_softmax(logits: &mut [f32]) -> Option<()> {
-    let normalizer = log_sum_exp(logits)?;
+    let normalizer = Normalizer::of(logits)?;
     for logit in logits {
-        *logit -= normalizer;
+        *logit = normalizer.log_probability(*logit);
     }
     Some(())
 }
@@ -105,6 +121,18 @@ mod tests {
                 let expected = f64::from(logit) - total.ln();
                 assert!((f64::from(found) - expected).abs() < 4e-6, "{length}: {found} instead of {expected}");
             }
+        }
+    }
+
+    #[test]
+    fn a_token_that_is_nearly_certain_keeps_its_digits() {
+        for (logit, gap) in [(30.0, 12.0), (-100.0, 9.0), (1_000.0, 7.5)] {
+            let mut logits = [logit - gap, logit];
+            log_softmax(&mut logits).expect("finite logits");
+            let expected = -(-f64::from(gap)).exp().ln_1p();
+            // One ulp of the sum of exponentials, which is near 1, is lost.
+            let error = (f64::from(logits[1]) - expected).abs();
+            assert!(error < 2e-7, "{logit}: {} instead of {expected}", logits[1]);
         }
     }
 

@@ -3,7 +3,7 @@
 use epitome_data::{Source, Target};
 use epitome_kernels::{self as kernels, IGNORE_INDEX, Precision, Segments};
 
-use crate::log_softmax::log_sum_exp;
+use crate::log_softmax::Normalizer;
 use crate::summarizer::pack;
 use crate::{Error, LedSession, Result, Stepper, Summarizer};
 
@@ -60,8 +60,8 @@ impl Summarizer {
             session.step(&last, &mut logits)?;
             for (&document, logits) in active.iter().zip(logits.chunks_exact(session.vocab_size())) {
                 let Ok(label) = usize::try_from(labels[document][step]) else { continue };
-                let normalizer = log_sum_exp(logits).ok_or(Error::Logits { document, position: step + 1 })?;
-                scores[document].push(logits[label] - normalizer);
+                let normalizer = Normalizer::of(logits).ok_or(Error::Logits { document, position: step + 1 })?;
+                scores[document].push(normalizer.log_probability(logits[label]));
             }
             let going_on = |row: &usize| labels[active[*row]].len() > step + 1;
             let rows: Vec<usize> = (0..active.len()).filter(going_on).collect();

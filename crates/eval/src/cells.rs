@@ -1,5 +1,7 @@
 //! The rows and notes of a report, before they are laid out.
 
+use epitome_sentences::counted;
+
 use crate::{Estimate, LengthStatistics, MeanOfRecords, Measures, Options, Profile, Report, SentenceSplit};
 
 /// A header and rows of equally many cells; the first column is text, the others are mostly numbers.
@@ -103,11 +105,6 @@ pub(crate) fn scoring(records: usize, options: &Options) -> String {
     };
     let records = counted(records, "record");
     format!("{records}; ROUGE F1 in percent, {stemming} stemming; sentence split: {split}.")
-}
-
-/// A number of things: `1 record`, `2 records`.
-pub fn counted(count: usize, noun: &str) -> String {
-    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
 pub(crate) fn percent(fraction: f64) -> String {

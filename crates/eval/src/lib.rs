@@ -44,12 +44,13 @@ mod render;
 mod report;
 
 pub use baselines::{BaselineInput, BaselineKind, UnknownBaseline};
-pub use cells::{Table, counted};
+pub use cells::Table;
 pub use characteristics::{
     Alignment, Characteristics, LONGEST_NGRAM, LengthDistribution, LengthGroup, LengthRange, MeanOfRecords, Measures,
     POSITION_BINS, Profile, Profiler, SourceDocument, scores_by_document_length,
 };
 pub use comparison::{Comparison, ComparisonError, Comparisons, RANDOMIZATIONS, Role, System, SystemScores, compare};
+pub use epitome_sentences::counted;
 pub use error::{Error, Result};
 pub use evaluate::{evaluate, evaluate_streams};
 pub use input::{Input, Prediction, Predictions, Reference, Stream};

@@ -11,7 +11,7 @@ use crate::gradients::affine_sums;
 use crate::weights::{Packing, Source};
 use crate::{Config, Error, GradientSums, Result};
 
-/// Epsilon of every layer norm (semantics B1).
+/// Epsilon of every layer norm: `torch.nn.LayerNorm`'s, which `transformers` leaves as it is.
 const LAYER_NORM_EPSILON: f64 = 1e-5;
 
 /// The dropout of one training forward: the probabilities and a key from which every layer and site derives its own, so
@@ -206,7 +206,7 @@ impl LayerNorm {
         Ok(kernels::layer_norm(x, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
 
-    /// `LN(residual + dropout(x))`, the end of every post-LN sublayer (semantics B1).
+    /// `LN(residual + dropout(x))`, the end of every sublayer (`LEDEncoderLayer.forward` of `transformers`).
     pub(crate) fn add(&self, sum: ResidualSum<'_>) -> Result<Tensor> {
         Ok(kernels::add_layer_norm(sum, &self.weight, &self.bias, LAYER_NORM_EPSILON)?)
     }
@@ -239,8 +239,8 @@ pub(crate) fn residual_sum<'a>(x: &'a Tensor, residual: &'a Tensor, dropout: Opt
     ResidualSum { x, residual, dropout, first: 0 }
 }
 
-/// The sum of token and position embeddings before normalisation (semantics B2, B3): positions start at 0 and tile the
-/// table when they pass its end.
+/// The sum of token and position embeddings before normalisation (`LEDEncoder.forward` of `transformers`): positions start at 0,
+/// and tile the table when they pass its end.
 #[derive(Clone, Debug)]
 pub(crate) struct Embedding {
     pub(crate) shared: Tensor,

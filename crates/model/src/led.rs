@@ -97,7 +97,7 @@ impl Led {
         &self.decoder
     }
 
-    /// The shared embedding, `[V, d]`: input of both stacks and output head (semantics B5).
+    /// The shared embedding, `[V, d]`: input of both stacks and output head, as in `LEDForConditionalGeneration`.
     pub fn shared(&self) -> &Tensor {
         &self.shared
     }

@@ -1,8 +1,12 @@
-//! Where the sentences of a text end.
+//! Where the sentences of a text end, and how messages count things.
 
 #![forbid(unsafe_code)]
 
+mod counted;
+
 use std::ops::Range;
+
+pub use counted::counted;
 
 /// Words that end in a period without ending a sentence, in lower case and without that period.
 const ABBREVIATIONS: [&str; 54] = [

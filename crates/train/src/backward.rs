@@ -85,9 +85,9 @@ impl Trainable {
 pub struct Pass<'a> {
     /// Dropout masks; none for a deterministic pass.
     pub dropouts: Option<Dropouts>,
-    /// Label smoothing (semantics C5).
+    /// Label smoothing, as `LabelSmoother` of `transformers` (`trainer_pt_utils.py`).
     pub label_smoothing: f64,
-    /// Factor on the sum of the losses, usually one over the target tokens of the whole step (semantics C4).
+    /// Factor on the sum of the losses, usually one over the target tokens of the whole step.
     pub scale: f64,
     /// Keep each layer's input and, within [`Pass::kept_bytes`], its costly outputs and more, and compute the rest again in the
     /// backward pass.

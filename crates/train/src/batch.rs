@@ -9,7 +9,7 @@ use epitome_model::{Config, Documents, Error, Result};
 pub struct Batch {
     /// The sources.
     pub documents: Documents,
-    /// Decoder inputs of all targets, `[T]`: the start token and the labels but the last (semantics C2).
+    /// Decoder inputs of all targets, `[T]`: the start token and the labels but the last (`shift_tokens_right` of `transformers`).
     pub decoder_ids: Vec<u32>,
     /// Which decoder rows belong to which document.
     pub targets: Segments,

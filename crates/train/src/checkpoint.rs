@@ -22,6 +22,8 @@ const UNFINISHED: &str = ".partial";
 /// File of the [`TrainState`].
 pub(crate) const STATE: &str = "state.json";
 const OPTIMIZER: &str = "optimizer.safetensors";
+/// Files without which no run goes on.
+pub(crate) const NEEDED: [&str; 4] = ["config.json", "model.safetensors", OPTIMIZER, STATE];
 /// File of the averaged weights.
 pub(crate) const AVERAGE: &str = "ema.safetensors";
 
@@ -222,13 +224,20 @@ pub(crate) fn load(directory: &Path, parameters: &Parameters, optimizer: &mut Op
 }
 
 /// Steps of the complete checkpoints of a run, ascending.
+///
+/// # Errors
+/// Something other than a directory where a checkpoint belongs: the run would fail when it writes or removes that.
 fn list(run: &Path) -> Result<Vec<usize>> {
     let mut steps = Vec::new();
     for entry in fs::read_dir(run).map_err(Error::io(run))? {
-        let name = entry.map_err(Error::io(run))?.file_name();
-        let step: Option<usize> =
-            name.to_str().and_then(|name| name.strip_prefix(PREFIX)).and_then(|step| step.parse().ok());
-        steps.extend(step);
+        let path = entry.map_err(Error::io(run))?.path();
+        let name = path.file_name().and_then(|name| name.to_str());
+        let Some(step) = name.and_then(|name| name.strip_prefix(PREFIX)?.parse().ok()) else { continue };
+        if !path.is_dir() {
+            let message = "has a checkpoint's name and is no directory: move it away".into();
+            return Err(Error::Checkpoint { path, message });
+        }
+        steps.push(step);
     }
     steps.sort_unstable();
     Ok(steps)

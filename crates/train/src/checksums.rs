@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
 
-use crate::checkpoint::write_json;
+use crate::checkpoint::{NEEDED, write_json};
 use crate::{Error, Result};
 
 const FILE: &str = "checksums.json";
@@ -41,6 +41,9 @@ pub(crate) fn verify(directory: &Path) -> Result<()> {
         Ok(checksums) => checksums,
         Err(error) => return damaged(FILE, error.to_string()),
     };
+    if let Some(missing) = NEEDED.iter().find(|&&name| !checksums.contains_key(name)) {
+        return damaged(FILE, format!("does not list {missing}"));
+    }
     for (name, expected) in checksums {
         match checksum(&directory.join(&name)) {
             Ok(found) if found == expected => (),

@@ -7,6 +7,7 @@ use epitome_data::{
     BatchPlan, BatchSize, Cached, Example, ExampleSource, ExampleStore, Objectives, RecordReader, TokenCache, Tokenizer,
 };
 use epitome_model::Config;
+use epitome_sentences::counted;
 
 use crate::checkpoint::TrainingData;
 use crate::config::RunOptions;
@@ -36,6 +37,9 @@ pub(crate) fn load(
     let data = &config.data;
     let seed = config.run.seed;
     let files = RecordReader::open_all(&data.train)?;
+    // What is wrong with a file is said before hours of tokenizing others.
+    files.check()?;
+    RecordReader::open_all(&data.validation)?.check()?;
     if let Some(key) = data.prompts.unused_file(files.files()) {
         return Err(Error::config("data.prompts.files", format!("`{key}` is part of no training file's path")));
     }
@@ -64,7 +68,9 @@ fn read(
     let mut notices: Vec<String> = warnings.iter().map(|warning| format!("{split}: {warning}")).collect();
     notices.extend(list_skipped(split, &skipped));
     if examples.is_empty() {
-        let bad = skipped.first().map_or(String::new(), |first| format!(" but {} bad ones: {first}", skipped.len()));
+        let bad = skipped
+            .first()
+            .map_or(String::new(), |first| format!(" but {}: {first}", counted(skipped.len(), "bad one")));
         return Err(Error::Dataset(format!("{} hold no records{bad}", paths.join(", "))));
     }
     notices.extend(what_to_know(split, &examples, objectives.longest_target(), model));
@@ -73,30 +79,32 @@ fn read(
     let plan = BatchPlan { size, shuffle, seed: config.run.seed };
     let batches_per_step = if split == Split::Training { config.run.gradient_accumulation_steps } else { 1 };
     let steps = Steps::new(plan, batches_per_step, examples.len(), tokens(&examples, objectives));
-    let origin = format!("{split}: {} records, {origin}", examples.len());
+    let origin = format!("{split}: {}, {origin}", counted(examples.len(), "record"));
     Ok(Dataset { examples, origin, notices, objectives: objectives.clone(), draws, steps })
 }
 
 fn list_skipped(split: Split, skipped: &[String]) -> Option<String> {
     let lines = skipped.iter().map(|reason| format!("\n  {reason}"));
     (!skipped.is_empty())
-        .then(|| format!("{split}: skipped {} bad record(s){}", skipped.len(), String::from_iter(lines)))
+        .then(|| format!("{split}: skipped {}{}", counted(skipped.len(), "bad record"), String::from_iter(lines)))
 }
 
 /// What the user should know of a split: nothing is cut or stretched without being said.
 fn what_to_know(split: Split, examples: &ExampleStore, longest_drawn: usize, model: &Config) -> Vec<String> {
     let known = examples.statistics();
-    let records = known.examples;
+    let records = counted(known.examples, "record");
     let mut notices = Vec::new();
     if known.truncated_tokens > 0 {
         notices.push(format!(
-            "{split}: the length limits cut {} sources and {} targets of {records} records, {} tokens in all",
-            known.truncated_sources, known.truncated_targets, known.truncated_tokens
+            "{split}: the length limits cut {} and {} of {records}, {} in all",
+            counted(known.truncated_sources, "source"),
+            counted(known.truncated_targets, "target"),
+            counted(known.truncated_tokens, "token")
         ));
     }
-    for (what, count) in [("documents", known.empty_sources), ("summaries", known.empty_targets)] {
+    for (what, count) in [("document", known.empty_sources), ("target", known.empty_targets)] {
         if count > 0 {
-            notices.push(format!("{split}: {count} of {records} records have empty {what}"));
+            notices.push(format!("{split}: {} of {records}", counted(count, &format!("empty {what}"))));
         }
     }
     for (what, table, longest) in [

@@ -7,8 +7,8 @@ use epitome_kernels as kernels;
 
 use crate::Result;
 
-/// Sums of gradients by parameter name. A parameter that took part in no batch has none (semantics A12): the optimizer then
-/// leaves it alone, as PyTorch does.
+/// Sums of gradients by parameter name. A parameter that took part in no batch has none, as the projections of global tokens
+/// where there are no such tokens: the optimizer then leaves it alone, as PyTorch does.
 #[derive(Debug, Default)]
 pub struct Gradients {
     sums: BTreeMap<String, Tensor>,

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use epitome_sentences::counted;
 use toml::{Table, Value};
 
 use crate::checkpoint::TrainingData;
@@ -103,9 +104,10 @@ pub(crate) fn check_data(before: &TrainingData, now: &TrainingData, state_file: 
         return Ok(());
     }
     let message = format!(
-        "data.train gives other examples than when the run began ({} records then, {} now): restore its files and the \
+        "data.train gives other examples than when the run began ({} then, {} now): restore its files and the \
          tokenizer, or start another run",
-        before.records, now.records
+        counted(before.records, "record"),
+        counted(now.records, "record")
     );
     Err(Error::Checkpoint { path: state_file.to_owned(), message })
 }

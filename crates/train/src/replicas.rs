@@ -4,7 +4,9 @@
 use epitome_distributed::ProcessGroup;
 use epitome_kernels::{self as kernels, Collective, Loss};
 use epitome_model::Parameters;
+use epitome_sentences::counted;
 
+use crate::checkpoint::TrainingData;
 use crate::workers::{Workers, shares};
 use crate::{Batch, Error, Gradients, Pass, Result, Trainable, accumulate_gradients};
 
@@ -43,14 +45,20 @@ pub(crate) fn gradients<'p>(
 /// Refuses processes that do not begin alike: their gradients could not be added up.
 ///
 /// # Errors
-/// In the first process, when another begins at another step, with other parameters or with another number of examples.
-pub(crate) fn check_alike(group: &ProcessGroup, step: usize, examples: usize, parameters: &Parameters) -> Result<()> {
+/// In the first process, when another begins at another step, with other parameters or with other examples.
+pub(crate) fn check_alike(
+    group: &ProcessGroup,
+    step: usize,
+    TrainingData { records, fingerprint }: &TrainingData,
+    parameters: &Parameters,
+) -> Result<()> {
     if group.world_size() == 1 {
         return Ok(());
     }
     let all: Vec<_> = parameters.iter().map(|(_, parameter)| parameter).collect();
     let norm = kernels::sum_of_squares(&all)?;
-    let own = format!("step {step}, {examples} records, parameters of the squared norm {norm}");
+    let records = counted(*records, "record");
+    let own = format!("step {step}, {records} of the hash {fingerprint}, parameters of the squared norm {norm}");
     for (rank, bytes) in group.gather(own.as_bytes()).into_iter().flatten().enumerate() {
         if bytes != own.as_bytes() {
             return Err(Error::NotAlike { rank, own, other: String::from_utf8_lossy(&bytes).into_owned() });

@@ -1,4 +1,4 @@
-//! Learning-rate schedules (semantics F1, F2), with the names and meaning of `transformers`.
+//! Learning-rate schedules, with the names and meaning of `transformers` (`optimization.py`).
 
 use std::f64::consts::PI;
 

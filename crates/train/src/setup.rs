@@ -12,7 +12,7 @@ use crate::best::BestSoFar;
 use crate::checkpoint::{self, Companion, Companions, STATE, TrainState};
 use crate::config::ModelConfig;
 use crate::dataset::{self, Dataset};
-use crate::{Event, Optimizer, Result, RunConfig, Trainable, guard};
+use crate::{Error, Event, Optimizer, Result, RunConfig, Trainable, guard};
 
 /// A run ready to start.
 pub(crate) struct Setup {
@@ -126,6 +126,9 @@ fn forget_lost_best(state: &mut TrainState, output: &Path) -> Option<String> {
     ))
 }
 
+/// What messages call the table `model`.
+const TABLE: &str = "the [model] table";
+
 impl ModelConfig {
     /// `config.json` of `path`, or LED's defaults, overridden by the fields given here.
     ///
@@ -140,15 +143,33 @@ impl ModelConfig {
         for (name, value) in &self.fields {
             merged[name] = serde_json::to_value(value).expect("a TOML value is a JSON value");
         }
-        Ok(Config::from_json(&merged.to_string(), Path::new("the [model] table"))?)
+        let config = Config::from_json(&merged.to_string(), Path::new(TABLE))?;
+        if config.init_std < 0.0 {
+            return Err(Error::config(TABLE, format!("init_std is {}; it must be at least 0", config.init_std)));
+        }
+        Ok(config)
     }
 
     /// The tokenizer that is named, or that of the model if it has one.
     ///
     /// # Errors
-    /// When its files are missing or wrong.
+    /// When its files are missing or wrong, or it has entries that the model lacks.
     pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
-        Ok(self.tokenizer_directory().map(Tokenizer::load).transpose()?)
+        let Some(directory) = self.tokenizer_directory() else { return Ok(None) };
+        let tokenizer = Tokenizer::load(directory)?;
+        let (entries, vocab_size) = (tokenizer.vocab_size(), self.resolve()?.vocab_size);
+        if entries > vocab_size {
+            let message = format!(
+                "the tokenizer in {} has {entries} entries, but vocab_size is {vocab_size}: name another in model.tokenizer, \
+                 or give a fresh model as large a vocab_size",
+                directory.display()
+            );
+            return Err(Error::config(
+                self.path.as_ref().map_or(TABLE.into(), |path| path.display().to_string()),
+                message,
+            ));
+        }
+        Ok(Some(tokenizer))
     }
 
     fn tokenizer_directory(&self) -> Option<&PathBuf> {

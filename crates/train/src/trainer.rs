@@ -44,7 +44,7 @@ pub fn train(
     let processes = Processes { all: group.world_size(), on_this_machine: group.on_this_machine() };
     memory::check_model(config, processes)?;
     let mut setup = Setup::resume(config, output, group)?;
-    replicas::check_alike(group, setup.state.step, setup.training.len(), setup.trainable.parameters())?;
+    replicas::check_alike(group, setup.state.step, &setup.training.identity(), setup.trainable.parameters())?;
     setup.announce(on_event);
     if resume && setup.state.step == 0 {
         on_event(Event::Notice("there is no checkpoint to continue from: starting at step 1"));

@@ -12,7 +12,7 @@ use crate::{Batch, Error, Gradients, Pass, Result, RunConfig, kept_bytes, replic
 
 /// What the batches of an update give.
 pub(crate) struct Update {
-    /// Gradients of the mean loss over the target tokens (semantics C4).
+    /// Gradients of the mean loss over the target tokens of all micro-batches, as `num_items_in_batch` of `transformers`' `Trainer` asks.
     pub(crate) gradients: Gradients,
     /// Their L2 norm.
     pub(crate) norm: f64,

@@ -128,6 +128,15 @@ impl RecordReader {
         self.waiting.iter().map(PathBuf::as_path)
     }
 
+    /// Opens the files that are still to be opened, but for standard input and pipes, which can be opened only once.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, or is not what its first bytes say.
+    pub fn check(&self) -> Result<()> {
+        let can_be_read_again = |file: &&Path| *file != Path::new("-") && (file.is_file() || file.is_dir());
+        self.files().filter(can_be_read_again).try_for_each(|file| Source::open(file).map(drop))
+    }
+
     /// The bad records put aside so far, in order.
     pub fn skipped(&self) -> &[Error] {
         &self.skipped

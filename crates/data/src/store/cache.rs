@@ -130,24 +130,32 @@ fn find_or_make(source: &ExampleSource<'_>, files: &[PathBuf], directory: &Path)
         Ok(None) => (),
         Err(error) => warnings.push(format!("{error}; they are made again")),
     }
-    let begun = partial(directory).and_then(|partial| {
-        let new = (partial.reopen()?, tempfile::tempfile_in(directory)?);
-        Ok((partial, new))
-    });
-    let (partial, new) = match begun {
-        Ok(begun) => begun,
-        Err(error) => {
-            warnings.push(format!("tokens cannot be kept in {}: {error}", directory.display()));
-            return Ok(Cached { examples: make_unnamed(source, files, None)?, origin: Origin::Made, warnings });
-        }
-    };
-    let examples = make(source, files, new, &path)?;
+    match keep(source, (files, &before), directory, &path) {
+        Ok(examples) => return Ok(Cached { examples, origin: Origin::Kept(path), warnings }),
+        // A full disk shows itself late: what was written is gone by now, and has made room.
+        Err(error @ Error::TokensNotWritten { .. }) => warnings.push(error.to_string()),
+        Err(error) => return Err(error),
+    }
+    Ok(Cached { examples: make_unnamed(source, files, None)?, origin: Origin::Made, warnings })
+}
+
+/// Makes the store at `path` in `directory`, under another name until it is whole.
+fn keep(
+    source: &ExampleSource<'_>,
+    (files, before): (&[PathBuf], &[Stamp]),
+    directory: &Path,
+    path: &Path,
+) -> Result<ExampleStore> {
+    let not_written = |error| Error::tokens_not_written(directory, error);
+    let partial = partial(directory).map_err(not_written)?;
+    let new = partial.reopen().and_then(|file| Ok((file, tempfile::tempfile_in(directory)?)));
+    let examples = make(source, files, new.map_err(not_written)?, path)?;
     let now = stamps(files)?;
     if let Some(changed) = (0..files.len()).find(|&index| now[index] != before[index]) {
         return Err(Error::Changed(files[changed].display().to_string()));
     }
-    partial.persist(&path).map_err(|error| Error::io("write", &path, error.error))?;
-    Ok(Cached { examples, origin: Origin::Kept(path), warnings })
+    partial.persist(path).map_err(|error| not_written(error.error))?;
+    Ok(examples)
 }
 
 /// The store at `path`; nothing if there is none that can be opened.
@@ -166,7 +174,7 @@ fn make_unnamed(source: &ExampleSource<'_>, files: &[PathBuf], directory: Option
     };
     let pair = unnamed().and_then(|file| Ok((file, unnamed()?)));
     let place = env::temp_dir();
-    make(source, files, pair.map_err(|error| Error::io("write", &place, error))?, &place)
+    make(source, files, pair.map_err(|error| Error::tokens_not_written(&place, error))?, &place)
 }
 
 /// Tokenizes the records into `file`, with another for the time being.
@@ -223,7 +231,9 @@ fn names(files: &[PathBuf]) -> Vec<Arc<str>> {
 }
 
 /// What changes with a file's content, as far as the system tells.
-fn stamps(files: &[PathBuf]) -> Result<Vec<(u64, Option<SystemTime>)>> {
+type Stamp = (u64, Option<SystemTime>);
+
+fn stamps(files: &[PathBuf]) -> Result<Vec<Stamp>> {
     let stamp = |file: &PathBuf| {
         let metadata = file.metadata().map_err(|error| Error::io("read", file, error))?;
         Ok((metadata.len(), metadata.modified().ok()))

@@ -27,7 +27,7 @@ impl<'a> Writer<'a> {
     /// Writes to `file`, which is empty; `index` is an empty file for the time being. Records come from `files`.
     pub(super) fn new(path: &'a Path, file: &'a File, index: File, files: &[Arc<str>]) -> Result<Self> {
         let mut examples = BufWriter::with_capacity(1 << 20, file);
-        examples.write_all(&[0; HEADER]).map_err(|error| Error::io("write", path, error))?;
+        examples.write_all(&[0; HEADER]).map_err(|error| Error::tokens_not_written(path, error))?;
         // A file that is named twice keeps its first number: the name is all that matters.
         let files = files.iter().cloned().enumerate().rev().map(|(number, name)| (name, number)).collect();
         let (index, offset) = (BufWriter::new(index), HEADER as u64);
@@ -47,7 +47,7 @@ impl<'a> Writer<'a> {
             target_length: example.labels.len() as u32,
         };
         let written = self.examples.write_all(&self.bytes).and_then(|()| self.index.write_all(&entry.to_bytes()));
-        written.map_err(|error| Error::io("write", self.path, error))?;
+        written.map_err(|error| Error::tokens_not_written(self.path, error))?;
         self.offset += self.bytes.len() as u64;
         self.count += 1;
         Ok(())
@@ -56,7 +56,7 @@ impl<'a> Writer<'a> {
     /// Appends index and summary, and at last the header that makes the file a store.
     pub(super) fn finish(self, statistics: &Statistics) -> Result<()> {
         let path = self.path;
-        self.complete(statistics).map_err(|error| Error::io("write", path, error))
+        self.complete(statistics).map_err(|error| Error::tokens_not_written(path, error))
     }
 
     fn complete(mut self, statistics: &Statistics) -> io::Result<()> {

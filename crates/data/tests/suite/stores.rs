@@ -255,7 +255,7 @@ fn a_cache_that_cannot_be_written_is_done_without() {
     // A file where the directory should be: even an administrator cannot write there.
     fs::write(place.directory.path().join("cache"), "").unwrap();
     let Cached { examples: store, origin, warnings } = place.open(&source(&paths, &place.tokenizer, &fields));
-    assert!(warnings.len() == 1 && warnings[0].contains("cannot be kept in"), "{warnings:?}");
+    assert!(warnings.len() == 1 && warnings[0].contains("cannot be written to"), "{warnings:?}");
     assert_eq!(origin, Origin::Made);
     assert_eq!(store.len(), 9);
     assert_eq!(all(&store)[0].id, "é0");

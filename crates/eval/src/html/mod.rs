@@ -24,7 +24,8 @@ pub(crate) use record::ShownRecord;
 pub(crate) use table::HtmlTable;
 
 use crate::Report;
-use crate::cells::{self, counted};
+use crate::cells;
+use crate::counted;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPTS: [&str; 3] = [include_str!("page.js"), include_str!("records.js"), include_str!("viewer.js")];

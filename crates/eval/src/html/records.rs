@@ -6,7 +6,8 @@ use epitome_plot::escaped;
 use serde::Serialize;
 
 use super::table::HtmlTable;
-use crate::cells::{counted, percent};
+use crate::cells::percent;
+use crate::counted;
 use crate::{RecordScores, Report};
 
 /// Rows that can be read without scripts.

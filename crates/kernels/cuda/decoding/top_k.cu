@@ -118,13 +118,14 @@ __global__ void __launch_bounds__(WARP) merge_parts(Found found, int parts, int 
     bool is_part = lane_index() < parts;
     Exponentials own = is_part ? found.exponentials[list] : Exponentials{-INFINITY, 0.0f};
     float maximum = lanes_max(own.maximum);
-    float log_total = maximum + logf(lanes_sum(own.sum * exp_from(own.maximum, maximum)));
+    // Not added to the maximum, whose last place is coarse beside a log-probability near 0.
+    float log_total = logf(lanes_sum(own.sum * exp_from(own.maximum, maximum)));
     const Candidate *candidates = found.candidates + list * k;
     Candidate head = is_part ? candidates[0] : Candidate{-INFINITY, NO_INDEX};
     for (int n = 0, taken = 0; n < k; n++) {
         Candidate best = best_of_lanes(head);
         if (lane_index() == 0) {
-            values[row * k + n] = best.value - log_total;
+            values[row * k + n] = (best.value - maximum) - log_total;
             indices[row * k + n] = best.index;
         }
         if (head.index != best.index || head.index == NO_INDEX) continue;

@@ -117,7 +117,7 @@ impl DataConfig {
 
 fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
-    #[serde(untagged)]
+    #[serde(untagged, expecting = "expected a path or a list of paths")]
     enum OneOrMany {
         One(String),
         Many(Vec<String>),

@@ -87,11 +87,15 @@ pub fn split_setting(setting: &str) -> Option<(&str, &str, &str)> {
     Some((table, key, value))
 }
 
-/// Applies one `table.key=value`. The value is TOML; what is not TOML is taken as a string.
+/// Applies one `table.key=value`. The value is TOML; what is not TOML is taken as a string, but for numbers that TOML lacks.
 fn set(table: &mut Table, setting: &str) -> Result<()> {
     let origin = || format!("--set {setting}");
     let malformed = || Error::config(origin(), "must have the form table.key=value");
     let (sections, key, text) = split_setting(setting).ok_or_else(malformed)?;
+    if text.trim().parse::<i128>().is_ok_and(|number| i64::try_from(number).is_err()) {
+        let range = format!("lies outside {} to {}, which TOML's whole numbers are in", i64::MIN, i64::MAX);
+        return Err(Error::config(origin(), range));
+    }
     let value = toml::from_str::<Table>(&format!("value = {text}"))
         .ok()
         .and_then(|mut parsed| parsed.remove("value"))

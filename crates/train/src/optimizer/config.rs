@@ -119,6 +119,8 @@ impl Default for OptimConfig {
 
 const NON_NEGATIVE: Range<f64> = 0.0..f64::INFINITY;
 const POSITIVE: Range<f64> = f64::MIN_POSITIVE..f64::INFINITY;
+/// What an update divides by, which it does in `f32`.
+const F32_POSITIVE: Range<f64> = f32::MIN_POSITIVE as f64..f64::INFINITY;
 const FRACTION: Range<f64> = 0.0..1.0;
 
 impl OptimConfig {
@@ -134,10 +136,10 @@ impl OptimConfig {
             ("weight_decay", self.weight_decay, NON_NEGATIVE),
             ("adam_beta1", self.adam_beta1, FRACTION),
             ("adam_beta2", self.adam_beta2, FRACTION),
-            ("adam_epsilon", self.adam_epsilon, NON_NEGATIVE),
+            ("adam_epsilon", self.adam_epsilon, F32_POSITIVE),
             ("adafactor_clip_threshold", self.adafactor_clip_threshold, POSITIVE),
             ("adafactor_decay_rate", self.adafactor_decay_rate, -1.0..0.0),
-            ("adafactor_eps[0]", self.adafactor_eps[0], f64::from(f32::MIN_POSITIVE)..1.0),
+            ("adafactor_eps[0]", self.adafactor_eps[0], F32_POSITIVE.start..1.0),
             ("adafactor_eps[1]", self.adafactor_eps[1], NON_NEGATIVE),
             ("adafactor_beta1", self.adafactor_beta1.unwrap_or(0.0), FRACTION),
             ("max_grad_norm", self.max_grad_norm, NON_NEGATIVE),
