@@ -72,8 +72,8 @@ impl GenerationConfig {
             min_length,
             num_beams,
             length_penalty: layers.pick("length_penalty", |options| options.length_penalty, 1.0).require(
-                |penalty| (-8.0..=100.0).contains(penalty),
-                "it must be from -8 to 100, or scores leave the numbers",
+                |penalty| (-8.0..f64::INFINITY).contains(penalty),
+                "it must be a number from -8 on, or scores leave the numbers",
             )?,
             early_stopping: layers.value("early_stopping", |options| options.early_stopping, EarlyStopping::False),
             no_repeat_ngram_size: layers.value("no_repeat_ngram_size", |options| options.no_repeat_ngram_size, 0),
