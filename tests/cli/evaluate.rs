@@ -166,7 +166,7 @@ fn predictions_of_other_programs_are_read() {
     evaluate("short.txt", "the cat\n").fails_naming(&["short.txt", "after 1 lines", "`b`"]);
     evaluate("long.txt", "a\nb\nc\n").fails_naming(&["long.txt", "more lines than the 2 records"]);
     evaluate("no.csv", "id,text\na,b\n").fails_naming(&["no.csv", "`summary`"]);
-    evaluate("bad.csv", "id,summary\na,b\nc\n").fails_naming(&["bad.csv", "line 3", "1 cells"]);
+    evaluate("bad.csv", "id,summary\na,b\nc\n").fails_naming(&["bad.csv", "line 3", "1 cell"]);
     evaluate("cut.csv", "id,summary\r\na,b\r\nb,\"c").fails_naming(&["cut.csv", "line 3", "quote"]);
     evaluate("stranger.csv", "id,summary\na,x\nb,y\nz,z\n").fails_naming(&["stranger", "\"z\""]);
 }

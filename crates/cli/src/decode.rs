@@ -11,7 +11,7 @@ use epitome_distributed::ProcessGroup;
 use serde::Serialize;
 
 use crate::decoding::{Decoding, DecodingOptions};
-use crate::failure::usage;
+use crate::failure::{usage, warn};
 use crate::output::{Output, check_paths};
 use crate::progress;
 use crate::records::Records;
@@ -109,7 +109,7 @@ fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> 
     // Nothing else can be resumed.
     let is_kept = |path: &&PathBuf| format == Format::Json && (path.is_file() || !path.exists());
     let unfinished = match arguments.output.as_ref().filter(is_kept) {
-        Some(path) => Some(Unfinished::new(path, arguments.decoding.settings_of_output(&summarizer, input)?)),
+        Some(path) => Some(Unfinished::new(path, arguments.decoding.settings_of_output(&summarizer)?)),
         None => None,
     };
     let output = match (&arguments.output, arguments.resume) {
@@ -159,8 +159,12 @@ impl Writer {
     fn write(&mut self, id: &str, summary: &Summary) -> Result<()> {
         let first = std::mem::replace(&mut self.first, false);
         if first {
+            // Where there is no room beside the output, only the comparison is lost.
+            if let Some(Err(error)) = self.unfinished.as_ref().map(Unfinished::write) {
+                warn(format_args!("{error:#}: --resume will not know what this output is made with"));
+                self.unfinished = None;
+            }
             self.output.begin()?;
-            self.unfinished.iter().try_for_each(Unfinished::write)?;
         }
         match self.format {
             Format::Json => self.output.record(&OutputRecord { id, summary }),

@@ -227,7 +227,7 @@ impl<'a> Decoding<'a> {
                 }
                 Err(error) if own.len() > 1 && is_gpu_full(error) => {
                     // Nor would so many fit later.
-                    self.batch.records = own.len().div_ceil(2);
+                    self.batch.records = self.batch.records.min(own.len().div_ceil(2));
                     return self.decode_parts((own, sources, &empty), self.batch.records, queue, emit);
                 }
                 _ => (),
@@ -263,7 +263,7 @@ impl<'a> Decoding<'a> {
         let mut sources = sources.into_iter();
         for (record, &empty) in own.into_iter().zip(empty) {
             self.waiting.push((record, if empty { None } else { sources.next() }));
-            if self.waiting.len() >= count {
+            if self.waiting.len() >= count.min(self.batch.records) {
                 self.decode_waiting(queue, emit)?;
             }
         }

@@ -56,7 +56,7 @@ impl ModelOption {
         for path in self.files() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if decides(&name) {
-                files.push((name, hash_of_ends(&path).with_context(|| format!("cannot read {}", path.display()))?));
+                files.push((name, hash_of_pieces(&path).with_context(|| format!("cannot read {}", path.display()))?));
             }
         }
         files.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -100,18 +100,22 @@ fn decides(name: &str) -> bool {
     is_weights || name == "config.json" || Tokenizer::FILES.contains(&name)
 }
 
-/// Bytes of each end of a file that are looked at: weights are long, and training changes them everywhere.
-const END: u64 = 1 << 20;
-
-/// A hash of a file's length and both its ends.
-fn hash_of_ends(path: &Path) -> io::Result<blake3::Hash> {
+/// A hash of a file's length and of pieces all over it: weights are long.
+fn hash_of_pieces(path: &Path) -> io::Result<blake3::Hash> {
+    const PIECES: u64 = 256;
+    const LENGTH: u64 = 1 << 14;
     let mut hasher = blake3::Hasher::new();
     let mut file = File::open(path)?;
     let length = file.metadata()?.len();
     hasher.update(&length.to_le_bytes());
-    hasher.update_reader(file.by_ref().take(END))?;
-    file.seek(SeekFrom::Start(length.saturating_sub(END).max(END)))?;
-    hasher.update_reader(file)?;
+    if length <= PIECES * LENGTH {
+        hasher.update_reader(file)?;
+        return Ok(hasher.finalize());
+    }
+    for piece in 0..PIECES {
+        file.seek(SeekFrom::Start((length - LENGTH) / (PIECES - 1) * piece))?;
+        hasher.update_reader(file.by_ref().take(LENGTH))?;
+    }
     Ok(hasher.finalize())
 }
 

@@ -1,7 +1,5 @@
 //! What decides summaries, beside the documents.
 
-use std::path::Path;
-
 use anyhow::Result;
 use epitome_decode::Summarizer;
 use serde_json::{Map, Value, json};
@@ -24,19 +22,17 @@ impl DecodingOptions {
     }
 
     /// What all records of an output must have in common: the same, with the content of the model's files, every option of the
-    /// search by its own name, and how the records of `input` are read. Where and in which batches they are decoded is no part of
+    /// search by its own name, and how records are read. Where and in which batches they are decoded is no part of
     /// it.
     ///
     /// # Errors
     /// A file of the model that cannot be read, or wrong field names.
-    pub(crate) fn settings_of_output(&self, summarizer: &Summarizer, input: &Path) -> Result<Settings> {
+    pub(crate) fn settings_of_output(&self, summarizer: &Summarizer) -> Result<Settings> {
         let mut settings = self.settings(summarizer);
         if let Some(Value::Object(generation)) = settings.shift_remove("generation") {
             settings.extend(generation);
         }
-        let input = input.canonicalize().unwrap_or_else(|_| input.to_owned());
         settings.insert("model".into(), format!("{} ({})", self.model.name(), self.model.fingerprint()?).into());
-        settings.insert("input".into(), input.display().to_string().into());
         settings.insert("field".into(), json!(self.fields.names()?));
         settings.insert("attribute".into(), self.attribute.into());
         Ok(settings)

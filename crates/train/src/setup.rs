@@ -157,7 +157,7 @@ impl ModelConfig {
     pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
         let Some(directory) = self.tokenizer_directory() else { return Ok(None) };
         let tokenizer = Tokenizer::load(directory)?;
-        let (entries, vocab_size) = (tokenizer.vocab_size(), self.resolve()?.vocab_size);
+        let (entries, vocab_size) = (tokenizer.ordinary_vocab_size(), self.resolve()?.vocab_size);
         if entries > vocab_size {
             let message = format!(
                 "the tokenizer in {} has {entries} entries, but vocab_size is {vocab_size}: name another in model.tokenizer, \

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use epitome_eval::counted;
+
 /// A row of a table.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Row {
@@ -30,7 +32,9 @@ impl fmt::Display for Fault {
         match self.kind {
             FaultKind::Cut => f.write_str("a quote is not closed before the file ends, which may be cut off"),
             FaultKind::Stray => f.write_str("text follows a quoted cell; a quote inside of one must be doubled"),
-            FaultKind::Cells { found, expected } => write!(f, "{found} cells where the header has {expected}"),
+            FaultKind::Cells { found, expected } => {
+                write!(f, "{} where the header has {expected}", counted(found, "cell"))
+            }
         }
     }
 }

@@ -97,8 +97,8 @@ impl ExampleStore {
         self.len() == 0
     }
 
-    /// A hash of the examples in their order, as the index knows them, in hexadecimal. Which files they came from makes no
-    /// difference.
+    /// A hash of the examples in their order, as the index knows them, in hexadecimal: what they hold, and in which file of the set, at
+    /// which line. What the files are called and where they lie makes no difference.
     pub fn fingerprint(&self) -> String {
         let mut hasher = blake3::Hasher::new();
         for index in 0..self.len() {

@@ -225,6 +225,14 @@ impl Tokenizer {
         self.vocab_size
     }
 
+    /// The size an embedding needs for texts that name no special token: some published models lack the row of `<mask>`, which stands
+    /// last.
+    pub fn ordinary_vocab_size(&self) -> usize {
+        let added = self.inner.get_added_tokens_decoder();
+        let is_special = |id: &usize| added.get(&(*id as u32)).is_some_and(|token| token.special);
+        (0..self.vocab_size).rev().find(|id| !is_special(id)).map_or(0, |id| id + 1)
+    }
+
     /// The ids of the tokens with a meaning of their own.
     pub fn special_tokens(&self) -> SpecialTokens {
         self.special

@@ -34,6 +34,7 @@ fn adds(files: &[(&str, Value)], special: bool) {
         let tokenizer = load(vocabulary, files);
         assert_eq!(tokenizer.special_tokens().document_separator, Some(700), "{vocabulary:?}");
         assert_eq!(tokenizer.vocab_size(), 701);
+        assert_eq!(tokenizer.ordinary_vocab_size() < 701, special);
         assert!(tokenizer.encode("a <doc-sep> b").unwrap().contains(&700));
         assert_eq!(tokenizer.decode(&[700]).unwrap(), if special { "" } else { SEPARATOR });
     }

@@ -12,16 +12,26 @@ use crate::{Batch, Error, Gradients, OptimizerName, Pass, Result, RunConfig, acc
 /// # Errors
 /// [`Error::GpuMemory`] when there is no room, which says what to change.
 pub(crate) fn rehearse(setup: &mut Setup, config: &RunConfig, total_steps: usize) -> Result<()> {
-    let updates = setup.training.largest_updates(setup.state.step..total_steps, 1);
-    let Some((source, target)) = updates.into_iter().max_by_key(|(source, target)| source + target) else {
+    let steps = setup.state.step..total_steps;
+    if steps.is_empty() {
         return Ok(());
-    };
-    match run(setup, config, source, target) {
-        Err(error) if is_gpu_full(&error) => {
-            Err(Error::GpuMemory { source_tokens: source, target_tokens: target, changes: changes(config) })
-        }
-        outcome => outcome,
     }
+    // Looking at every update takes a while where there are millions, and most runs are far from the limit.
+    if config.run.batch_tokens.is_none() {
+        let (source, target) = setup.training.bound(config.run.batch_size, 1);
+        match run(setup, config, source, target) {
+            Err(error) if is_gpu_full(&error) => (),
+            outcome => return outcome,
+        }
+    }
+    setup.training.largest_updates(steps, 1).into_iter().try_for_each(|(source, target)| {
+        match run(setup, config, source, target) {
+            Err(error) if is_gpu_full(&error) => {
+                Err(Error::GpuMemory { source_tokens: source, target_tokens: target, changes: changes(config) })
+            }
+            outcome => outcome,
+        }
+    })
 }
 
 fn run(setup: &Setup, config: &RunConfig, source: usize, target: usize) -> Result<()> {

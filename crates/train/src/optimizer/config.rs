@@ -136,7 +136,11 @@ impl OptimConfig {
             ("weight_decay", self.weight_decay, NON_NEGATIVE),
             ("adam_beta1", self.adam_beta1, FRACTION),
             ("adam_beta2", self.adam_beta2, FRACTION),
-            ("adam_epsilon", self.adam_epsilon, F32_POSITIVE),
+            (
+                "adam_epsilon",
+                self.adam_epsilon,
+                if self.optimizer == OptimizerName::AdamW { F32_POSITIVE } else { NON_NEGATIVE },
+            ),
             ("adafactor_clip_threshold", self.adafactor_clip_threshold, POSITIVE),
             ("adafactor_decay_rate", self.adafactor_decay_rate, -1.0..0.0),
             ("adafactor_eps[0]", self.adafactor_eps[0], F32_POSITIVE.start..1.0),
