@@ -6,8 +6,8 @@ use epitome_model::Documents;
 use crate::setup::Setup;
 use crate::{Batch, Error, Gradients, OptimizerName, Pass, Result, RunConfig, accumulate_gradients, kept_bytes};
 
-/// Runs the largest micro-batch of the updates up to `total_steps` forward and backward, with tokens that mean nothing, beside all that
-/// an update keeps; nothing is left of it.
+/// Runs a micro-batch that none of the run's exceeds forward and backward, with tokens that mean nothing, beside all that an update
+/// keeps; where that does not fit, the largest ones of the updates up to `total_steps`. Nothing is left of them.
 ///
 /// # Errors
 /// [`Error::GpuMemory`] when there is no room, which says what to change.
