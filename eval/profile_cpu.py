@@ -1,7 +1,7 @@
 """Sums up where the time of a run went, from stacks that Linux's perf recorded.
 
     perf record -F 97 --call-graph dwarf,8192 epitome bench train --model DIR --tokens 4096 --target-tokens 256 --repeat 2
-    perf script --no-inline -F ip,sym | python3 eval/profile.py
+    perf script --no-inline -F ip,sym | python3 eval/profile_cpu.py
 """
 
 import collections
