@@ -68,27 +68,27 @@ __global__ void __launch_bounds__(THREADS, 1) attention_backward_keys(
 
     unsigned char *memory = panel_memory();
     typename S::Keys keys{memory}, values{memory + S::Keys::BYTES};
-    auto stage_of = [&](int index) { return Stage<D>(memory + 2 * S::Keys::BYTES + index % STAGES * S::STAGE_BYTES); };
+    auto stage_of = [&](int index) { return Stage<D>(memory + 2 * S::Keys::BYTES + uint32_t(index) % STAGES * S::STAGE_BYTES); };
+    int first_in_batch = first_query_row + owned.queries.first, query_count = owned.queries.end - owned.queries.first;
+    auto copies_of = [&](const void *rows, int64_t stride) {
+        auto first = head_row(static_cast<const bf16 *>(rows), stride, first_in_batch, head, D);
+        return RowCopies<THREADS, QUERIES, D>(first, stride, query_count);
+    };
+    auto queries = copies_of(problem.q, problem.q_stride), gradients_of_outputs = copies_of(gradient, dense);
+    // What follows the last tile is zeros that nobody reads.
     auto copy_tile = [&](int index) {
-        if (index < tiles) {
-            Stage<D> stage = stage_of(index);
-            int first = owned.queries.first + index * QUERIES, first_in_batch = first_query_row + first;
-            auto copy = [&](typename S::Queries target, const bf16 *rows, int64_t stride) {
-                auto first_row = head_row(rows, stride, first_in_batch, head, D);
-                copy_panels<THREADS>(target, first_row, stride, owned.queries.end - first);
-            };
-            copy(stage.queries, static_cast<const bf16 *>(problem.q), problem.q_stride);
-            copy(stage.gradients, gradient, dense);
-            int row = threadIdx.x;
-            if (row < QUERIES) {
-                // Zeros where there is no query: its gradient is zeros too, so it adds nothing.
-                bool exists = first + row < owned.queries.end;
-                int64_t at = exists ? int64_t(head) * plan.queries + first_in_batch + row : 0;
-                ptx::copy_async_4(stage.log_sum_exp + row, log_sum_exp + at, exists);
-                ptx::copy_async_4(stage.delta + row, delta + at, exists);
-                if constexpr (DROPOUT) {
-                    stage.streams[row] = stream_of(problem.draws, uint32_t(first_in_batch + row) * problem.heads + head);
-                }
+        Stage<D> stage = stage_of(index);
+        queries.start(stage.queries);
+        gradients_of_outputs.start(stage.gradients);
+        int row = threadIdx.x, query = index * QUERIES + row;
+        if (row < QUERIES) {
+            // Zeros where there is no query: its gradient is zeros too, so it adds nothing.
+            bool exists = query < query_count;
+            int64_t at = int64_t(head) * plan.queries + first_in_batch + query;
+            ptx::copy_async_4(stage.log_sum_exp + row, log_sum_exp + at, exists);
+            ptx::copy_async_4(stage.delta + row, delta + at, exists);
+            if constexpr (DROPOUT) {
+                stage.streams[row] = stream_of(problem.draws, uint32_t(first_in_batch + query) * problem.heads + head);
             }
         }
         ptx::commit_copies();
@@ -100,11 +100,17 @@ __global__ void __launch_bounds__(THREADS, 1) attention_backward_keys(
         return owned.source(row, problem.v, problem.v_stride, head, D);
     });
     for (int index = 0; index < AHEAD; index++) copy_tile(index);
-    auto arrive = [&](int index) {
+    auto arrive = [&] {
         ptx::wait_copies<AHEAD - 1>();
         ptx::fence_copies();
         __syncthreads();
-        copy_tile(index + AHEAD);
+    };
+    // Tiles that this warp group only copies.
+    auto pass = [&](int first, int end) {
+        for (int index = first; index < end; index++) {
+            arrive();
+            copy_tile(index + AHEAD);
+        }
     };
 
     // Of this warp in its group.
@@ -132,15 +138,16 @@ __global__ void __launch_bounds__(THREADS, 1) attention_backward_keys(
     int first_tile = min((own.queries.first - owned.queries.first) / QUERIES, tiles);
     int end_tile = max(ceil_div(own.queries.end - owned.queries.first, QUERIES), first_tile);
     if (own.keys.first == own.keys.end) first_tile = end_tile = tiles;
-    for (int index = 0; index < first_tile; index++) arrive(index);
+    pass(0, first_tile);
     for (int index = first_tile; index < end_tile; index++) {
-        arrive(index);
+        arrive();
         Stage<D> stage = stage_of(index);
         ptx::fence_products();
         start_transposed(scores[0], keys, group_row, stage.queries);
         ptx::commit_products();
         start_transposed(gradients[0], values, group_row, stage.gradients);
         ptx::commit_products();
+        copy_tile(index + AHEAD);
         // A bit for each probability of this lane that is kept.
         uint32_t kept_bits = 0;
         if constexpr (DROPOUT) {
@@ -213,7 +220,7 @@ __global__ void __launch_bounds__(THREADS, 1) attention_backward_keys(
     ptx::wait_products<0>();
     ptx::pin(dv[0]);
     ptx::pin(dk[0]);
-    for (int index = end_tile; index < tiles; index++) arrive(index);
+    pass(end_tile, tiles);
     ptx::wait_copies<0>();
 
 #pragma unroll

@@ -53,19 +53,24 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     unsigned char *memory = panel_memory();
     typename S::Queries query_tile{memory}, gradient_tile{memory + S::Queries::BYTES};
     auto stage = [&](int place) { return typename S::Keys{memory + 2 * S::Queries::BYTES + place * S::Keys::BYTES}; };
-    auto key_tile = [&](int index) { return stage(index % STAGES); };
-    auto value_tile = [&](int index) { return stage(STAGES + index % STAGES); };
+    auto key_tile = [&](int index) { return stage(uint32_t(index) % STAGES); };
+    auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index) % STAGES); };
+    auto keys = own_key_copies<THREADS, D>(tiles, problem.k, problem.k_stride, head);
+    auto values = own_key_copies<THREADS, D>(tiles, problem.v, problem.v_stride, head);
+    // What follows the last tile is zeros that nobody reads.
     auto copy_tile = [&](int index) {
-        if (index < tiles.count) {
-            KeyTile tile = tiles.at(index);
-            copy_keys<THREADS>(key_tile(index), tiles, tile, problem.k, problem.k_stride, head);
-            copy_keys<THREADS>(value_tile(index), tiles, tile, problem.v, problem.v_stride, head);
+        if (index >= tiles.global_tiles) {
+            keys.start(key_tile(index));
+            values.start(value_tile(index));
+        } else {
+            copy_globals<THREADS>(key_tile(index), tiles, index, problem.k, problem.k_stride, head);
+            copy_globals<THREADS>(value_tile(index), tiles, index, problem.v, problem.v_stride, head);
         }
         ptx::commit_copies();
     };
     auto copy_queries = [&](typename S::Queries target, const bf16 *rows, int64_t stride) {
         auto first = head_row(rows, stride, document.first_query + queries.first, head, D);
-        copy_panels<THREADS>(target, first, stride, queries.end - queries.first);
+        RowCopies<THREADS, BLOCK, D>(first, stride, queries.end - queries.first).start(target);
     };
     copy_queries(query_tile, static_cast<const bf16 *>(problem.q), problem.q_stride);
     copy_queries(gradient_tile, gradient, dense);
@@ -88,23 +93,30 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     uint32_t packed[KEYS / 16][4];
     clear(sums);
     float scale = problem.scale * LOG2_E;
+    Range seen = own_tiles.seen_tiles(tiles), plain = own_tiles.plain_tiles(tiles, 0);
     for (int index = 0; index < tiles.count; index++) {
         ptx::wait_copies<STAGES - 2>();
         ptx::fence_copies();
         __syncthreads();
-        copy_tile(index + STAGES - 1);
-        KeyTile tile = tiles.at(index);
-        if (!own_tiles.sees(tile)) continue;
+        if (index >= seen.end || (index < seen.first && index >= tiles.global_tiles)) {
+            copy_tile(index + STAGES - 1);
+            continue;
+        }
         ptx::fence_products();
         start_transposed(scores[0], query_tile, own_rows, key_tile(index));
         ptx::commit_products();
         start_transposed(gradients[0], gradient_tile, own_rows, value_tile(index));
         ptx::commit_products();
+        copy_tile(index + STAGES - 1);
         ptx::wait_products<1>();
         ptx::pin(scores[0]);
-        uint64_t hidden = own_tiles.hidden(tile);
-        if (!own_tiles.whole(tile, hidden)) {
-            hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+        if (index < plain.first || index >= plain.end) {
+            KeyTile tile = tiles.at(index);
+            uint64_t hidden = own_tiles.hidden(tile);
+            if (!own_tiles.whole(tile, hidden)) {
+                hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+            }
+            plain = own_tiles.plain_tiles(tiles, index + 1);
         }
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
@@ -115,7 +127,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         ptx::wait_products<0>();
         ptx::pin(gradients[0]);
         if constexpr (DROPOUT) {
-            drop<1, KEYS>(gradients, problem.draws, rows.streams, own_tiles, tile);
+            drop<1, KEYS>(gradients, problem.draws, rows.streams, own_tiles, tiles.at(index));
         }
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {

@@ -51,22 +51,29 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
     unsigned char *memory = panel_memory();
     typename S::Queries query_tile{memory};
     auto stage = [&](int place) { return typename S::Keys{memory + S::Queries::BYTES + place * S::Keys::BYTES}; };
-    auto key_tile = [&](int index) { return stage(index % STAGES); };
-    auto value_tile = [&](int index) { return stage(STAGES + index % STAGES); };
-    auto copy_tile = [&](typename S::Keys target, int index, const void *values, int64_t stride) {
-        copy_keys<THREADS>(target, tiles, tiles.at(index), values, stride, head);
-    };
-    // Values are needed one step after their keys, and so are their places.
+    auto key_tile = [&](int index) { return stage(uint32_t(index) % STAGES); };
+    auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index) % STAGES); };
+    auto keys = own_key_copies<THREADS, D>(tiles, problem.k, problem.k_stride, head);
+    auto values = own_key_copies<THREADS, D>(tiles, problem.v, problem.v_stride, head);
+    // Values are needed one step after their keys, and so are their places. What follows the last tile is zeros that nobody reads.
     auto copy_step = [&](int index) {
-        if (index < tiles.count) copy_tile(key_tile(index), index, problem.k, problem.k_stride);
-        if (index > 0 && index <= tiles.count) copy_tile(value_tile(index - 1), index - 1, problem.v, problem.v_stride);
+        if (index >= tiles.global_tiles) {
+            keys.start(key_tile(index));
+        } else {
+            copy_globals<THREADS>(key_tile(index), tiles, index, problem.k, problem.k_stride, head);
+        }
+        if (index > tiles.global_tiles) {
+            values.start(value_tile(index - 1));
+        } else if (index > 0) {
+            copy_globals<THREADS>(value_tile(index - 1), tiles, index - 1, problem.v, problem.v_stride, head);
+        }
         ptx::commit_copies();
     };
 
     auto first_query = head_row(
         static_cast<const bf16 *>(problem.q), problem.q_stride, document.first_query + queries.first, head, D
     );
-    copy_panels<THREADS>(query_tile, first_query, problem.q_stride, queries.end - queries.first);
+    RowCopies<THREADS, BLOCK, D>(first_query, problem.q_stride, queries.end - queries.first).start(query_tile);
     for (int index = 0; index < STAGES - 1; index++) copy_step(index);
 
     int first_row = 16 * warp_index();
@@ -103,13 +110,32 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         start_product(context[0], probabilities, value_tile(index));
         ptx::commit_products();
     };
-    auto weigh = [&](KeyTile tile) {
-        uint64_t hidden = own_tiles.hidden(tile);
-        if (!own_tiles.whole(tile, hidden)) {
-            hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+    Range seen = own_tiles.seen_tiles(tiles), plain = own_tiles.plain_tiles(tiles, 0);
+    // A warp that the known maximum fails makes its scores again: products of warp groups take all four warps.
+    auto make_scores_again = [&](int index) {
+        clear(scores);
+        if constexpr (S::QUERIES_IN_REGISTERS) {
+            multiply_transposed<1, KEYS>(scores, registers, key_tile(index), 0);
+        } else {
+            multiply_transposed<1, KEYS>(scores, query_tile, first_row, key_tile(index), 0);
         }
-        softmax.add(scores, scale);
-        if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tile);
+    };
+    auto weigh = [&](int index) {
+        bool is_plain = index >= plain.first && index < plain.end;
+        if (!is_plain || !softmax.add_by_known(scores, scale)) {
+            if (is_plain) {
+                make_scores_again(index);
+            } else {
+                KeyTile tile = tiles.at(index);
+                uint64_t hidden = own_tiles.hidden(tile);
+                if (!own_tiles.whole(tile, hidden)) {
+                    hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+                }
+                plain = own_tiles.plain_tiles(tiles, index + 1);
+            }
+            softmax.add(scores, scale);
+        }
+        if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tiles.at(index));
     };
     // Whether there are probabilities whose values have not been added yet.
     bool pending = false;
@@ -117,18 +143,16 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         ptx::wait_copies<STAGES - 2>();
         ptx::fence_copies();
         __syncthreads();
-        // All threads have left the keys and values whose places these take.
-        copy_step(index + STAGES - 1);
-        KeyTile tile = tiles.at(index);
-        bool current = index < tiles.count && own_tiles.sees(tile);
+        bool current = index < seen.end && (index >= seen.first || index < tiles.global_tiles);
         if (current && pending) {
             // The values of the tile before are added while the softmax of this one is made.
             ptx::fence_products();
             start_scores(index);
             start_context(index - 1);
+            copy_step(index + STAGES - 1);
             ptx::wait_products<1>();
             ptx::pin(scores[0]);
-            weigh(tile);
+            weigh(index);
             ptx::come_before_wait(softmax.sum[0][0] + softmax.sum[0][1]);
             ptx::wait_products<0>();
             ptx::pin(context[0]);
@@ -136,14 +160,18 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         } else if (current) {
             ptx::fence_products();
             start_scores(index);
+            copy_step(index + STAGES - 1);
             ptx::wait_products<0>();
             ptx::pin(scores[0]);
-            weigh(tile);
+            weigh(index);
         } else if (pending) {
             ptx::fence_products();
             start_context(index - 1);
+            copy_step(index + STAGES - 1);
             ptx::wait_products<0>();
             ptx::pin(context[0]);
+        } else {
+            copy_step(index + STAGES - 1);
         }
         if (current) {
             softmax.renew(context);

@@ -57,9 +57,9 @@ __device__ __forceinline__ void load_a_rows(uint32_t (&a)[M][DEPTHS][4], AnyTile
 }
 
 /// acc [16 M, COLUMNS] += one step of 16 in the depth: the columns are rows of a tile.
-template <int M, int COLUMNS, int D>
+template <int M, int COLUMNS, typename AnyTile>
 __device__ __forceinline__ void multiply_step(
-    float (&acc)[M][COLUMNS / 8][4], const uint32_t (&a)[M][4], Tile<D> columns, int first_column, int depth
+    float (&acc)[M][COLUMNS / 8][4], const uint32_t (&a)[M][4], AnyTile columns, int first_column, int depth
 ) {
     int lane = lane_index();
 #pragma unroll
@@ -77,12 +77,12 @@ __device__ __forceinline__ void multiply_step(
 }
 
 /// acc [16 M, COLUMNS] += A B^T: A is rows of one tile, B rows `first_column..` of another.
-template <int M, int COLUMNS, int D>
+template <int M, int COLUMNS, typename Rows, typename Columns>
 __device__ __forceinline__ void multiply_transposed(
-    float (&acc)[M][COLUMNS / 8][4], Tile<D> rows, int first_row, Tile<D> columns, int first_column
+    float (&acc)[M][COLUMNS / 8][4], Rows rows, int first_row, Columns columns, int first_column
 ) {
 #pragma unroll
-    for (int depth = 0; depth < D; depth += 16) {
+    for (int depth = 0; depth < 8 * Columns::CHUNKS; depth += 16) {
         uint32_t a[M][4];
 #pragma unroll
         for (int m = 0; m < M; m++) load_a(a[m], rows, first_row + 16 * m, depth);
@@ -91,12 +91,12 @@ __device__ __forceinline__ void multiply_transposed(
 }
 
 /// The same with A in registers.
-template <int M, int COLUMNS, int D>
+template <int M, int COLUMNS, int DEPTHS, typename Columns>
 __device__ __forceinline__ void multiply_transposed(
-    float (&acc)[M][COLUMNS / 8][4], const uint32_t (&rows)[M][D / 16][4], Tile<D> columns, int first_column
+    float (&acc)[M][COLUMNS / 8][4], const uint32_t (&rows)[M][DEPTHS][4], Columns columns, int first_column
 ) {
 #pragma unroll
-    for (int depth = 0; depth < D; depth += 16) {
+    for (int depth = 0; depth < 16 * DEPTHS; depth += 16) {
         uint32_t a[M][4];
 #pragma unroll
         for (int m = 0; m < M; m++) {

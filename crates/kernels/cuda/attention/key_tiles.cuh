@@ -78,6 +78,20 @@ template <int KEYS> struct KeyTiles {
         return {keys.first - tile.first, keys.end - tile.first};
     }
 
+    /// Of the tiles of a block to which these queries belong, the indices of those that they see beside global ones.
+    __device__ Range seen_tiles(const KeyTiles &block) const {
+        if (queries.first >= queries.end) return {0, 0};
+        int first = (seen.first - block.seen.first) / KEYS, end = ceil_div(seen.end - block.seen.first, KEYS);
+        return {block.global_tiles + first, block.global_tiles + end};
+    }
+
+    /// The next of them, from `index` on, of which all queries see all keys, none of them hidden.
+    __device__ Range plain_tiles(const KeyTiles &block, int index) const {
+        int end = min(common.end, next_global);
+        int first = block.global_tiles + ceil_div(max(common.first - block.seen.first, 0), KEYS);
+        return {max(first, index), block.global_tiles + max(end - block.seen.first, 0) / KEYS};
+    }
+
   private:
     __device__ void load_next_global() {
         constexpr int NONE = 0x7fffffff;

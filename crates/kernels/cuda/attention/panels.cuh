@@ -54,26 +54,54 @@ __device__ __forceinline__ void copy_panels(Panels<ROWS, D> tile, SourceOf sourc
     }
 }
 
-/// Starts to copy the first `count` rows from those at `first`, `stride` numbers apart. What follows them in the tile is zeros.
-template <int THREADS, int ROWS, int D>
-__device__ __forceinline__ void copy_panels(Panels<ROWS, D> tile, const bf16 *first, int64_t stride, int count) {
-    uint32_t step = stride;
-    // 32 bits by 32: one instruction.
-    copy_panels<THREADS>(tile, [&](int row) { return Source{first + uint64_t(uint32_t(row)) * step, row < count}; });
+/// Copies tiles of rows that follow one another, one tile after the other. Apart from its own offset all a thread knows is what all
+/// threads know, which takes no registers of its own.
+template <int THREADS, int ROWS, int D> class RowCopies {
+    static constexpr int CHUNKS = Panels<ROWS, D>::CHUNKS, STEP = THREADS / CHUNKS;
+    static_assert(ROWS % STEP == 0 && STEP % 8 == 0, "a thread's rows have their chunks at the same place");
+    /// The first row of the next tile, bytes from row to row, and rows from there to the last there is.
+    const unsigned char *next;
+    uint32_t row_bytes;
+    int left;
+    /// Where this thread's first bytes are from there.
+    uint32_t own;
+
+  public:
+    /// `count` rows from those at `first`, `stride` numbers apart.
+    __device__ __forceinline__ RowCopies(const bf16 *first, int64_t stride, int count)
+        : next(reinterpret_cast<const unsigned char *>(first)), row_bytes(stride * sizeof(bf16)), left(count),
+          own(threadIdx.x / CHUNKS * row_bytes + threadIdx.x % CHUNKS * 16) {}
+
+    /// Starts to copy the next ROWS rows. What follows the last row there is in the tile is zeros.
+    __device__ __forceinline__ void start(Panels<ROWS, D> tile) {
+        int own_row = threadIdx.x / CHUNKS;
+        unsigned char *to = tile.chunk(own_row, threadIdx.x % CHUNKS);
+#pragma unroll
+        for (int row = 0; row < ROWS; row += STEP) {
+            auto from = next + uint64_t(uint32_t(row)) * row_bytes + own;
+            ptx::copy_async(to + row * Panels<ROWS, D>::ROW_BYTES, from, own_row < left - row);
+        }
+        next += uint64_t(uint32_t(ROWS)) * row_bytes;
+        left -= ROWS;
+    }
+};
+
+/// Starts to copy a tile of global keys or values.
+template <int THREADS, int KEYS, int D>
+__device__ __forceinline__ void copy_globals(
+    Panels<KEYS, D> target, const KeyTiles<KEYS> &tiles, int index, const void *values, int64_t stride, int head
+) {
+    KeyTile tile = tiles.at(index);
+    copy_panels<THREADS>(target, [&](int row) { return tiles.source(tile, row, values, stride, head, D); });
 }
 
-/// Starts to copy a tile of k or v.
-template <int THREADS, int KEYS, int D>
-__device__ __forceinline__ void copy_keys(
-    Panels<KEYS, D> target, const KeyTiles<KEYS> &tiles, KeyTile tile, const void *values, int64_t stride, int head
+/// Of keys or values, the tiles after those of global ones.
+template <int THREADS, int D, int KEYS>
+__device__ __forceinline__ RowCopies<THREADS, KEYS, D> own_key_copies(
+    const KeyTiles<KEYS> &tiles, const void *values, int64_t stride, int head
 ) {
-    if (tile.global) {
-        copy_panels<THREADS>(target, [&](int row) { return tiles.source(tile, row, values, stride, head, D); });
-    } else {
-        auto rows = static_cast<const bf16 *>(values);
-        auto first = head_row(rows, stride, tiles.document.first_key + tile.first, head, D);
-        copy_panels<THREADS>(target, first, stride, tile.count);
-    }
+    auto first = head_row(static_cast<const bf16 *>(values), stride, tiles.document.first_key + tiles.seen.first, head, D);
+    return {first, stride, tiles.seen.end - tiles.seen.first};
 }
 
 /// The dynamic shared memory from where a pattern begins; a launch asks for SWIZZLE_BYTES more than it needs.

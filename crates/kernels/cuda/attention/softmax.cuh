@@ -8,6 +8,8 @@
 /// is lost.
 template <int M> struct Softmax {
     static constexpr float SLACK = 8.0f;
+    /// 2^SLACK.
+    static constexpr float MOST = 256.0f;
 
     float maximum[M][2], sum[M][2], rescale[M][2];
     /// Whether a row of this warp has a new maximum.
@@ -54,17 +56,26 @@ template <int M> struct Softmax {
             int m = i / 2, half = i % 2;
             // A query that has seen nothing yet has scores of minus infinity alone, whose exponentials must be 0.
             float base = maximum[m][half] == -INFINITY ? 0.0f : scale * maximum[m][half];
-            float even = 0.0f, odd = 0.0f;
-#pragma unroll
-            for (int n = 0; n < N; n++) {
-                float &left = scores[m][n][2 * half], &right = scores[m][n][2 * half + 1];
-                left = ptx::exp2_approximate(scale * left - base);
-                right = ptx::exp2_approximate(scale * right - base);
-                even += left;
-                odd += right;
-            }
-            sum[m][half] += even + odd;
+            sum[m][half] += exponentials(scores[m], half, scale, base);
         }
+    }
+
+    /// The same by the maximum as it is, which need not be looked for: false where it does not do, because a number passes 2^SLACK, is
+    /// none, or a row has seen nothing yet. Then scores are lost, and nothing else has changed.
+    template <int N> __device__ __forceinline__ bool add_by_known(float (&scores)[M][N][4], float scale) {
+        float parts[M][2];
+        bool good = true;
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) {
+            int m = i / 2, half = i % 2;
+            parts[m][half] = exponentials(scores[m], half, scale, scale * maximum[m][half]);
+            good &= parts[m][half] <= MOST;
+        }
+        if (__any_sync(ALL_LANES, !good)) return false;
+        renewed = false;
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) sum[i / 2][i % 2] += parts[i / 2][i % 2];
+        return true;
     }
 
     /// Makes sums of before relative to the maximum of now.
@@ -78,6 +89,21 @@ template <int M> struct Softmax {
     }
 
   private:
+    /// Replaces the scores of one of a fragment's rows by their exponentials, of which it returns the sum.
+    template <int N>
+    static __device__ __forceinline__ float exponentials(float (&scores)[N][4], int half, float scale, float base) {
+        float even = 0.0f, odd = 0.0f;
+#pragma unroll
+        for (int n = 0; n < N; n++) {
+            float &left = scores[n][2 * half], &right = scores[n][2 * half + 1];
+            left = ptx::exp2_approximate(scale * left - base);
+            right = ptx::exp2_approximate(scale * right - base);
+            even += left;
+            odd += right;
+        }
+        return even + odd;
+    }
+
     /// False where nothing has been seen: that difference is no number.
     static __device__ __forceinline__ bool renews(float most, float maximum, float scale) {
         return scale * (most - maximum) > SLACK;

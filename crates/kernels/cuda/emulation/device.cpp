@@ -257,7 +257,7 @@ void require_shared(const void *address, size_t bytes) {
 
 void copy_async(void *shared, const void *global, size_t bytes, bool valid) {
     require_shared(shared, bytes);
-    require_aligned(global, bytes);
+    if (valid) require_aligned(global, bytes);
     std::memset(shared, POISON, bytes);
     running().copies.push_back({shared, valid ? global : nullptr, bytes, running().groups});
 }
