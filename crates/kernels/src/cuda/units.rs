@@ -4,7 +4,7 @@ use super::place::{capability, shared_memory};
 use candle_core::{DType, Device, Result};
 use std::sync::LazyLock;
 
-/// The environment variable that, set to 1, lets devices that have them use [`Units::WarpGroups`], which no GPU has run yet.
+/// The environment variable that, set to 0, keeps devices that have them from using [`Units::WarpGroups`].
 const USE_WARP_GROUPS: &str = "EPITOME_WARP_GROUPS";
 
 /// The capability of devices with warp groups' matrix instructions, which no later one has.
@@ -30,9 +30,9 @@ impl Units {
     /// # Errors
     /// When the device's capability cannot be asked for.
     pub fn of(device: &Device) -> Result<Self> {
-        static ASKED: LazyLock<bool> =
-            LazyLock::new(|| std::env::var_os(USE_WARP_GROUPS).is_some_and(|value| value == "1"));
-        let groups = *ASKED && Self::WarpGroups.are_of(device)?;
+        static ALLOWED: LazyLock<bool> =
+            LazyLock::new(|| std::env::var_os(USE_WARP_GROUPS).is_none_or(|value| value != "0"));
+        let groups = *ALLOWED && Self::WarpGroups.are_of(device)?;
         Ok(if groups { Self::WarpGroups } else { Self::Matrix })
     }
 
