@@ -4,9 +4,9 @@
 // Work: three products, 6 D operations a visible pair and head, 77 GFLOP for the layer of forward_bf16.cu: 98 us at 790 TFLOP/s.
 //
 // Schedule: a block owns 128 queries, each of its two warp groups 64; queries and their outputs' gradients are in shared memory,
-// tiles of 64 keys and values arrive three ahead in rings of four, copied while products go on. Scores and their gradients are started together; the rounded
-// gradients are operand A from registers. Exponentials come before the wait for the second product; what a warp group waits for then
-// has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
+// tiles of 64 keys and values arrive three ahead in rings of four, copied while products go on. Scores and their gradients are
+// started together; the rounded gradients are operand A from registers. Exponentials come before the wait for the second product;
+// what a warp group waits for then has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
 //
 // Registers, 128 of 128 for heads of 64 (16 bytes spilled with dropout), 201 for 128 (204); shared memory 99,328 and 197,632 bytes.
 
@@ -109,7 +109,13 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         copy_tile(index + STAGES - 1);
         ptx::wait_products<1>();
         ptx::pin(scores[0]);
-        if (index < plain.first || index >= plain.end) {
+        if (index < tiles.global_tiles && document.global_count <= FEW) {
+            float few[1][1][4];
+            copy_few(few, scores);
+            hide<1, FEW>(few, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
+            fill(scores, -INFINITY);
+            copy_few(scores, few);
+        } else if (index < plain.first || index >= plain.end) {
             KeyTile tile = tiles.at(index);
             uint64_t hidden = own_tiles.hidden(tile);
             if (!own_tiles.whole(tile, hidden)) {

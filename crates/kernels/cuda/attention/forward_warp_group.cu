@@ -123,9 +123,20 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             multiply_transposed<1, KEYS>(scores, query_tile, first_row, key_tile(index), 0);
         }
     };
+    // Of a tile of so few global keys only the first columns are looked at.
+    auto weigh_few = [&] {
+        float few[1][1][4];
+        copy_few(few, scores);
+        hide<1, FEW>(few, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
+        softmax.add(few, scale);
+        clear(scores);
+        copy_few(scores, few);
+    };
     auto weigh = [&](int index) {
         bool is_plain = index >= plain.first && index < plain.end;
-        if (!is_plain || !softmax.add_by_known(scores, scale)) {
+        if (index < tiles.global_tiles && document.global_count <= FEW) {
+            weigh_few();
+        } else if (!is_plain || !softmax.add_by_known(scores, scale)) {
             if (is_plain) {
                 make_scores_again(index);
             } else {

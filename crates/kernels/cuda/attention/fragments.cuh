@@ -139,16 +139,18 @@ __device__ __forceinline__ void multiply(
     }
 }
 
-template <int M, int N> __device__ __forceinline__ void clear(float (&acc)[M][N][4]) {
+template <int M, int N> __device__ __forceinline__ void fill(float (&acc)[M][N][4], float value) {
 #pragma unroll
     for (int m = 0; m < M; m++) {
 #pragma unroll
         for (int n = 0; n < N; n++) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) acc[m][n][i] = 0.0f;
+            for (int i = 0; i < 4; i++) acc[m][n][i] = value;
         }
     }
 }
+
+template <int M, int N> __device__ __forceinline__ void clear(float (&acc)[M][N][4]) { fill(acc, 0.0f); }
 
 /// Row of a warp's 16 M in which this lane has elements: half 0 or 1 of tile m.
 __device__ __forceinline__ int fragment_row(int m, int half) { return 16 * m + 8 * half + lane_index() / 4; }

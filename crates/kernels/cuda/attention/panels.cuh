@@ -110,6 +110,15 @@ __device__ __forceinline__ unsigned char *panel_memory() {
     return memory + (-ptx::shared_address(memory) & (ptx::SWIZZLE_BYTES - 1));
 }
 
+/// Of so few keys of a tile only the first columns of scores are looked at.
+constexpr int FEW = 8;
+
+/// Copies those first columns.
+template <int M, int N> __device__ __forceinline__ void copy_few(float (&to)[1][M][4], const float (&from)[1][N][4]) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) to[0][0][i] = from[0][0][i];
+}
+
 /// Starts acc [64, ROWS] = A B^T: A 64 rows in registers, B the rows of a tile.
 template <int ROWS, int D>
 __device__ __forceinline__ void start_transposed(
