@@ -42,15 +42,20 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     int head = blockIdx.y;
     Document document(problem.plan, block.document);
     Range queries{block.first, min(block.first + BLOCK, document.queries)};
+    int64_t dense = int64_t(problem.heads) * D;
+    unsigned char *memory = panel_memory();
+    typename S::Queries query_tile{memory}, gradient_tile{memory + S::Queries::BYTES};
+    auto copy_queries = [&](typename S::Queries target, const bf16 *rows, int64_t stride) {
+        auto first = head_row(rows, stride, document.first_query + queries.first, head, D);
+        RowCopies<THREADS, BLOCK, D>(first, stride, queries.end - queries.first).start(target);
+    };
+    copy_queries(query_tile, static_cast<const bf16 *>(problem.q), problem.q_stride);
+    copy_queries(gradient_tile, gradient, dense);
     KeyTiles<KEYS> tiles(document, problem.visibility, queries);
     int own_rows = group_index() * GROUP_ROWS, own_first = queries.first + own_rows;
     // What this warp group needs of the tiles that the block copies.
     Range own_queries{min(own_first, queries.end), min(own_first + GROUP_ROWS, queries.end)};
-    KeyTiles<KEYS> own_tiles(document, problem.visibility, own_queries);
-    int64_t dense = int64_t(problem.heads) * D;
-
-    unsigned char *memory = panel_memory();
-    typename S::Queries query_tile{memory}, gradient_tile{memory + S::Queries::BYTES};
+    KeyTiles<KEYS> own_tiles(tiles, own_queries);
     auto stage = [&](int place) { return typename S::Keys{memory + 2 * S::Queries::BYTES + place * S::Keys::BYTES}; };
     auto key_tile = [&](int index) { return stage(uint32_t(index) % STAGES); };
     auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index) % STAGES); };
@@ -67,12 +72,6 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         }
         ptx::commit_copies();
     };
-    auto copy_queries = [&](typename S::Queries target, const bf16 *rows, int64_t stride) {
-        auto first = head_row(rows, stride, document.first_query + queries.first, head, D);
-        RowCopies<THREADS, BLOCK, D>(first, stride, queries.end - queries.first).start(target);
-    };
-    copy_queries(query_tile, static_cast<const bf16 *>(problem.q), problem.q_stride);
-    copy_queries(gradient_tile, gradient, dense);
     for (int index = 0; index < STAGES - 1; index++) copy_tile(index);
 
     int first_row = 16 * warp_index();

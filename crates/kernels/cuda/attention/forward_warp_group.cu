@@ -45,14 +45,18 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
     int head = blockIdx.y;
     Document document(problem.plan, block.document);
     Range queries{block.first, min(block.first + BLOCK, document.queries)};
+    unsigned char *memory = panel_memory();
+    typename S::Queries query_tile{memory};
+    auto first_query = head_row(
+        static_cast<const bf16 *>(problem.q), problem.q_stride, document.first_query + queries.first, head, D
+    );
+    RowCopies<THREADS, BLOCK, D>(first_query, problem.q_stride, queries.end - queries.first).start(query_tile);
     KeyTiles<KEYS> tiles(document, problem.visibility, queries);
     int own_rows = group_index() * GROUP_ROWS, own_first = queries.first + own_rows;
     // What this warp group needs of the tiles that the block copies.
     Range own_queries{min(own_first, queries.end), min(own_first + GROUP_ROWS, queries.end)};
-    KeyTiles<KEYS> own_tiles(document, problem.visibility, own_queries);
+    KeyTiles<KEYS> own_tiles(tiles, own_queries);
 
-    unsigned char *memory = panel_memory();
-    typename S::Queries query_tile{memory};
     auto stage = [&](int place) { return typename S::Keys{memory + S::Queries::BYTES + place * S::Keys::BYTES}; };
     auto key_tile = [&](int index) { return stage(uint32_t(index) % STAGES); };
     auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index) % STAGES); };
@@ -73,10 +77,6 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         ptx::commit_copies();
     };
 
-    auto first_query = head_row(
-        static_cast<const bf16 *>(problem.q), problem.q_stride, document.first_query + queries.first, head, D
-    );
-    RowCopies<THREADS, BLOCK, D>(first_query, problem.q_stride, queries.end - queries.first).start(query_tile);
     for (int index = 0; index < STAGES - 1; index++) copy_step(index);
 
     int first_row = 16 * warp_index();

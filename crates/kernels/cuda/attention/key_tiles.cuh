@@ -21,13 +21,17 @@ template <int KEYS> struct KeyTiles {
 
     __device__ KeyTiles(const Document &document, Visibility visibility, Range queries)
         : document(document), visibility(visibility), queries(queries) {
-        seen = visibility.keys_of(queries, document.keys);
-        common.first = visibility.keys_of({queries.end - 1, queries.end}, document.keys).first;
-        common.end = visibility.keys_of({queries.first, queries.first + 1}, document.keys).end;
-        global_tiles = ceil_div(document.global_count, KEYS);
-        count = global_tiles + ceil_div(seen.end - seen.first, KEYS);
+        find_ranges();
         passed = document.globals_below(seen.first);
         load_next_global();
+    }
+
+    /// Of some of a block's queries.
+    __device__ KeyTiles(const KeyTiles &block, Range queries)
+        : document(block.document), visibility(block.visibility), queries(queries), next_global(block.next_global),
+          passed(block.passed) {
+        find_ranges();
+        while (next_global < seen.first) pass_global();
     }
 
     __device__ KeyTile at(int index) const {
@@ -53,8 +57,7 @@ template <int KEYS> struct KeyTiles {
         uint64_t bits = 0;
         while (!tile.global && next_global < tile.first + tile.count) {
             bits |= uint64_t(1) << (next_global - tile.first);
-            passed++;
-            load_next_global();
+            pass_global();
         }
         return bits;
     }
@@ -93,6 +96,19 @@ template <int KEYS> struct KeyTiles {
     }
 
   private:
+    __device__ void find_ranges() {
+        seen = visibility.keys_of(queries, document.keys);
+        common.first = visibility.keys_of({queries.end - 1, queries.end}, document.keys).first;
+        common.end = visibility.keys_of({queries.first, queries.first + 1}, document.keys).end;
+        global_tiles = ceil_div(document.global_count, KEYS);
+        count = global_tiles + ceil_div(seen.end - seen.first, KEYS);
+    }
+
+    __device__ void pass_global() {
+        passed++;
+        load_next_global();
+    }
+
     __device__ void load_next_global() {
         constexpr int NONE = 0x7fffffff;
         next_global = passed < document.global_count ? document.globals[passed] : NONE;
