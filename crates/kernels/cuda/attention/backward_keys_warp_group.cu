@@ -76,6 +76,8 @@ __global__ void __launch_bounds__(THREADS, 1) attention_backward_keys(
         return RowCopies<THREADS, QUERIES, D>(first, stride, query_count);
     };
     auto queries = copies_of(problem.q, problem.q_stride), gradients_of_outputs = copies_of(gradient, dense);
+    int64_t first_statistic = int64_t(head) * plan.queries + first_in_batch;
+    const float *own_sums = log_sum_exp + first_statistic, *own_deltas = delta + first_statistic;
     // What follows the last tile is zeros that nobody reads.
     auto copy_tile = [&](int index) {
         Stage<D> stage = stage_of(index);
@@ -85,9 +87,8 @@ __global__ void __launch_bounds__(THREADS, 1) attention_backward_keys(
         if (row < QUERIES) {
             // Zeros where there is no query: its gradient is zeros too, so it adds nothing.
             bool exists = query < query_count;
-            int64_t at = int64_t(head) * plan.queries + first_in_batch + query;
-            ptx::copy_async_4(stage.log_sum_exp + row, log_sum_exp + at, exists);
-            ptx::copy_async_4(stage.delta + row, delta + at, exists);
+            ptx::copy_async_4(stage.log_sum_exp + row, own_sums + query, exists);
+            ptx::copy_async_4(stage.delta + row, own_deltas + query, exists);
             if constexpr (DROPOUT) {
                 stage.streams[row] = stream_of(problem.draws, uint32_t(first_in_batch + query) * problem.heads + head);
             }
