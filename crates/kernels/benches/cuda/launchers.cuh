@@ -14,7 +14,7 @@ struct Betas {
 extern "C" {
 using AttentionForward = int(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
 using AttentionBackwardQueries = int(
-    const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, cudaStream_t
+    const Problem *, const void *output, const void *gradient, const float *log_sum_exp, float *delta, void *dq, cudaStream_t
 );
 using AttentionBackwardKeys = int(
     const Problem *, const void *gradient, const float *log_sum_exp, const float *delta, void *dk, void *dv,
@@ -27,9 +27,6 @@ AttentionBackwardKeys epitome_attention_backward_keys_bf16, epitome_attention_ba
 
 extern "C" {
 int epitome_attention_forward_any_bf16(const Problem *, void *output, float *log_sum_exp, cudaStream_t);
-int epitome_attention_delta_bf16(
-    const void *output, const void *gradient, float *delta, int64_t rows, int heads, int size, cudaStream_t
-);
 int epitome_attention_reduce_global_bf16(
     const Problem *, const float *partial_dk, const float *partial_dv, void *dk, void *dv, cudaStream_t
 );

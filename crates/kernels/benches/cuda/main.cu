@@ -95,13 +95,7 @@ struct Case {
     }
 
     int forward(const Units &units) { return units.forward(&problem, output, log_sum_exp, nullptr); }
-    int prepare() {
-        int64_t rows = problem.plan.queries;
-        return epitome_attention_delta_bf16(
-            output, gradient, delta, rows, problem.heads, problem.head_size, nullptr
-        );
-    }
-    int queries(const Units &units) { return units.queries(&problem, gradient, log_sum_exp, delta, dq, nullptr); }
+    int queries(const Units &units) { return units.queries(&problem, output, gradient, log_sum_exp, delta, dq, nullptr); }
     int keys(const Units &units) {
         return units.keys(&problem, gradient, log_sum_exp, delta, dk, dv, partial_dk, partial_dv, nullptr);
     }
@@ -136,13 +130,11 @@ struct Case {
         double unit = 2.0 * pairs() * problem.head_size;
         double forward_time = milliseconds([&] { return forward(units); });
         print(what + " forward", forward_time, 2 * unit, 8.0 * count);
-        double delta_time = milliseconds([&] { return prepare(); });
         double query_time = milliseconds([&] { return queries(units); }), key_time = milliseconds([&] { return keys(units); });
         double reduce_time = milliseconds([&] { return reduce(); });
-        print("  delta", delta_time, 0, 4.0 * count);
-        print("  dq, three products", query_time, 3 * unit, 10.0 * count);
+        print("  dq, three products, and delta", query_time, 3 * unit, 12.0 * count);
         print("  dk and dv, four products", key_time, 4 * unit, 12.0 * count);
-        double all = delta_time + query_time + key_time + reduce_time;
+        double all = query_time + key_time + reduce_time;
         print("  backward, counted as five", all, 5 * unit, 16.0 * count);
     }
 
@@ -169,7 +161,6 @@ struct Case {
         // NaN, so that what is not written shows.
         for (bf16 *target : {output, dq, dk, dv}) require(cudaMemset(target, 0xff, 2 * count), "cudaMemset");
         require(forward(units), "forward");
-        require(prepare(), "delta");
         require(queries(units), "dq");
         require(keys(units), "dk, dv");
         require(reduce(), "reduce");

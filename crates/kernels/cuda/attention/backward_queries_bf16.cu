@@ -146,10 +146,19 @@ int start(
 
 } // namespace
 
-/// gradient: that of the output, dense [Tq, H, D]; log_sum_exp and delta [H, Tq]; dq lies as q.
+extern "C" int epitome_attention_delta_bf16(
+    const void *output, const void *gradient, float *delta, int64_t rows, int heads, int size, cudaStream_t stream
+);
+
+/// output and its gradient: dense [Tq, H, D]; log_sum_exp and delta, which is written, [H, Tq]; dq lies as q.
 extern "C" int epitome_attention_backward_queries_bf16(
-    const Problem *problem, const void *gradient, const float *log_sum_exp, const float *delta, void *dq, cudaStream_t stream
+    const Problem *problem, const void *output, const void *gradient, const float *log_sum_exp, float *delta, void *dq,
+    cudaStream_t stream
 ) {
+    int error = epitome_attention_delta_bf16(
+        output, gradient, delta, problem->plan.queries, problem->heads, problem->head_size, stream
+    );
+    if (error != 0) return error;
     auto incoming = static_cast<const bf16 *>(gradient);
     auto target = static_cast<bf16 *>(dq);
     if (problem->head_size == 64) return start<64>(*problem, incoming, log_sum_exp, delta, target, stream);

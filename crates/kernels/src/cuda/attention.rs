@@ -95,13 +95,12 @@ pub(super) fn gradients(
     }
     let log_sum_exp = dense(op, &attended.log_sum_exp, &[DType::F32])?;
     let delta = room(log_sum_exp.shape(), DType::F32, q.device())?;
-    let [f32, bf16]: [ffi::AttentionDelta; 2] = [ffi::epitome_attention_delta_f32, ffi::epitome_attention_delta_bf16];
-    let launch = of_type(op, call.dtype, f32, bf16)?;
-    let (rows, heads, size) = (spec.queries.total() as i64, call.problem.heads, call.problem.head_size);
-    let (dy, delta_address) = (address(&gradient)?, address_mut(&delta)?.cast());
-    // SAFETY: all three have as many numbers as `rows`, `heads` and `size` say.
-    check(op, unsafe { launch(address(&output)?, dy, delta_address, rows, heads, size, call.stream) })?;
-    let incoming = Incoming { gradient: dy, log_sum_exp: address(&log_sum_exp)?.cast(), delta: delta_address };
+    let incoming = Incoming {
+        output: address(&output)?,
+        gradient: address(&gradient)?,
+        log_sum_exp: address(&log_sum_exp)?.cast(),
+        delta: address_mut(&delta)?.cast(),
+    };
     match call.fitting(units)? {
         Units::WarpGroups => incoming.fast(
             &call,
@@ -117,11 +116,12 @@ pub(super) fn gradients(
     }
 }
 
-/// What the backward starts from: the gradient of the output, log-sum-exp and delta.
+/// What the backward starts from: the output, its gradient and log-sum-exp; and room for delta, their inner product.
 struct Incoming {
+    output: *const c_void,
     gradient: *const c_void,
     log_sum_exp: *const f32,
-    delta: *const f32,
+    delta: *mut f32,
 }
 
 impl Incoming {
@@ -132,7 +132,13 @@ impl Incoming {
         let [f32, bf16]: [ffi::AttentionBackward; 2] =
             [ffi::epitome_attention_backward_any_f32, ffi::epitome_attention_backward_any_bf16];
         let launch = of_type(op, call.dtype, f32, bf16)?;
-        let Self { gradient, log_sum_exp, delta } = *self;
+        let [f32, bf16]: [ffi::AttentionDelta; 2] =
+            [ffi::epitome_attention_delta_f32, ffi::epitome_attention_delta_bf16];
+        let launch_delta = of_type(op, call.dtype, f32, bf16)?;
+        let Self { output, gradient, log_sum_exp, delta } = *self;
+        let (rows, heads, size) = (call.problem.plan.queries.into(), call.problem.heads, call.problem.head_size);
+        // SAFETY: output, gradient and delta have as many numbers as these say.
+        check(op, unsafe { launch_delta(output, gradient, delta, rows, heads, size, call.stream) })?;
         // SAFETY: as in `attention_forward`; the gradients lie as their tensors.
         check(op, unsafe { launch(&call.problem, gradient, log_sum_exp, delta, dq, dk, dv, call.stream) })?;
         Ok(gradients)
@@ -150,12 +156,12 @@ impl Incoming {
         let partial = || room((call.partial_rows, width), DType::F32, gradients[0].device());
         let partials = [partial()?, partial()?];
         let [pk, pv]: [*mut f32; 2] = [address_mut(&partials[0])?.cast(), address_mut(&partials[1])?.cast()];
-        let Self { gradient, log_sum_exp, delta } = *self;
+        let Self { output, gradient, log_sum_exp, delta } = *self;
         let (problem, stream) = (&raw const call.problem, call.stream);
         // SAFETY: as in `plain`; the partial sums have the rows of the plan.
         let codes = unsafe {
             [
-                queries(problem, gradient, log_sum_exp, delta, dq, stream),
+                queries(problem, output, gradient, log_sum_exp, delta, dq, stream),
                 keys(problem, gradient, log_sum_exp, delta, dk, dv, pk, pv, stream),
                 ffi::epitome_attention_reduce_global_bf16(problem, pk, pv, dk, dv, stream),
             ]

@@ -173,7 +173,8 @@ launchers! {
     );
     AttentionBackwardQueries = epitome_attention_backward_queries_warp_group_bf16
         | epitome_attention_backward_queries_bf16 => (
-        problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32, dq: *mut c_void,
+        problem: *const Problem, output: *const c_void, gradient: *const c_void, log_sum_exp: *const f32, delta: *mut f32,
+        dq: *mut c_void,
     );
     AttentionBackwardKeys = epitome_attention_backward_keys_warp_group_bf16 | epitome_attention_backward_keys_bf16 => (
         problem: *const Problem, gradient: *const c_void, log_sum_exp: *const f32, delta: *const f32,
