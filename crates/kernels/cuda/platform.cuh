@@ -37,6 +37,18 @@ int launch(
     return cudaGetLastError();
 }
 
+/// Processors of the device, of the first one that asks.
+inline int processor_count() {
+    static const int count = [] {
+        int device, count;
+        bool known = cudaGetDevice(&device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+        // Any number will do.
+        return known ? count : 128;
+    }();
+    return count;
+}
+
 /// Whether kernels are started early: where EPITOME_EARLY_LAUNCHES is 1, on capability 9.0 and later. No GPU has tried it yet.
 inline bool starts_early() {
     static const bool starts = [] {
@@ -78,6 +90,9 @@ int launch(
     emulation::run(grid, threads, shared_bytes, [&] { kernel(arguments...); });
     return 0;
 }
+
+/// So few that what stays on one to the end has several turns in tests.
+inline int processor_count() { return 1; }
 
 /// Kernels run one after the other.
 template <typename... Parameters, typename... Arguments>

@@ -275,6 +275,27 @@ void time_few_rows(int width, int outputs, int steps, bool after_norm, bool gelu
     require(cudaFree(weights), "cudaFree");
 }
 
+/// A step's head, another one each time, and the best of its logits.
+void time_head(int width) {
+    constexpr int ROWS = 4, VOCABULARY = 50265, STRIDE = 50272, K = 8, COUNT = 3;
+    size_t each = size_t(width) * VOCABULARY;
+    bf16 *weights = numbers(each * COUNT), *x = numbers(ROWS * width);
+    float *logits = room<float>(size_t(ROWS) * STRIDE);
+    size_t turn = 0;
+    std::string what = "4 rows, " + std::to_string(width) + " x 50,265: ";
+    print(what + "logits", milliseconds([&] {
+        return epitome_head_bf16(
+            x, ROWS, width, weights + turn++ % COUNT * each, nullptr, VOCABULARY, logits, STRIDE, nullptr
+        );
+    }), 0, 2.0 * each);
+    float *values = room<float>(ROWS * K), *lists = room<float>(ROWS * 32 * 2 * (1 + K));
+    int *indices = room<int>(ROWS * K);
+    print(what + "top 8", milliseconds([&] {
+        return epitome_top_k_f32(logits, nullptr, ROWS, STRIDE, VOCABULARY, K, lists, values, indices, nullptr);
+    }), 0, 4.0 * ROWS * VOCABULARY);
+    require(cudaFree(weights), "cudaFree");
+}
+
 void time_decoding() {
     // Steps as src/cuda/few_rows.rs chooses them.
     time_few_rows(768, 2304, 4, true, false);
@@ -306,13 +327,7 @@ void time_decoding() {
             return epitome_memory_attention_bf16(&memory.problem, context, sums, memory.output, nullptr);
         }), 0, 4.0 * memory.count);
     }
-    int vocabulary = 50265, stride = 50272, rows = 4, k = 8;
-    bf16 *logits = numbers(size_t(rows) * stride);
-    float *values = room<float>(rows * k), *lists = room<float>(rows * 32 * 2 * (1 + k));
-    int *indices = room<int>(rows * k);
-    print("top 8 of 4 rows of 50,265", milliseconds([&] {
-        return epitome_top_k_bf16(logits, nullptr, rows, stride, vocabulary, k, lists, values, indices, nullptr);
-    }), 0, 2.0 * rows * vocabulary);
+    for (int width : {768, 1024}) time_head(width);
 }
 
 } // namespace

@@ -38,6 +38,9 @@ fn memories_of_many_lengths() {
     }
     check_memory(5, 64, &[4, 0, 1, 17, 2], &[600, 40, 7, 33, 0], 0.0);
     check_memory(2, 128, &[1, 33], &[1100, 70], 0.0);
+    // More splits than are merged at once.
+    check_memory(1, 64, &[2], &[8800], 0.0);
+    check_memory(1, 128, &[1], &[8800], 0.0);
     // What was summed is rescaled: by more than the slack of a maximum, and by less.
     for growth in [0.003, 0.01, 0.05] {
         check_memory(2, 64, &[3], &[1500], growth);
@@ -313,4 +316,75 @@ fn layers_of_few_rows() {
         check_layers(rows, sizes, true);
     }
     check_layers(4, [768, 768], false);
+}
+
+/// Logits of a head in bf16: all of them, and the most probable of each row.
+fn check_head(rows: usize, width: usize, vocabulary: usize, with_bias: bool) {
+    let mut numbers = Numbers::seeded((rows * width + vocabulary) as u64);
+    let dtype = DType::BF16;
+    let [x, weight] = [rows, vocabulary].map(|count| rounded(&numbers.vector(count * width), dtype));
+    let bias: Vec<f64> = if with_bias { numbers.vector(vocabulary) } else { vec![0.0; vocabulary] };
+    let each = |row| weight.chunks(width).zip(&bias).map(move |(weight, bias)| dot(row, weight) + bias);
+    let wanted: Vec<f64> = x.chunks(width).flat_map(each).collect();
+    on_device(|| {
+        let single = place(&bias, &[vocabulary], DType::F32);
+        let weight = place(&weight, &[vocabulary, width], dtype);
+        let head = PackedLinear::new(&weight, with_bias.then_some(&single), Precision::Bf16).unwrap();
+        let x = place(&x, &[rows, width], dtype);
+        let mut logits = Vec::new();
+        head.forward_into(&x, &mut logits).unwrap();
+        let logits: Vec<f64> = logits.into_iter().map(f64::from).collect();
+        let what = format!("{rows} rows of {width}, {vocabulary} logits");
+        close(&what, &place(&logits, &[logits.len()], DType::F32), &wanted, 1e-5);
+        let best = head.best(&x, 1).unwrap();
+        for (row, logits) in logits.chunks(vocabulary).enumerate() {
+            assert!(logits.iter().all(|logit| *logit <= logits[best[row][0].0 as usize]), "{what}: row {row}");
+        }
+    });
+}
+
+#[test]
+fn heads_of_few_rows() {
+    // Widths with whole groups, with a part of one and with none; vocabularies of few outputs and of several turns; and what has no
+    // kernel: more rows, other widths.
+    for (rows, width, vocabulary) in [
+        (1, 32, 1),
+        (2, 64, 131),
+        (4, 768, 131),
+        (7, 288, 1003),
+        (8, 1024, 77),
+        (9, 96, 131),
+        (16, 768, 203),
+        (12, 4096, 19),
+        (3, 40, 131),
+        (17, 64, 131),
+        (3, 8192, 5),
+    ] {
+        check_head(rows, width, vocabulary, true);
+    }
+    for rows in 1..=16 {
+        check_head(rows, 32, 131, false);
+    }
+    check_head(4, 64, 50_265, false);
+}
+
+/// A row of logits is the same whatever lies beside it, among up to 8 rows and among more.
+#[test]
+fn a_row_has_the_same_logits_alone_and_beside_others() {
+    let (width, vocabulary) = (288, 301);
+    let mut numbers = Numbers::seeded(5);
+    on_device(|| {
+        let mut random = |count: usize| place(&numbers.vector(count * width), &[count, width], DType::BF16);
+        let (x, weight) = (random(16), random(vocabulary));
+        let head = PackedLinear::new(&weight, None, Precision::Bf16).unwrap();
+        let logits = |x: &Tensor| {
+            let mut found = Vec::new();
+            head.forward_into(x, &mut found).unwrap();
+            found
+        };
+        let together = logits(&x);
+        for (row, together) in together.chunks(vocabulary).enumerate() {
+            assert!(logits(&x.narrow(0, row, 1).unwrap()) == together, "row {row}");
+        }
+    });
 }
