@@ -234,11 +234,31 @@ fn check_top_k(dtype: DType, (vocabulary, stride): (usize, usize), k: usize, wit
 
 #[test]
 fn the_most_probable_entries() {
-    for (shape, k) in [((1, 1), 1), ((5, 5), 5), ((101, 104), 8), ((2000, 2000), 16), ((5003, 5008), 9)] {
+    for (shape, k) in
+        [((1, 1), 1), ((5, 5), 5), ((101, 104), 8), ((2000, 2000), 16), ((5003, 5008), 9), ((50_265, 50_272), 8)]
+    {
         for with_bias in [false, true] {
             check_top_k(DType::F32, shape, k, with_bias);
             check_top_k(DType::BF16, shape, k, with_bias);
         }
+    }
+    // More than a warp's entries, and than are merged from shared memory.
+    check_top_k(DType::F32, (600, 600), 600, false);
+    check_top_k(DType::BF16, (9000, 9000), 350, false);
+}
+
+/// Of zeros the first counts, whatever their signs; entries that are impossible come last, in their order.
+#[test]
+fn equal_entries_and_impossible_ones_come_in_their_order() {
+    let mut logits = vec![f64::NEG_INFINITY; 1200];
+    for (index, value) in [(3, -0.0), (7, 0.0), (600, -0.0), (1199, 0.0)] {
+        logits[index] = value;
+    }
+    let found = &top_k(&place(&logits, &[1, 1200], DType::F32), 1200, None, 7).unwrap()[0];
+    let indices: Vec<u32> = found.iter().map(|(index, _)| *index).collect();
+    assert_eq!(indices, [3, 7, 600, 1199, 0, 1, 2]);
+    for (n, (_, log_p)) in found.iter().enumerate() {
+        assert!(if n < 4 { (log_p + 4f32.ln()).abs() < 1e-6 } else { *log_p == f32::NEG_INFINITY }, "{found:?}");
     }
 }
 
