@@ -49,12 +49,13 @@ inline int processor_count() {
     return count;
 }
 
-/// Whether kernels are started early: where EPITOME_EARLY_LAUNCHES is 1, on capability 9.0 and later. No GPU has tried it yet.
+/// Whether kernels are started early: on capability 9.0 and later, unless EPITOME_EARLY_LAUNCHES is 0.
 inline bool starts_early() {
     static const bool starts = [] {
         const char *wish = getenv("EPITOME_EARLY_LAUNCHES");
         int device, major;
-        return wish != nullptr && std::strcmp(wish, "1") == 0 && cudaGetDevice(&device) == cudaSuccess &&
+        bool wanted = wish == nullptr || std::strcmp(wish, "0") != 0;
+        return wanted && cudaGetDevice(&device) == cudaSuccess &&
                cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
     }();
     return starts;

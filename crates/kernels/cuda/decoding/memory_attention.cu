@@ -6,7 +6,8 @@
 //
 // Schedule: the keys of a document are split, so that few documents fill the processor. A block of threads owns a split and up
 // to 16 queries; each warp takes every fourth tile of 32 keys through a ring of its own in shared memory, without barriers, and
-// the four are merged by their log-sum-exp at the end. There are as many splits as blocks run at the same time. A second kernel
+// the four are merged by their log-sum-exp at the end. Where kernels are started early the first tiles are asked for before the kernel
+// that makes the queries has ended. There are as many splits as blocks run at the same time. A second kernel
 // merges them, a block a query and head, in an order of their number; it is as long as its loads wait for each other, so it asks for
 // all contexts and log-sum-exps at once.
 
@@ -24,10 +25,9 @@ constexpr int KEYS = 32;
 template <int D> struct Shape {
     static constexpr int STAGES = D == 64 ? 3 : 2;
     static constexpr int TILE_BYTES = KEYS * Tile<D>::ROW_BYTES;
-    static constexpr int QUERY_BYTES = ROWS * Tile<D>::ROW_BYTES;
     /// Of each warp.
     static constexpr int RING_BYTES = 2 * STAGES * TILE_BYTES;
-    static constexpr int SHARED_BYTES = QUERY_BYTES + WARPS * RING_BYTES;
+    static constexpr int SHARED_BYTES = WARPS * RING_BYTES;
     static_assert(RING_BYTES >= ROWS * (D + 1) * 4, "a warp's result takes the place of its ring");
 };
 
@@ -61,11 +61,25 @@ __device__ void merge_warps(const unsigned char *rings, int rows, int64_t row, i
     }
 }
 
+/// The queries of a block, which begin at `from`, as operands of products; zeros behind the last of `rows`.
+template <int D>
+__device__ __forceinline__ void load_queries(uint32_t (&registers)[1][D / 16][4], const bf16 *from, int64_t stride, int rows) {
+    int row = lane_index() / 4, column = lane_index() % 4 * 2;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int own = row + i % 2 * 8;
+            const bf16 *pair = from + own * stride + 16 * k + i / 2 * 8 + column;
+            registers[0][k][i] = own < rows ? *reinterpret_cast<const uint32_t *>(pair) : 0;
+        }
+    }
+}
+
 template <int D>
 __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Partials partials) {
     using S = Shape<D>;
     ptx::let_next_kernel_start();
-    ptx::wait_for_kernels_before();
     const Plan &plan = problem.plan;
     Block block = plan.query_blocks[blockIdx.x];
     int head = blockIdx.y;
@@ -74,8 +88,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     int first_key = block.chunk * plan.chunk, end_key = min(first_key + plan.chunk, document.keys);
     int tiles = ceil_div(end_key - first_key, KEYS);
 
-    unsigned char *memory = dynamic_shared_memory(), *ring = memory + S::QUERY_BYTES + warp_index() * S::RING_BYTES;
-    Tile<D> queries{memory};
+    unsigned char *memory = dynamic_shared_memory(), *ring = memory + warp_index() * S::RING_BYTES;
     auto tile_at = [&](int place) { return Tile<D>{ring + place * S::TILE_BYTES}; };
     // Tile `turn` of this warp.
     auto copy_tile = [&](int turn) {
@@ -97,16 +110,14 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         }
         ptx::commit_copies();
     };
-    copy_rows<ROWS, THREADS>(queries, [&](int row) {
-        auto numbers = static_cast<const bf16 *>(problem.q);
-        if (row >= rows) return Source{numbers, false};
-        return Source{head_row(numbers, problem.q_stride, document.first_query + block.first + row, head, D), true};
-    });
+    // Keys and values are nobody's result, nor is the plan: they lie ready since before the plan did, or the step's words.
     for (int turn = 0; turn < S::STAGES - 1; turn++) copy_tile(turn);
-    ptx::wait_copies<S::STAGES - 2>();
-    __syncthreads();
+    ptx::wait_for_kernels_before();
     uint32_t registers[1][D / 16][4];
-    load_a_rows<1>(registers, queries, 0);
+    auto first_query = head_row(
+        static_cast<const bf16 *>(problem.q), problem.q_stride, document.first_query + block.first, head, D
+    );
+    load_queries<D>(registers, first_query, problem.q_stride, rows);
 
     float context[1][D / 8][4];
     clear(context);
@@ -139,7 +150,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     }
     __syncthreads();
     int64_t row = partial_row(plan, block.document, block.chunk, block.first);
-    merge_warps<D>(memory + S::QUERY_BYTES, rows, row, problem.heads, head, partials);
+    merge_warps<D>(memory, rows, row, problem.heads, head, partials);
 }
 
 /// What a thread found of four columns in some of the splits, whose weights are relative to the greatest of their log-sum-exps.
