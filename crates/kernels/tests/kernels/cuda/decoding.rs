@@ -338,6 +338,29 @@ fn layers_of_few_rows() {
     check_layers(4, [768, 768], false);
 }
 
+/// Numbers whose mean is far greater than their differences from it.
+#[test]
+fn a_norm_before_a_layer_is_exact_far_from_zero() {
+    for (rows, width) in [(4, 768), (12, 96)] {
+        let mut numbers = Numbers::seeded(width as u64);
+        let residual = rounded(&numbers.vector(rows * width), DType::BF16);
+        let x: Vec<f64> = (0..rows * width).map(|i| if i / width % 2 == 0 { 4096.0 } else { -2048.0 }).collect();
+        let [weight, bias] = [(); 2].map(|()| numbers.vector(width));
+        let summed: Vec<f64> = x.iter().zip(&residual).map(|(x, residual)| x + residual).collect();
+        on_device(|| {
+            let of = |values: &[f64], shape: &[usize], dtype| place(values, shape, dtype);
+            let [x, residual] = [&x, &residual].map(|values| of(values, &[rows, width], DType::BF16));
+            let layer = of(&vec![0.0; 8 * width], &[8, width], DType::BF16);
+            let layer = PackedLinear::new(&layer, None, Precision::Bf16).unwrap();
+            let [placed_weight, placed_bias] = [&weight, &bias].map(|values| of(values, &[width], DType::F32));
+            let norm = Norm { weight: &placed_weight, bias: &placed_bias, eps: 1e-5 };
+            let sum = ResidualSum { x: &x, residual: &residual, dropout: None, first: 0 };
+            let found = layer.forward_after_norm(sum, norm).unwrap();
+            close(&format!("{rows} rows of {width}"), &found[0], &norm_reference(&summed, &weight, &bias), 0.005);
+        });
+    }
+}
+
 /// Logits of a head in bf16: all of them, and the most probable of each row.
 fn check_head(rows: usize, width: usize, vocabulary: usize, with_bias: bool) {
     let mut numbers = Numbers::seeded((rows * width + vocabulary) as u64);
