@@ -37,12 +37,25 @@ int launch(
     return cudaGetLastError();
 }
 
-/// Whether kernels are started early: where EPITOME_EARLY_LAUNCHES is 1, on capability 9.0 and later. No GPU has tried it yet.
+/// Processors of the device, of the first one that asks.
+inline int processor_count() {
+    static const int count = [] {
+        int device, count;
+        bool known = cudaGetDevice(&device) == cudaSuccess &&
+                     cudaDeviceGetAttribute(&count, cudaDevAttrMultiProcessorCount, device) == cudaSuccess;
+        // Any number will do.
+        return known ? count : 128;
+    }();
+    return count;
+}
+
+/// Whether kernels are started early: on capability 9.0 and later, unless EPITOME_EARLY_LAUNCHES is 0.
 inline bool starts_early() {
     static const bool starts = [] {
         const char *wish = getenv("EPITOME_EARLY_LAUNCHES");
         int device, major;
-        return wish != nullptr && std::strcmp(wish, "1") == 0 && cudaGetDevice(&device) == cudaSuccess &&
+        bool wanted = wish == nullptr || std::strcmp(wish, "0") != 0;
+        return wanted && cudaGetDevice(&device) == cudaSuccess &&
                cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess && major >= 9;
     }();
     return starts;
@@ -78,6 +91,9 @@ int launch(
     emulation::run(grid, threads, shared_bytes, [&] { kernel(arguments...); });
     return 0;
 }
+
+/// So few that what stays on one to the end has several turns in tests.
+inline int processor_count() { return 1; }
 
 /// Kernels run one after the other.
 template <typename... Parameters, typename... Arguments>

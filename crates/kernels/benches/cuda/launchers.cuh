@@ -67,7 +67,11 @@ int epitome_few_rows_bf16(
     const void *x, int count, int width, int steps, const void *residual, const float *norm_weight, const float *norm_bias,
     float eps, void *normalised, const void *weight, const float *bias, int gelu, int outputs, void *y, cudaStream_t
 );
-int epitome_top_k_bf16(
+int epitome_head_bf16(
+    const void *x, int count, int width, const void *weight, const float *bias, int outputs, float *logits, int64_t stride,
+    cudaStream_t
+);
+int epitome_top_k_f32(
     const void *logits, const float *bias, int64_t rows, int64_t stride, int vocabulary, int k, void *room, float *values,
     int *indices, cudaStream_t
 );

@@ -8,7 +8,7 @@
 //
 // Prints the median of several runs, and its share of the peaks given as PEAK_TFLOPS and PEAK_GBS (790 and 3350 unless set).
 
-#include "measure.cuh"
+#include "few_rows.cuh"
 
 namespace {
 
@@ -248,24 +248,6 @@ void time_training() {
     }), 0, 4.0 * count);
 }
 
-/// Layers of few rows, each time with another weight, so that no cache holds it.
-void time_few_rows(int width, int outputs, int steps, bool after_norm, bool gelu) {
-    constexpr int ROWS = 4;
-    size_t each = size_t(width) * outputs, count = std::max<size_t>(1, (size_t(96) << 20) / each / sizeof(bf16));
-    bf16 *weights = numbers(each * count), *x = numbers(ROWS * width), *y = room<bf16>(ROWS * outputs);
-    bf16 *residual = numbers(ROWS * width), *normalised = room<bf16>(ROWS * width);
-    float *norm_weight = room<float>(width), *norm_bias = room<float>(width), *bias = room<float>(outputs);
-    size_t turn = 0;
-    std::string what = "4 rows, " + std::to_string(width) + " x " + std::to_string(outputs);
-    print(what + (after_norm ? ", after layer norm" : "") + (gelu ? ", GELU" : ""), milliseconds([&] {
-        return epitome_few_rows_bf16(
-            x, ROWS, width, steps, after_norm ? residual : nullptr, norm_weight, norm_bias, 1e-5f, normalised,
-            weights + turn++ % count * each, bias, gelu, outputs, y, nullptr
-        );
-    }), 0, 2.0 * each);
-    require(cudaFree(weights), "cudaFree");
-}
-
 void time_decoding() {
     // Steps as src/cuda/few_rows.rs chooses them.
     time_few_rows(768, 2304, 4, true, false);
@@ -297,13 +279,7 @@ void time_decoding() {
             return epitome_memory_attention_bf16(&memory.problem, context, sums, memory.output, nullptr);
         }), 0, 4.0 * memory.count);
     }
-    int vocabulary = 50265, stride = 50272, rows = 4, k = 8;
-    bf16 *logits = numbers(size_t(rows) * stride);
-    float *values = room<float>(rows * k), *lists = room<float>(rows * 32 * 2 * (1 + k));
-    int *indices = room<int>(rows * k);
-    print("top 8 of 4 rows of 50,265", milliseconds([&] {
-        return epitome_top_k_bf16(logits, nullptr, rows, stride, vocabulary, k, lists, values, indices, nullptr);
-    }), 0, 2.0 * rows * vocabulary);
+    for (int width : {768, 1024}) time_head(width);
 }
 
 } // namespace

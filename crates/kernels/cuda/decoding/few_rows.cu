@@ -46,20 +46,45 @@ template <int STEPS> __device__ __forceinline__ int first_column() {
     return warp_index() * STEPS * STEP + lane_index() % 4 * 8;
 }
 
-/// Sums of a number a row over all warps: of row lane / 4 and the one 8 below, of which a lane has a part each.
-template <int HALVES>
-__device__ __forceinline__ void add_over_block(float (&sums)[HALVES], float (*scratch)[ROWS]) {
-    int g = lane_index() / 4;
+/// Of rows lane / 4 and 8 below, of which a lane has a part each: the mean, and the sum of squares of the differences from it. Each warp
+/// takes those of its numbers, in two passes, and one barrier is enough to merge them (Chan et al. 1979).
+template <int HALVES, int STEPS>
+__device__ __forceinline__ void find_moments(
+    const float (&values)[HALVES][STEPS][8], float (&mean)[HALVES], float (&squares)[HALVES]
+) {
+    constexpr int COUNT = STEPS * STEP, MOST = MOST_WARPS<true>;
+    __shared__ float2 scratch[MOST][ROWS];
+    int g = lane_index() / 4, warps = int(blockDim.x) / WARP;
 #pragma unroll
     for (int half = 0; half < HALVES; half++) {
-        float sum = lanes_sum<4>(sums[half]);
-        if (lane_index() % 4 == 0) scratch[warp_index()][g + 8 * half] = sum;
+        float sum = 0.0f, own = 0.0f;
+#pragma unroll
+        for (int i = 0; i < STEPS * 8; i++) sum += values[half][i / 8][i % 8];
+        float own_mean = lanes_sum<4>(sum) * (1.0f / COUNT);
+#pragma unroll
+        for (int i = 0; i < STEPS * 8; i++) {
+            float difference = values[half][i / 8][i % 8] - own_mean;
+            own += difference * difference;
+        }
+        own = lanes_sum<4>(own);
+        if (lane_index() % 4 == 0) scratch[warp_index()][g + 8 * half] = {own_mean, own};
     }
     __syncthreads();
 #pragma unroll
     for (int half = 0; half < HALVES; half++) {
-        sums[half] = 0.0f;
-        for (int warp = 0; warp < int(blockDim.x) / WARP; warp++) sums[half] += scratch[warp][g + 8 * half];
+        float2 parts[MOST];
+        mean[half] = squares[half] = 0.0f;
+#pragma unroll
+        for (int warp = 0; warp < MOST; warp++) {
+            parts[warp] = warp < warps ? scratch[warp][g + 8 * half] : float2{0.0f, 0.0f};
+            mean[half] += parts[warp].x;
+        }
+        mean[half] /= warps;
+#pragma unroll
+        for (int warp = 0; warp < MOST; warp++) {
+            float difference = parts[warp].x - mean[half];
+            if (warp < warps) squares[half] += parts[warp].y + COUNT * difference * difference;
+        }
     }
 }
 
@@ -92,8 +117,7 @@ template <int HALVES, int STEPS>
 __device__ __forceinline__ void normalise(
     uint4 (&x)[HALVES][STEPS], const Rows &rows, const Norm &norm, const float *parameters
 ) {
-    __shared__ float scratch[2][MOST_WARPS<true>][ROWS];
-    float values[HALVES][STEPS][8], mean[HALVES] = {}, squares[HALVES] = {};
+    float values[HALVES][STEPS][8], mean[HALVES], rstd[HALVES];
     uint4 residual[HALVES][STEPS];
     load_rows(x, rows.x, rows);
     load_rows(residual, norm.residual, rows);
@@ -102,22 +126,14 @@ __device__ __forceinline__ void normalise(
 #pragma unroll
         for (int i = 0; i < STEPS * 8; i++) {
             auto number = [&](const uint4 &pack) { return to_float(reinterpret_cast<const bf16 *>(&pack)[i % 8]); };
-            float sum = number(x[half][i / 8]) + number(residual[half][i / 8]);
-            mean[half] += values[half][i / 8][i % 8] = sum;
+            values[half][i / 8][i % 8] = number(x[half][i / 8]) + number(residual[half][i / 8]);
         }
     }
-    add_over_block(mean, scratch[0]);
-#pragma unroll
-    for (int half = 0; half < HALVES; half++) {
-        mean[half] /= rows.width;
-#pragma unroll
-        for (int i = 0; i < STEPS * 8; i++) {
-            float difference = values[half][i / 8][i % 8] - mean[half];
-            squares[half] += difference * difference;
-        }
-    }
+    // The barrier shows all threads the parameters, too.
     ptx::wait_copies<0>();
-    add_over_block(squares, scratch[1]);
+    find_moments(values, mean, rstd);
+#pragma unroll
+    for (int half = 0; half < HALVES; half++) rstd[half] = 1.0f / sqrtf(rstd[half] / rows.width + norm.eps);
 #pragma unroll
     for (int step = 0; step < STEPS; step++) {
         float weight[8], bias[8];
@@ -126,11 +142,10 @@ __device__ __forceinline__ void normalise(
         load_values(bias, parameters + rows.width + column);
 #pragma unroll
         for (int half = 0; half < HALVES; half++) {
-            float rstd = 1.0f / sqrtf(squares[half] / rows.width + norm.eps);
             int row = lane_index() / 4 + 8 * half;
             float(&own)[8] = values[half][step];
 #pragma unroll
-            for (int i = 0; i < 8; i++) own[i] = (own[i] - mean[half]) * rstd * weight[i] + bias[i];
+            for (int i = 0; i < 8; i++) own[i] = (own[i] - mean[half]) * rstd[half] * weight[i] + bias[i];
             store_values(reinterpret_cast<bf16 *>(&x[half][step]), own);
             if (blockIdx.x == 0 && row < rows.count) {
                 ptx::store_16(norm.y + int64_t(row) * rows.width + column, x[half][step]);

@@ -6,8 +6,10 @@
 //
 // Schedule: the keys of a document are split, so that few documents fill the processor. A block of threads owns a split and up
 // to 16 queries; each warp takes every fourth tile of 32 keys through a ring of its own in shared memory, without barriers, and
-// the four are merged by their log-sum-exp at the end; a second kernel merges the splits, in order. There are as many splits as
-// blocks run at the same time.
+// the four are merged by their log-sum-exp at the end. Where kernels are started early the first tiles are asked for before the kernel
+// that makes the queries has ended. There are as many splits as blocks run at the same time. A second kernel
+// merges them, a block a query and head, in an order of their number; it is as long as its loads wait for each other, so it asks for
+// all contexts and log-sum-exps at once.
 
 #include "../attention/fragments.cuh"
 #include "../attention/softmax.cuh"
@@ -23,10 +25,9 @@ constexpr int KEYS = 32;
 template <int D> struct Shape {
     static constexpr int STAGES = D == 64 ? 3 : 2;
     static constexpr int TILE_BYTES = KEYS * Tile<D>::ROW_BYTES;
-    static constexpr int QUERY_BYTES = ROWS * Tile<D>::ROW_BYTES;
     /// Of each warp.
     static constexpr int RING_BYTES = 2 * STAGES * TILE_BYTES;
-    static constexpr int SHARED_BYTES = QUERY_BYTES + WARPS * RING_BYTES;
+    static constexpr int SHARED_BYTES = WARPS * RING_BYTES;
     static_assert(RING_BYTES >= ROWS * (D + 1) * 4, "a warp's result takes the place of its ring");
 };
 
@@ -60,11 +61,25 @@ __device__ void merge_warps(const unsigned char *rings, int rows, int64_t row, i
     }
 }
 
+/// The queries of a block, which begin at `from`, as operands of products; zeros behind the last of `rows`.
+template <int D>
+__device__ __forceinline__ void load_queries(uint32_t (&registers)[1][D / 16][4], const bf16 *from, int64_t stride, int rows) {
+    int row = lane_index() / 4, column = lane_index() % 4 * 2;
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            int own = row + i % 2 * 8;
+            const bf16 *pair = from + own * stride + 16 * k + i / 2 * 8 + column;
+            registers[0][k][i] = own < rows ? *reinterpret_cast<const uint32_t *>(pair) : 0;
+        }
+    }
+}
+
 template <int D>
 __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Partials partials) {
     using S = Shape<D>;
     ptx::let_next_kernel_start();
-    ptx::wait_for_kernels_before();
     const Plan &plan = problem.plan;
     Block block = plan.query_blocks[blockIdx.x];
     int head = blockIdx.y;
@@ -73,8 +88,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     int first_key = block.chunk * plan.chunk, end_key = min(first_key + plan.chunk, document.keys);
     int tiles = ceil_div(end_key - first_key, KEYS);
 
-    unsigned char *memory = dynamic_shared_memory(), *ring = memory + S::QUERY_BYTES + warp_index() * S::RING_BYTES;
-    Tile<D> queries{memory};
+    unsigned char *memory = dynamic_shared_memory(), *ring = memory + warp_index() * S::RING_BYTES;
     auto tile_at = [&](int place) { return Tile<D>{ring + place * S::TILE_BYTES}; };
     // Tile `turn` of this warp.
     auto copy_tile = [&](int turn) {
@@ -96,16 +110,14 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         }
         ptx::commit_copies();
     };
-    copy_rows<ROWS, THREADS>(queries, [&](int row) {
-        auto numbers = static_cast<const bf16 *>(problem.q);
-        if (row >= rows) return Source{numbers, false};
-        return Source{head_row(numbers, problem.q_stride, document.first_query + block.first + row, head, D), true};
-    });
+    // Keys and values are nobody's result, nor is the plan: they lie ready since before the plan did, or the step's words.
     for (int turn = 0; turn < S::STAGES - 1; turn++) copy_tile(turn);
-    ptx::wait_copies<S::STAGES - 2>();
-    __syncthreads();
+    ptx::wait_for_kernels_before();
     uint32_t registers[1][D / 16][4];
-    load_a_rows<1>(registers, queries, 0);
+    auto first_query = head_row(
+        static_cast<const bf16 *>(problem.q), problem.q_stride, document.first_query + block.first, head, D
+    );
+    load_queries<D>(registers, first_query, problem.q_stride, rows);
 
     float context[1][D / 8][4];
     clear(context);
@@ -138,52 +150,94 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     }
     __syncthreads();
     int64_t row = partial_row(plan, block.document, block.chunk, block.first);
-    merge_warps<D>(memory + S::QUERY_BYTES, rows, row, problem.heads, head, partials);
+    merge_warps<D>(memory, rows, row, problem.heads, head, partials);
 }
 
-/// A warp owns a query and head, its lanes the splits, whose weights they find together, and then the columns.
-template <int D>
-__global__ void __launch_bounds__(THREADS) merge_splits(Problem problem, Partials partials, bf16 *output) {
-    ptx::let_next_kernel_start();
-    ptx::wait_for_kernels_before();
-    const Plan &plan = problem.plan;
-    int query = blockIdx.x, head = blockIdx.y * WARPS + warp_index(), b = 0;
-    if (head >= problem.heads) return;
-    while (plan.query_offsets[b + 1] <= query) b++;
-    Document document(plan, b);
-    int splits = ceil_div(document.keys, plan.chunk);
-    auto at = [&](int split) {
-        return partial_row(plan, b, split, query - document.first_query) * problem.heads + head;
-    };
-    auto log_sum_exp = [&](int split) { return split < splits ? partials.log_sum_exp[at(split)] : -INFINITY; };
-    float most = -INFINITY, total = 0.0f, sums[D / WARP] = {};
-    for (int split = lane_index(); split < splits; split += WARP) most = fmaxf(most, log_sum_exp(split));
-    most = lanes_max(most);
-    for (int first = 0; first < splits; first += WARP) {
-        float own = ptx::exp2_approximate(log_sum_exp(first + lane_index()) - most);
-        total += own;
-        int count = min(WARP, splits - first);
-#pragma unroll 4
-        for (int n = 0; n < count; n++) {
-            float weight = __shfl_sync(ALL_LANES, own, n);
-            const float *context = partials.context + at(first + n) * D;
+/// What a thread found of four columns in some of the splits, whose weights are relative to the greatest of their log-sum-exps.
+struct Merged {
+    float most, total, sums[4];
+};
+
+/// The splits `first`, `first + step` and so on, whose partial rows lie `stride` apart. Their numbers are asked for at once, contexts
+/// without waiting for weights.
+template <int AT_ONCE>
+__device__ __forceinline__ Merged merge_every(
+    const float *context, const float *log_sum_exp, int64_t context_stride, int64_t stride, int first, int step, int splits
+) {
+    Merged own{-INFINITY, 0.0f, {}};
+    for (; first < splits; first += AT_ONCE * step) {
+        float exponents[AT_ONCE];
+        uint4 bits[AT_ONCE];
 #pragma unroll
-            for (int i = 0; i < D / WARP; i++) sums[i] += weight * context[i * WARP + lane_index()];
+        for (int i = 0; i < AT_ONCE; i++) {
+            int split = first + i * step;
+            exponents[i] = split < splits ? log_sum_exp[split * stride] : -INFINITY;
+            bits[i] = split < splits ? ptx::load_16(context + split * context_stride) : uint4{0, 0, 0, 0};
+        }
+        float most = own.most;
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) most = fmaxf(most, exponents[i]);
+        float rescale = own.most == -INFINITY ? 0.0f : ptx::exp2_approximate(own.most - most);
+        own.most = most;
+        own.total *= rescale;
+#pragma unroll
+        for (int n = 0; n < 4; n++) own.sums[n] *= rescale;
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            float weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(exponents[i] - most);
+            own.total += weight;
+#pragma unroll
+            for (int n = 0; n < 4; n++) own.sums[n] += weight * reinterpret_cast<const float *>(&bits[i])[n];
         }
     }
-    total = lanes_sum(total);
-    bf16 *target = head_row(output, int64_t(problem.heads) * D, query, head, D);
+    return own;
+}
+
+/// Writes column `threadIdx.x` of what all groups of threads found, added in their order.
+template <int D, int GROUPS>
+__device__ __forceinline__ void merge_groups(const Merged (*groups)[D / 4], bf16 *target) {
+    int d = threadIdx.x;
+    float most = -INFINITY, total = 0.0f, sum = 0.0f;
 #pragma unroll
-    for (int i = 0; i < D / WARP; i++) {
-        target[i * WARP + lane_index()] = from_float<bf16>(splits == 0 ? 0.0f : sums[i] / total);
+    for (int group = 0; group < GROUPS; group++) most = fmaxf(most, groups[group][d / 4].most);
+#pragma unroll
+    for (int group = 0; group < GROUPS; group++) {
+        const Merged &part = groups[group][d / 4];
+        float weight = part.most == -INFINITY ? 0.0f : ptx::exp2_approximate(part.most - most);
+        total += weight * part.total;
+        sum += weight * part.sums[d % 4];
     }
+    // A document without keys has no splits.
+    target[d] = from_float<bf16>(total == 0.0f ? 0.0f : sum / total);
+}
+
+/// A block owns a query and head: each group of D / 4 threads, which have four columns each, every so many splits.
+template <int D>
+__global__ void __launch_bounds__(THREADS, 1) merge_splits(Problem problem, Partials partials, bf16 *output) {
+    constexpr int LANES = D / 4, GROUPS = THREADS / LANES, AT_ONCE = 32 / GROUPS;
+    __shared__ Merged groups[GROUPS][LANES];
+    ptx::let_next_kernel_start();
+    const Plan &plan = problem.plan;
+    int query = blockIdx.x, head = blockIdx.y, b = 0;
+    while (b + 1 < plan.documents && plan.query_offsets[b + 1] <= query) b++;
+    int first_query = plan.query_offsets[b], queries = plan.query_offsets[b + 1] - first_query;
+    int splits = ceil_div(plan.key_offsets[b + 1] - plan.key_offsets[b], plan.chunk);
+    int64_t heads = problem.heads, stride = queries * heads;
+    int64_t at = (plan.partial_offsets[b] + query - first_query) * heads + head;
+    int group = threadIdx.x / LANES, column = threadIdx.x % LANES;
+    ptx::wait_for_kernels_before();
+    groups[group][column] = merge_every<AT_ONCE>(
+        partials.context + at * D + 4 * column, partials.log_sum_exp + at, stride * D, stride, group, GROUPS, splits
+    );
+    __syncthreads();
+    if (threadIdx.x < D) merge_groups<D, GROUPS>(groups, head_row(output, heads * D, query, head, D));
 }
 
 template <int D> int start(const Problem &problem, Partials partials, bf16 *output, cudaStream_t stream) {
     dim3 grid(problem.plan.query_block_count, problem.heads);
     int error = launch_early(memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials);
     if (error != 0) return error;
-    dim3 rows(problem.plan.queries, ceil_div(problem.heads, WARPS));
+    dim3 rows(problem.plan.queries, problem.heads);
     return launch_early(merge_splits<D>, rows, THREADS, 0, stream, problem, partials, output);
 }
 

@@ -77,7 +77,6 @@ __global__ void __launch_bounds__(THREADS, 1) past_attention(Past<T> past, T *ou
     __shared__ float maxima[WARPS], sums[WARPS];
     __shared__ Weighted weighted[WARPS];
     ptx::let_next_kernel_start();
-    ptx::wait_for_kernels_before();
     int row = blockIdx.x, head = blockIdx.y, size = past.size, lane = lane_index();
     // The query lies last, so that nothing that changes lies behind it.
     float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
@@ -86,6 +85,8 @@ __global__ void __launch_bounds__(THREADS, 1) past_attention(Past<T> past, T *ou
     int64_t from = row * past.stride + int64_t(head) * size, to = place(past.places[row]), own = place(row);
     const uint32_t *ancestors = past.ancestors + int64_t(row) * past.reach;
     int length = past.lengths[row];
+    // So far only what the host has written was read.
+    ptx::wait_for_kernels_before();
     for (int d = threadIdx.x; d < size; d += THREADS) {
         T q = past.q[from + d], key = past.new_keys[from + d], value = past.new_values[from + d];
         query[d] = past.scale * to_float(q);

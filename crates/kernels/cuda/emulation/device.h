@@ -6,6 +6,7 @@
 // an address is not aligned or not in shared memory, and when a thread ends while its copies are in flight.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -118,6 +119,16 @@ inline bool __any_sync(unsigned lanes, bool own) {
     int any = own;
     for (int mask = 16; mask > 0; mask /= 2) any |= __shfl_xor_sync(lanes, any, mask);
     return any != 0;
+}
+
+inline uint32_t __reduce_max_sync(unsigned lanes, uint32_t own) {
+    for (int mask = 16; mask > 0; mask /= 2) own = std::max(own, __shfl_xor_sync(lanes, own, mask));
+    return own;
+}
+
+inline int __reduce_min_sync(unsigned lanes, int own) {
+    for (int mask = 16; mask > 0; mask /= 2) own = std::min(own, __shfl_xor_sync(lanes, own, mask));
+    return own;
 }
 
 template <typename T> T min(T a, T b) { return b < a ? b : a; }

@@ -21,6 +21,8 @@ template <typename T> struct Table {
 
 template <typename T, typename Y, int V>
 __global__ void __launch_bounds__(THREADS) embed(Table<T> words, Table<T> positions, Y *y, int width) {
+    // It is not started early itself: a decoding step begins with it.
+    ptx::let_next_kernel_start();
     int64_t row = blockIdx.x;
     for (int column = threadIdx.x * V; column < width; column += THREADS * V) {
         float sums[V];

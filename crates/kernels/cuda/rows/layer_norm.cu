@@ -107,6 +107,8 @@ __device__ __forceinline__ float normalize(Numbers<V, N> &row, const Inputs<T> &
 
 template <typename T, int V, int N>
 __global__ void __launch_bounds__(THREADS) layer_norm(Inputs<T> inputs, const float *bias, T *y) {
+    ptx::let_next_kernel_start();
+    ptx::wait_for_kernels_before();
     int width = inputs.width;
     float *memory = reinterpret_cast<float *>(dynamic_shared_memory());
     Numbers<V, N> row(memory + warp_index() * width, width);
@@ -237,7 +239,7 @@ int forward(const Inputs<T> &inputs, const float *bias, T *y, cudaStream_t strea
     bool packs = takes_packs(width, inputs.x, inputs.residual, inputs.weight, bias, y);
     dim3 grid((inputs.rows + WARPS - 1) / WARPS);
     size_t bytes = packs_in_registers(packs, width) > 0 ? 0 : WARPS * width * sizeof(float);
-    return launch(forward_kernel<T>(packs, width), grid, THREADS, bytes, stream, inputs, bias, y);
+    return launch_early(forward_kernel<T>(packs, width), grid, THREADS, bytes, stream, inputs, bias, y);
 }
 
 template <typename T>

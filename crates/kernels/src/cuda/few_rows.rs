@@ -1,6 +1,8 @@
-//! Layers of few rows, as decoding has them, by the kernel of `cuda/decoding/few_rows.cu`.
+//! Layers of few rows, as decoding has them, by the kernel of `cuda/decoding/few_rows.cu`, and their logits by that of
+//! `cuda/decoding/head.cu`.
 
 use super::place::{address, address_mut, dense, room, stream};
+use super::product::aligned;
 use super::{check, ffi};
 use crate::ops::layer_norm::{Norm, ResidualSum};
 use candle_core::{DType, Result, Tensor, bail};
@@ -16,6 +18,9 @@ const MOST_WARPS_WITH_NORM: usize = 8;
 
 /// Outputs of a block.
 const OUTPUTS: usize = 8;
+
+/// The widest rows of which there are logits: those of 16 take 128 KiB of shared memory.
+const MOST_WIDTH: usize = 4096;
 
 /// Numbers of a row in a step of a warp.
 const STEP: usize = 32;
@@ -77,17 +82,52 @@ impl Layer<'_> {
         Ok(Some([normalised, y]))
     }
 
+    /// The product of rows `[R, in]` in f32, without GELU, in rows that begin at multiples of 16 bytes, `[R, out or a little more]`; none
+    /// where there is no kernel for the sizes.
+    pub(super) fn logits(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let (op, (rows, width), outputs, device) = ("head", x.dims2()?, self.weight.dim(0)?, x.device());
+        if !self.are_few(x)? || self.gelu || !(1..=MOST_WIDTH).contains(&width) || !width.is_multiple_of(STEP) {
+            return Ok(None);
+        }
+        let x = dense(op, x, &[DType::BF16])?;
+        let bias = self.bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
+        if !is_aligned(&[&x, self.weight])? {
+            return Ok(None);
+        }
+        let logits = room((rows, aligned(outputs)), DType::F32, device)?;
+        // SAFETY: the tensors have the shapes that rows, width, outputs and the stride say.
+        check(op, unsafe {
+            ffi::epitome_head_bf16(
+                address(&x)?,
+                rows as c_int,
+                width as c_int,
+                address(self.weight)?,
+                bias.as_ref().map_or(Ok(null()), address)?.cast(),
+                outputs as c_int,
+                address_mut(&logits)?.cast(),
+                aligned(outputs) as i64,
+                stream(device)?,
+            )
+        })?;
+        Ok(Some(logits))
+    }
+
     /// How many steps each of up to `most` warps takes, if there is a kernel for these rows.
     fn steps(&self, x: &Tensor, most: usize) -> Result<Option<usize>> {
-        let ((rows, width), (outputs, inputs)) = (x.dims2()?, self.weight.dims2()?);
+        let fits = self.are_few(x)? && self.weight.dim(0)?.is_multiple_of(OUTPUTS);
+        Ok(if fits { steps(x.dim(1)?, most) } else { None })
+    }
+
+    /// Whether there are kernels for so many rows, in the types and as the parameters lie.
+    fn are_few(&self, x: &Tensor) -> Result<bool> {
+        let ((rows, width), (_, inputs)) = (x.dims2()?, self.weight.dims2()?);
         if width != inputs {
             bail!("linear: x {:?} does not fit weight {:?}", x.dims(), self.weight.dims());
         }
         let is_bf16 = x.dtype() == DType::BF16 && self.weight.dtype() == DType::BF16;
         // A copy that was made just now could be read before it is there: see `launch_early`.
         let lie_ready = self.weight.is_contiguous() && self.bias.is_none_or(Tensor::is_contiguous);
-        let fits = is_bf16 && lie_ready && (1..=MOST_ROWS).contains(&rows) && outputs.is_multiple_of(OUTPUTS);
-        Ok(if fits { steps(width, most) } else { None })
+        Ok(is_bf16 && lie_ready && (1..=MOST_ROWS).contains(&rows))
     }
 
     fn launch(&self, x: &Tensor, steps: usize, norm: Option<(&Tensor, Norm<'_>, &Tensor)>, y: &Tensor) -> Result<()> {

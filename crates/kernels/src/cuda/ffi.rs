@@ -328,6 +328,17 @@ unsafe extern "C" {
         y: *mut c_void,
         stream: Stream,
     ) -> c_int;
+    pub(crate) fn epitome_head_bf16(
+        x: *const c_void,
+        count: c_int,
+        width: c_int,
+        weight: *const c_void,
+        bias: *const f32,
+        outputs: c_int,
+        logits: *mut f32,
+        stride: i64,
+        stream: Stream,
+    ) -> c_int;
     pub(crate) fn epitome_memory_attention_bf16(
         problem: *const Problem,
         partial_context: *mut f32,

@@ -126,6 +126,9 @@ impl Linear {
     /// As [`Linear::forward`].
     pub fn forward_f32_aligned(&self, x: &Tensor) -> Result<Tensor> {
         let x = x.to_dtype(self.weight.dtype())?;
+        if let Some(logits) = self.few_rows(false).logits(&x)? {
+            return Ok(logits);
+        }
         Product::new(&x, &self.weight, [false, true])?.evaluate_aligned(self.bias(), DType::F32)
     }
 

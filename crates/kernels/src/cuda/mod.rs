@@ -12,7 +12,7 @@
 //! | `plan` | what attention has to know of the documents of a batch, as one array for the device |
 //! | `place`, `element` | where the numbers of tensors lie, and their types |
 //! | `key_splits` | attention of few queries to many keys |
-//! | `few_rows` | layers of few rows, which decoding has |
+//! | `few_rows` | layers of few rows, which decoding has, and their logits |
 //! | `attention`, `rows`, `heads`, `indexed`, `elementwise`, `embedding`, `cross_entropy`, `optimizer`, `adafactor`, `decoding` | the kernels on tensors |
 //! | `product` | products of matrices, by cuBLASLt |
 //! | `step`, `recording` | what the kernels of a decoding step read, and their launches as one graph |

@@ -166,7 +166,7 @@ impl DecodingStep {
         cached_attention(q, cache, &self.ancestors, scale)
     }
 
-    /// [`AttentionMemory::attend`] with the step's queries `[R, H, D]`.
+    /// [`AttentionMemory::attend`] with the step's queries `[R, H, D]`, to a memory that was there before the step began.
     ///
     /// # Errors
     /// When shapes do not fit.

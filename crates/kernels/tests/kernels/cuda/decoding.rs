@@ -1,8 +1,7 @@
-//! A decoding step: layers of few rows, attention to memory and past, and the most probable tokens.
+//! A decoding step: attention to memory and past, layers as graphs, and the most probable tokens.
 
 use super::{close, device, numbers_of, on_device, place, rounded};
 use crate::attention_reference::{Reference, plain};
-use crate::dense::{gelu_reference, norm_reference};
 use crate::numbers::{Numbers, dot};
 use candle_core::{DType, Tensor};
 use epitome_kernels::cuda::{memory_attention, top_k};
@@ -38,6 +37,9 @@ fn memories_of_many_lengths() {
     }
     check_memory(5, 64, &[4, 0, 1, 17, 2], &[600, 40, 7, 33, 0], 0.0);
     check_memory(2, 128, &[1, 33], &[1100, 70], 0.0);
+    // More splits than are merged at once.
+    check_memory(1, 64, &[2], &[8800], 0.0);
+    check_memory(1, 128, &[1], &[8800], 0.0);
     // What was summed is rescaled: by more than the slack of a maximum, and by less.
     for growth in [0.003, 0.01, 0.05] {
         check_memory(2, 64, &[3], &[1500], growth);
@@ -231,11 +233,31 @@ fn check_top_k(dtype: DType, (vocabulary, stride): (usize, usize), k: usize, wit
 
 #[test]
 fn the_most_probable_entries() {
-    for (shape, k) in [((1, 1), 1), ((5, 5), 5), ((101, 104), 8), ((2000, 2000), 16), ((5003, 5008), 9)] {
+    for (shape, k) in
+        [((1, 1), 1), ((5, 5), 5), ((101, 104), 8), ((2000, 2000), 16), ((5003, 5008), 9), ((50_265, 50_272), 8)]
+    {
         for with_bias in [false, true] {
             check_top_k(DType::F32, shape, k, with_bias);
             check_top_k(DType::BF16, shape, k, with_bias);
         }
+    }
+    // More than a warp's entries, and than are merged from shared memory.
+    check_top_k(DType::F32, (600, 600), 600, false);
+    check_top_k(DType::BF16, (9000, 9000), 350, false);
+}
+
+/// Of zeros the first counts, whatever their signs; entries that are impossible come last, in their order.
+#[test]
+fn equal_entries_and_impossible_ones_come_in_their_order() {
+    let mut logits = vec![f64::NEG_INFINITY; 1200];
+    for (index, value) in [(3, -0.0), (7, 0.0), (600, -0.0), (1199, 0.0)] {
+        logits[index] = value;
+    }
+    let found = &top_k(&place(&logits, &[1, 1200], DType::F32), 1200, None, 7).unwrap()[0];
+    let indices: Vec<u32> = found.iter().map(|(index, _)| *index).collect();
+    assert_eq!(indices, [3, 7, 600, 1199, 0, 1, 2]);
+    for (n, (_, log_p)) in found.iter().enumerate() {
+        assert!(if n < 4 { (log_p + 4f32.ln()).abs() < 1e-6 } else { *log_p == f32::NEG_INFINITY }, "{found:?}");
     }
 }
 
@@ -249,68 +271,4 @@ fn what_is_no_number_is_among_the_most_probable() {
         assert!(found[0].iter().all(|(_, value)| value.is_finite()), "{vocabulary}: {found:?}");
         assert!(found[1].iter().all(|(_, value)| value.is_nan()), "{vocabulary}: {found:?}");
     }
-}
-
-/// Layers of few rows against their definition: alone, after a layer norm, and with GELU between two.
-fn check_layers(rows: usize, [width, inner]: [usize; 2], with_bias: bool) {
-    let mut numbers = Numbers::seeded((rows * width + inner) as u64);
-    let dtype = DType::BF16;
-    let [x, residual] = [(); 2].map(|()| rounded(&numbers.vector(rows * width), dtype));
-    let small = |values: Vec<f64>| rounded(&values.iter().map(|value| 0.1 * value).collect::<Vec<_>>(), dtype);
-    let weights = [(); 2].map(|()| small(numbers.vector(inner * width)));
-    let biases = [inner, width].map(|count| numbers.vector(count));
-    let [norm_weight, norm_bias] = [(); 2].map(|()| numbers.vector(width));
-    let layer = |x: &[f64], which: usize, inputs: usize| -> Vec<f64> {
-        let bias = |output: usize| if with_bias { biases[which][output] } else { 0.0 };
-        let rows = x.chunks(inputs).map(|row| {
-            weights[which].chunks(inputs).enumerate().map(|(o, weight)| dot(row, weight) + bias(o)).collect::<Vec<_>>()
-        });
-        rows.flatten().collect()
-    };
-    let gelu = |x: Vec<f64>| x.into_iter().map(gelu_reference).collect::<Vec<_>>();
-    let summed: Vec<f64> = x.iter().zip(&residual).map(|(x, residual)| x + residual).collect();
-    let normal = norm_reference(&summed, &norm_weight, &norm_bias);
-    on_device(|| {
-        let row = |values: &[f64]| place(values, &[values.len()], DType::F32);
-        let linear = |which: usize, shape: [usize; 2]| {
-            let bias = row(&biases[which]);
-            PackedLinear::new(&place(&weights[which], &shape, dtype), with_bias.then_some(&bias), Precision::Bf16)
-                .unwrap()
-        };
-        let (first, second) = (linear(0, [inner, width]), linear(1, [width, inner]));
-        let [placed, placed_residual] = [&x, &residual].map(|values| place(values, &[rows, width], dtype));
-        let (weight, bias) = (row(&norm_weight), row(&norm_bias));
-        let norm = Norm { weight: &weight, bias: &bias, eps: 1e-5 };
-        let sum = ResidualSum { x: &placed, residual: &placed_residual, dropout: None, first: 0 };
-        let what = format!("{rows} rows of {width}, {inner}");
-        close(&what, &first.forward(&placed).unwrap(), &layer(&x, 0, width), 0.005);
-        let [normalised, y] = first.forward_after_norm(sum, norm).unwrap();
-        close(&format!("{what}: norm"), &normalised, &normal, 0.005);
-        let normal = numbers_of(&normalised);
-        close(&format!("{what}: after the norm"), &y, &layer(&normal, 0, width), 0.005);
-        let wanted = layer(&gelu(layer(&normal, 0, width)), 1, inner);
-        let [again, y] = first.feed_forward_after_norm(&second, sum, norm).unwrap();
-        assert!(numbers_of(&again) == normal);
-        close(&format!("{what}: two after the norm"), &y, &wanted, 0.01);
-        close(&format!("{what}: two"), &first.feed_forward(&second, &normalised).unwrap(), &wanted, 0.01);
-    });
-}
-
-#[test]
-fn layers_of_few_rows() {
-    // Of widths with kernels, in all numbers of steps, and of others; more rows than there are kernels for.
-    for (rows, sizes) in [
-        (1, [32, 8]),
-        (4, [256, 512]),
-        (8, [768, 3072]),
-        (9, [1024, 4096]),
-        (16, [512, 64]),
-        (3, [96, 40]),
-        (5, [40, 24]),
-        (2, [64, 30]),
-        (17, [64, 128]),
-    ] {
-        check_layers(rows, sizes, true);
-    }
-    check_layers(4, [768, 768], false);
 }

@@ -3,6 +3,7 @@
 pub(crate) mod attention;
 mod cross_entropy;
 mod decoding;
+mod few_rows;
 mod global_attention;
 mod heads;
 mod optimizer;
