@@ -57,7 +57,8 @@ pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, AdamWParameter, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};
 pub use ops::cross_entropy::{
-    IGNORE_INDEX, Loss, LossTargets, PendingLoss, cross_entropy, cross_entropy_backward, token_log_probabilities,
+    IGNORE_INDEX, Loss, LossTargets, PendingLoss, TABLE_ROWS, cross_entropy, cross_entropy_backward,
+    token_log_probabilities,
 };
 pub use ops::elementwise::{
     add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, round_all, scale_assign, sum_of_squares,

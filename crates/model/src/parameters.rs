@@ -8,6 +8,7 @@ use candle_core::{DType, Tensor};
 use epitome_kernels as kernels;
 
 use crate::schema::FINAL_LOGITS_BIAS;
+use crate::weights::padding;
 use crate::{Error, Result, SavedDtype, TensorSource, Weights};
 
 /// A model's tensors, of which all but the buffers are trained. They are updated in place, which every network over them
@@ -15,7 +16,7 @@ use crate::{Error, Result, SavedDtype, TensorSource, Weights};
 #[derive(Debug)]
 pub struct Parameters {
     weights: Weights,
-    /// Those that networks were given in another type.
+    /// Those that networks were given in another type; behind a table there may be rows of zeros.
     copies: Mutex<BTreeMap<String, Tensor>>,
 }
 
@@ -42,8 +43,9 @@ impl Parameters {
     /// When a copy fails.
     pub fn changed(&self) -> Result<()> {
         let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        let pairs: Vec<_> = self.iter().filter_map(|(name, tensor)| Some([tensor, copies.get(name)?])).collect();
-        Ok(kernels::round_all(&pairs)?)
+        let pair = |(name, tensor)| Some(own_rows(copies.get(name)?, tensor).map(|copy| (tensor, copy)));
+        let pairs = self.iter().filter_map(pair).collect::<Result<Vec<(&Tensor, Tensor)>>>()?;
+        Ok(kernels::round_all(&pairs.iter().map(|(tensor, copy)| [*tensor, copy]).collect::<Vec<_>>())?)
     }
 
     /// Writes them as [`Weights::save`] does.
@@ -60,23 +62,41 @@ impl TensorSource for Parameters {
         self.weights.get(name, shape)
     }
 
-    /// One copy, whoever asks: all networks over the parameters compute in one type.
     fn get_in(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+        self.copy_of(name, shape, dtype, None)
+    }
+
+    fn get_padded_in(&self, name: &str, shape: &[usize], dtype: DType, multiple: usize) -> Result<Tensor> {
+        self.copy_of(name, shape, dtype, Some(multiple))
+    }
+}
+
+impl Parameters {
+    /// One copy, whoever asks: all networks over the parameters compute in one type.
+    fn copy_of(&self, name: &str, shape: &[usize], dtype: DType, multiple: Option<usize>) -> Result<Tensor> {
         let own = self.get(name, shape)?;
-        if own.dtype() == dtype {
+        if own.dtype() == dtype && multiple.is_none() {
             return Ok(own);
         }
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(copy) = copies.get(name) {
-            return match copy.dtype() == dtype {
-                true => Ok(copy.clone()),
-                false => {
-                    Err(Error::Input(format!("`{name}` has a copy in {:?}, and {dtype:?} is asked for", copy.dtype())))
-                }
-            };
-        }
-        let copy = own.to_dtype(dtype)?.contiguous()?;
-        copies.insert(name.to_owned(), copy.clone());
-        Ok(copy)
+        let copy = match copies.get(name) {
+            Some(copy) if copy.dtype() != dtype => {
+                let other = copy.dtype();
+                return Err(Error::Input(format!("`{name}` has a copy in {other:?}, and {dtype:?} is asked for")));
+            }
+            Some(copy) => copy.clone(),
+            None => {
+                let rows = padding(own.dim(0)?, multiple.unwrap_or(1));
+                let copy = own.to_dtype(dtype)?.pad_with_zeros(0, 0, rows)?.contiguous()?;
+                copies.insert(name.to_owned(), copy.clone());
+                copy
+            }
+        };
+        if multiple.is_some() { Ok(copy) } else { own_rows(&copy, &own) }
     }
+}
+
+/// Of a copy what is not padding.
+fn own_rows(copy: &Tensor, own: &Tensor) -> Result<Tensor> {
+    Ok(if copy.dims() == own.dims() { copy.clone() } else { copy.narrow(0, 0, own.dim(0)?)? })
 }

@@ -53,9 +53,10 @@ int epitome_bias_gelu_backward_bf16(
     int chunk, cudaStream_t
 );
 int epitome_dropout_bf16(const void *x, void *y, Draws, uint64_t first, int64_t count, cudaStream_t);
-int epitome_cross_entropy_bf16(
-    void *logits, const float *bias, const int *labels, const int *offsets, const int *tokens, int64_t rows, int64_t stride,
-    int vocabulary, int gradient, float smoothing, float scale, float *nll, float *uniform, cudaStream_t
+int epitome_cross_entropy_f32_bf16(
+    const void *logits, void *gradient, const float *bias, const int *labels, const int *offsets, const int *tokens,
+    const float *weights, int64_t rows, int64_t stride, int vocabulary, float smoothing, float scale, float *nll,
+    float *uniform, cudaStream_t
 );
 int epitome_adamw_step(
     const Trained *, const Chunk *, int chunk_count, const Betas *, float gradient_scale, cudaStream_t

@@ -207,10 +207,10 @@ launchers! {
         sums: *mut f32, gradient: *const c_void, ids: *const u32, starts: *const u32, places: *const u32, count: c_int,
         width: c_int,
     );
-    CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_bf16 => (
-        logits: *mut c_void, bias: *const f32, labels: *const c_int, offsets: *const c_int, tokens: *const c_int,
-        rows: i64, stride: i64, vocabulary: c_int, gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32,
-        uniform: *mut f32,
+    CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_f32_bf16 | epitome_cross_entropy_bf16 => (
+        logits: *const c_void, gradient: *mut c_void, bias: *const f32, labels: *const c_int, offsets: *const c_int,
+        tokens: *const c_int, weights: *const f32, rows: i64, stride: i64, vocabulary: c_int, smoothing: f32, scale: f32,
+        nll: *mut f32, uniform: *mut f32,
     );
     GlobalSoftmax = epitome_global_softmax_f32 | epitome_global_softmax_bf16 => (
         count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, lane_stride: i64, scores: *const f32,
