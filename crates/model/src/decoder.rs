@@ -279,12 +279,13 @@ impl DecoderLayer {
         let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
 
-        let [sum, gradient] = self.encoder_attn_layer_norm.add_backward(cross_sum, &gradient, sums)?;
+        let [sum, gradient] =
+            self.encoder_attn_layer_norm.add_backward(cross_sum, self.encoder_attn.output(), &gradient, sums)?;
         let scope = cross_scope(inputs, dropouts);
         let targets = (&sum, encoded_gradient);
         self.encoder_attn.backward((&query, inputs.encoded), encoder_attn, &gradient, scope, targets, sums)?;
 
-        let [sum, gradient] = self.self_attn_layer_norm.add_backward(self_sum, &sum, sums)?;
+        let [sum, gradient] = self.self_attn_layer_norm.add_backward(self_sum, self.self_attn.output(), &sum, sums)?;
         let scope = self_scope(inputs, dropouts);
         self.self_attn.backward((&hidden, &hidden), self_attn, &gradient, scope, (&sum, Some(&sum)), sums)?;
         Ok(sum)

@@ -164,7 +164,8 @@ impl EncoderLayer {
         let middle = self.self_attn_layer_norm.add(sum)?;
         let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
-        let [hidden_gradient, attended_gradient] = self.self_attn_layer_norm.add_backward(sum, &gradient, sums)?;
+        let [hidden_gradient, attended_gradient] =
+            self.self_attn_layer_norm.add_backward(sum, self.self_attn.output(), &gradient, sums)?;
         drop((attended, gradient));
         self.self_attn.backward(
             &hidden,

@@ -207,22 +207,41 @@ void time_rows() {
     size_t count = rows * width, wide = rows * inner;
     Draws none{0, 0, 1.0f}, draws{7, 429496729, 1.0f / 0.9f};
     bf16 *x = numbers(wide), *dy = numbers(wide), *y = room<bf16>(wide), *residual = numbers(count), *dx = room<bf16>(count);
-    float *weight = room<float>(inner), *bias = room<float>(inner), *sums = room<float>(2 * inner);
-    float *partials = room<float>(2 * 512 * inner);
+    float *weight = room<float>(inner), *bias = room<float>(inner), *sums = room<float>(3 * inner);
+    float *partials = room<float>(3 * 256 * inner);
     print("layer norm forward", milliseconds([&] {
         return epitome_layer_norm_bf16(x, residual, weight, bias, none, 0, rows, width, 1e-5f, y, nullptr);
     }), 0, 6.0 * count);
     print("layer norm backward with dropout", milliseconds([&] {
         return epitome_layer_norm_backward_bf16(
-            x, residual, weight, draws, 0, rows, width, 1e-5f, dy, y, dx, sums, sums + inner, partials, nullptr
+            x, residual, weight, draws, 0, rows, width, 1e-5f, dy, y, dx, sums, sums + inner, sums + 2 * inner, partials, 64,
+            nullptr
         );
     }), 0, 10.0 * count);
+    for (int64_t some : {rows, int64_t(512)}) {
+        std::string name = "layer norm backward, rows: " + std::to_string(some);
+        print(name.c_str(), milliseconds([&] {
+            int chunk = some == rows ? 64 : 8;
+            return epitome_layer_norm_backward_bf16(
+                x, residual, weight, none, 0, some, width, 1e-5f, dy, y, nullptr, sums, sums + inner, sums + 2 * inner, partials,
+                chunk, nullptr
+            );
+        }), 0, 8.0 * some * width);
+    }
+    print("sums of the columns of three", milliseconds([&] {
+        ColumnSum list[] = {{x, sums}, {dy, sums + inner}, {residual, sums + 2 * inner}};
+        return epitome_column_sums_bf16(list, 3, partials, rows, width, 64, nullptr);
+    }), 0, 6.0 * count);
     print("bias and GELU forward", milliseconds([&] {
         return epitome_bias_gelu_bf16(x, bias, y, rows, inner, 64, nullptr);
     }), 0, 4.0 * wide);
     print("bias and GELU backward", milliseconds([&] {
-        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, sums, partials, rows, inner, 64, nullptr);
+        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, nullptr, sums, partials, rows, inner, 64, nullptr);
     }), 0, 6.0 * wide);
+    bf16 *again = room<bf16>(wide);
+    print("bias and GELU backward, and forward again", milliseconds([&] {
+        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, again, sums, partials, rows, inner, 64, nullptr);
+    }), 0, 8.0 * wide);
     print("dropout", milliseconds([&] { return epitome_dropout_bf16(x, y, draws, 0, wide, nullptr); }), 0, 4.0 * wide);
 }
 

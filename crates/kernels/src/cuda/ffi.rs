@@ -66,6 +66,14 @@ pub(crate) struct Problem {
     pub(crate) draws: Draws,
 }
 
+/// `ColumnSum` of `cuda/rows/column_sums.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ColumnSum {
+    pub(crate) x: *const c_void,
+    pub(crate) sum: *mut f32,
+}
+
 /// `Values` of `cuda/training/tensors.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -185,16 +193,17 @@ launchers! {
     );
     LayerNormBackward = epitome_layer_norm_backward_f32 | epitome_layer_norm_backward_bf16 => (
         x: *const c_void, residual: *const c_void, weight: *const f32, draws: Draws, first: u64, rows: i64, width: c_int, eps: f32,
-        dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, partials: *mut f32,
+        dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, x_sum: *mut f32,
+        partials: *mut f32, chunk: c_int,
     );
     BiasGelu = epitome_bias_gelu_f32 | epitome_bias_gelu_bf16
         => (x: *const c_void, bias: *const f32, y: *mut c_void, rows: i64, width: c_int, chunk: c_int);
     BiasGeluBackward = epitome_bias_gelu_backward_f32 | epitome_bias_gelu_backward_bf16 => (
-        x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, dbias: *mut f32, partials: *mut f32,
-        rows: i64, width: c_int, chunk: c_int,
+        x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, y: *mut c_void, dbias: *mut f32,
+        partials: *mut f32, rows: i64, width: c_int, chunk: c_int,
     );
     ColumnSums = epitome_column_sums_f32 | epitome_column_sums_bf16
-        => (x: *const c_void, sum: *mut f32, partials: *mut f32, rows: i64, width: c_int, chunk: c_int);
+        => (list: *const ColumnSum, count: c_int, partials: *mut f32, rows: i64, width: c_int, chunk: c_int);
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
     Add = epitome_add_f32 | epitome_add_bf16 | epitome_add_f32_bf16
