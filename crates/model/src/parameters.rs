@@ -12,7 +12,7 @@ use crate::weights::padding;
 use crate::{Error, Result, SavedDtype, TensorSource, Weights};
 
 /// A model's tensors, of which all but the buffers are trained. They are updated in place, which every network over them
-/// sees once it has been told ([`Parameters::changed`]).
+/// sees once their copies follow ([`Parameters::changed`]).
 #[derive(Debug)]
 pub struct Parameters {
     weights: Weights,
@@ -37,15 +37,25 @@ impl Parameters {
         Self::new(self.weights.with(replacements))
     }
 
-    /// To be called when tensors were changed in place: brings copies in other types up to date.
+    /// To be called when tensors were changed in place without their copies: brings these up to date.
     ///
     /// # Errors
     /// When a copy fails.
     pub fn changed(&self) -> Result<()> {
+        let copies = self.copies()?;
+        let pairs: Vec<_> = self.iter().filter_map(|(name, tensor)| Some([tensor, copies.get(name)?])).collect();
+        Ok(kernels::round_all(&pairs)?)
+    }
+
+    /// The copies in other types that networks read, by name, of the shapes of their tensors: whoever changes one of these changes its
+    /// copy.
+    ///
+    /// # Errors
+    /// When a copy cannot be read.
+    pub fn copies(&self) -> Result<BTreeMap<String, Tensor>> {
         let copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
-        let pair = |(name, tensor)| Some(own_rows(copies.get(name)?, tensor).map(|copy| (tensor, copy)));
-        let pairs = self.iter().filter_map(pair).collect::<Result<Vec<(&Tensor, Tensor)>>>()?;
-        Ok(kernels::round_all(&pairs.iter().map(|(tensor, copy)| [*tensor, copy]).collect::<Vec<_>>())?)
+        let of = |(name, tensor): (&str, &Tensor)| Some((name.to_owned(), own_rows(copies.get(name)?, tensor)));
+        self.iter().filter_map(of).map(|(name, copy)| Ok((name, copy?))).collect()
     }
 
     /// Writes them as [`Weights::save`] does.

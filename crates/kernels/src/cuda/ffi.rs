@@ -90,6 +90,7 @@ pub(crate) struct Trained {
     pub(crate) mean: *mut f32,
     pub(crate) square: *mut f32,
     pub(crate) gradient: *const f32,
+    pub(crate) copy: *mut c_void,
     pub(crate) count: i64,
     pub(crate) update: Update,
 }

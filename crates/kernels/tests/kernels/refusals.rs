@@ -213,7 +213,8 @@ fn training() {
     let hyper = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let step = |moments: &[usize], gradient, step| {
         let (parameter, moments) = (&table, &zeros(moments));
-        let one = AdamWParameter { parameter, moments, gradient, learning_rate: 0.1, weight_decay: 0.0, step };
+        let one =
+            AdamWParameter { parameter, moments, gradient, copy: None, learning_rate: 0.1, weight_decay: 0.0, step };
         adamw_step(&[one], 1.0, &hyper)
     };
     refused(step(&[2, 5, 3], &table, 0), &["adamw_step", "from 1"]);
