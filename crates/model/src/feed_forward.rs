@@ -125,7 +125,7 @@ impl FeedForward {
         let [x_gradient, gradient] = self.final_layer_norm.add_backward(sum, &self.fc2, &part(gradient)?, sums)?;
         let dropout = at(dropouts, Site::Activation);
         let inner_gradient = dropout_rows(&self.fc2.input_gradient(&gradient)?, rows.start, dropout)?;
-        // The activation comes beside its gradient, if nothing has made it.
+        // The activation comes beside its gradient, unless the output had to be made of it.
         let (bias, again) = (self.fc1.bias_sum(sums)?, early.is_none());
         let (inner_gradient, late) = kernels::gelu_rows_backward(&inner, &inner_gradient, bias.as_ref(), again)?;
         let late = late.map(|late| dropout_rows(&late, rows.start, dropout)).transpose()?;

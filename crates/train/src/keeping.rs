@@ -23,8 +23,8 @@ impl Stack {
     /// The decoder, for hidden states of so many bytes beside the encoder's.
     pub(crate) fn decoder(config: &Config, layers: usize, hidden: usize, encoded: usize) -> Self {
         let width = hidden / config.d_model.max(1) * config.decoder_ffn_dim;
-        // Of both attentions queries, contexts, outputs and those of their sublayers, and keys and values; the output of the feed-forward
-        // layer.
+        // Of both attentions queries, contexts, outputs and those of their sublayers, and keys and values; the output of the
+        // feed-forward layer.
         Self { layers, outputs: 5 * hidden, everything: 11 * hidden + width + 2 * encoded }
     }
 }

@@ -1,5 +1,5 @@
-// Cross-entropy of rows of logits with label smoothing: each row's losses, and its gradient, which may take the place of the logits;
-// formulas as in src/cpu/cross_entropy.rs. Where a target is chosen from some entries, only these are read, and the gradient is 0 elsewhere.
+// Cross-entropy of rows of logits with label smoothing: each row's losses, and its gradient, which may take the place of the
+// logits; formulas as in src/cpu/cross_entropy.rs. Where a target is chosen from some entries, only these are read, and the gradient is 0 elsewhere.
 // The products before and after, in chunks of rows, are the caller's.
 //
 // Bytes a logit in f32 with a gradient in bf16: 4 read, 4 read again (some of it from the second-level cache: a row of 50,265 is
