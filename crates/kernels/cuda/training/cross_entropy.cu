@@ -1,6 +1,6 @@
 // Cross-entropy of rows of logits with label smoothing: each row's losses, and its gradient, which may take the place of the
-// logits; formulas as in src/cpu/cross_entropy.rs. Where a target is chosen from some entries, only these are read, and the gradient is 0 elsewhere.
-// The products before and after, in chunks of rows, are the caller's.
+// logits; formulas as in src/cpu/cross_entropy.rs. Where a target is chosen from some entries, only these are read, and the gradient
+// is 0 elsewhere. The products before and after, in chunks of rows, are the caller's.
 //
 // Bytes a logit in f32 with a gradient in bf16: 4 read, 4 read again (some of it from the second-level cache: a row of 50,265 is
 // 200 KB), 2 written. A chunk of [512, 50,265]: 257 MB, 77 us at 3.35 TB/s, beside 40 GFLOP of each of three products. Of a row with
