@@ -17,13 +17,13 @@
 //!
 //! | operation | its backward |
 //! |---|---|
-//! | [`linear`] | [`linear_backward`] for its parameters, [`linear_input_gradient`] or [`add_linear_input_gradient`] for its input |
+//! | [`linear`] | [`linear_backward`] for its parameters, [`bias_backward`] for the biases of several, [`linear_input_gradient`] or [`add_linear_input_gradient`] for its input |
 //! | [`attention_forward`] | [`attention_backward`] |
 //! | [`global_attention`] | [`global_attention_backward`] |
 //! | [`fold_heads`], [`project_heads`] | [`head_projection_backward`] for their parameters, each other for their input |
 //! | [`gather_rows`] | [`add_rows`] |
 //! | [`layer_norm`], [`add_layer_norm`] | [`layer_norm_backward`], [`add_layer_norm_backward`] |
-//! | [`gelu`] | [`gelu_backward`] |
+//! | [`gelu`] | [`gelu_backward`], [`gelu_rows_backward`] |
 //! | [`dropout`], [`dropout_part`] | the same again |
 //! | [`embed`] | [`accumulate_rows`] |
 //! | [`cross_entropy`] | [`cross_entropy_backward`] |
@@ -57,17 +57,21 @@ pub use ops::adafactor::{Adafactor, adafactor_step};
 pub use ops::adamw::{AdamW, AdamWParameter, adamw_step};
 pub use ops::attention::{Attended, attention_backward, attention_forward};
 pub use ops::cross_entropy::{
-    IGNORE_INDEX, Loss, LossTargets, PendingLoss, cross_entropy, cross_entropy_backward, token_log_probabilities,
+    IGNORE_INDEX, Loss, LossTargets, PendingLoss, TABLE_ROWS, cross_entropy, cross_entropy_backward,
+    token_log_probabilities,
 };
 pub use ops::elementwise::{
-    add_assign, dropout, dropout_part, gelu, gelu_backward, lerp_assign, round_all, scale_assign, sum_of_squares,
+    add_assign, dropout, dropout_part, gelu, gelu_backward, gelu_rows_backward, lerp_assign, round_all, scale_assign,
+    sum_of_squares,
 };
 pub use ops::global_attention::{GlobalRows, Pooled, global_attention, global_attention_backward};
 pub use ops::heads::{HeadProjection, fold_heads, head_projection_backward, project_heads};
 pub use ops::layer_norm::{
     Norm, ResidualSum, add_layer_norm, add_layer_norm_backward, layer_norm, layer_norm_backward,
 };
-pub use ops::linear::{AffineSums, add_linear_input_gradient, linear, linear_backward, linear_input_gradient};
+pub use ops::linear::{
+    AffineSums, add_linear_input_gradient, bias_backward, linear, linear_backward, linear_input_gradient,
+};
 pub use ops::memory::AttentionMemory;
 pub use ops::packed::PackedLinear;
 pub use ops::past::{KeyValueRows, cached_attention};

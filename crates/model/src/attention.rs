@@ -68,6 +68,11 @@ impl MultiHeadAttention {
         Ok((output, AttentionKept { projected, attended: (keep >= Keep::Outputs).then_some(attended) }))
     }
 
+    /// The layer whose output is that of the attention; who has that one's gradient adds the bias's.
+    pub(crate) fn output(&self) -> &Linear {
+        &self.out_proj
+    }
+
     /// Adds the gradients of `hidden` and, if asked for, `source`, given that of the output, which may be the tensor that
     /// they are added to: all of it is read before.
     pub(crate) fn backward(
@@ -82,18 +87,19 @@ impl MultiHeadAttention {
         let projected = kept.projected.map_or_else(|| self.project(hidden, source), Ok)?;
         let attended = kept.attended.map_or_else(|| self.attend(&projected, scope), Ok)?;
         let context_gradient = self.out_proj.input_gradient(gradient)?;
-        self.out_proj.backward(&attended.output.reshape(hidden.shape())?, gradient, sums)?;
+        self.out_proj.weight_backward(&attended.output.reshape(hidden.shape())?, gradient, sums)?;
         let [q, k, v] = &projected;
         let gradient = context_gradient.reshape(q.shape())?;
-        let [dq, dk, dv] = kernels::attention_backward(q, k, v, &self.spec(scope), &attended, &gradient)?;
-        let [query, key, value] = self.projections.parts();
+        let gradients = kernels::attention_backward(q, k, v, &self.spec(scope), &attended, &gradient)?;
+        self.projections.bias_backward(&gradients, sums)?;
+        let ([query, key, value], [dq, dk, dv]) = (self.projections.parts(), gradients);
         for (linear, input, sum, gradient) in [
             (query, hidden, Some(hidden_gradient), dq),
             (key, source, source_gradient, dk),
             (value, source, source_gradient, dv),
         ] {
             let gradient = gradient.reshape(input.shape())?;
-            linear.backward(input, &gradient, sums)?;
+            linear.weight_backward(input, &gradient, sums)?;
             if let Some(sum) = sum {
                 linear.add_input_gradient(sum, &gradient)?;
             }

@@ -39,11 +39,13 @@ pub struct DecoderLayer {
 pub struct DecoderLayerKept {
     hidden: Tensor,
     self_attn: AttentionKept,
-    /// The output of the self-attention sublayer.
+    /// The output of self-attention, and that of its sublayer, which the layer norm ends.
     self_attended: Option<Tensor>,
+    query: Option<Tensor>,
     encoder_attn: AttentionKept,
-    /// That of the cross-attention sublayer.
+    /// Those of cross-attention.
     cross_attended: Option<Tensor>,
+    middle: Option<Tensor>,
     feed_forward: FeedForwardKept,
 }
 
@@ -244,10 +246,18 @@ impl DecoderLayer {
         let sum = residual_sum(&cross_attended, &query, at(dropouts, Site::CrossAttentionOutput));
         let middle = self.encoder_attn_layer_norm.add(sum)?;
         let (output, feed_forward) = self.feed_forward.forward(&middle, dropouts, keep)?;
-        let kept = |attended: Tensor| (keep >= Keep::Outputs).then_some(attended);
-        let (self_attended, cross_attended) = (kept(self_attended), kept(cross_attended));
-        let hidden = hidden.clone();
-        Ok((output, DecoderLayerKept { hidden, self_attn, self_attended, encoder_attn, cross_attended, feed_forward }))
+        let at_least = |least: Keep, tensor: Tensor| (keep >= least).then_some(tensor);
+        let kept = DecoderLayerKept {
+            hidden: hidden.clone(),
+            self_attn,
+            self_attended: at_least(Keep::Outputs, self_attended),
+            query: at_least(Keep::Everything, query),
+            encoder_attn,
+            cross_attended: at_least(Keep::Outputs, cross_attended),
+            middle: at_least(Keep::Everything, middle),
+            feed_forward,
+        };
+        Ok((output, kept))
     }
 
     /// The gradient of the input `[T, d]`, given that of the output; adds that of the encoded documents to
@@ -268,23 +278,33 @@ impl DecoderLayer {
             DecoderLayerKept { hidden, self_attended: None, .. } => self.forward(&hidden, inputs, Keep::Everything)?.1,
             kept => kept,
         };
-        let DecoderLayerKept { hidden, self_attn, self_attended, encoder_attn, cross_attended, feed_forward } = kept;
+        let DecoderLayerKept {
+            hidden,
+            self_attn,
+            self_attended,
+            query,
+            encoder_attn,
+            cross_attended,
+            middle,
+            feed_forward,
+        } = kept;
         let (Some(self_attended), Some(cross_attended)) = (self_attended, cross_attended) else {
             return Err(Error::Input("a decoder layer kept one attention's output without the other's".into()));
         };
         let self_sum = residual_sum(&self_attended, &hidden, at(dropouts, Site::SelfAttentionOutput));
-        let query = self.self_attn_layer_norm.add(self_sum)?;
+        let query = query.map_or_else(|| self.self_attn_layer_norm.add(self_sum), Ok)?;
         let cross_sum = residual_sum(&cross_attended, &query, at(dropouts, Site::CrossAttentionOutput));
-        let middle = self.encoder_attn_layer_norm.add(cross_sum)?;
+        let middle = middle.map_or_else(|| self.encoder_attn_layer_norm.add(cross_sum), Ok)?;
         let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
 
-        let [sum, gradient] = self.encoder_attn_layer_norm.add_backward(cross_sum, &gradient, sums)?;
+        let [sum, gradient] =
+            self.encoder_attn_layer_norm.add_backward(cross_sum, self.encoder_attn.output(), &gradient, sums)?;
         let scope = cross_scope(inputs, dropouts);
         let targets = (&sum, encoded_gradient);
         self.encoder_attn.backward((&query, inputs.encoded), encoder_attn, &gradient, scope, targets, sums)?;
 
-        let [sum, gradient] = self.self_attn_layer_norm.add_backward(self_sum, &sum, sums)?;
+        let [sum, gradient] = self.self_attn_layer_norm.add_backward(self_sum, self.self_attn.output(), &sum, sums)?;
         let scope = self_scope(inputs, dropouts);
         self.self_attn.backward((&hidden, &hidden), self_attn, &gradient, scope, (&sum, Some(&sum)), sums)?;
         Ok(sum)

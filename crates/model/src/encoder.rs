@@ -32,8 +32,10 @@ pub struct EncoderLayer {
 pub struct EncoderLayerKept {
     hidden: Tensor,
     attention: SelfAttentionKept,
-    /// The output of the attention sublayer.
+    /// The output of attention.
     attended: Option<Tensor>,
+    /// That of its sublayer, which the layer norm ends.
+    middle: Option<Tensor>,
     feed_forward: FeedForwardKept,
 }
 
@@ -135,7 +137,8 @@ impl EncoderLayer {
         let middle = self.self_attn_layer_norm.add(sum)?;
         let (output, feed_forward) = self.feed_forward.forward(&middle, dropouts, keep)?;
         let attended = (keep >= Keep::Outputs).then_some(attended);
-        Ok((output, EncoderLayerKept { hidden: hidden.clone(), attention, attended, feed_forward }))
+        let middle = (keep == Keep::Everything).then_some(middle);
+        Ok((output, EncoderLayerKept { hidden: hidden.clone(), attention, attended, middle, feed_forward }))
     }
 
     /// The gradient of the input `[T, d]`, given that of the output; adds those of the parameters.
@@ -151,7 +154,7 @@ impl EncoderLayer {
         sums: &mut dyn GradientSums,
     ) -> Result<Tensor> {
         let dropouts = self.dropouts(dropouts);
-        let EncoderLayerKept { hidden, mut attention, attended, feed_forward } = kept;
+        let EncoderLayerKept { hidden, mut attention, attended, middle, feed_forward } = kept;
         let attended = match attended {
             Some(attended) => attended,
             None => {
@@ -161,10 +164,11 @@ impl EncoderLayer {
             }
         };
         let sum = residual_sum(&attended, &hidden, at(dropouts, Site::SelfAttentionOutput));
-        let middle = self.self_attn_layer_norm.add(sum)?;
+        let middle = middle.map_or_else(|| self.self_attn_layer_norm.add(sum), Ok)?;
         let gradient = self.feed_forward.backward(&middle, &feed_forward, gradient, dropouts, sums)?;
         drop(middle);
-        let [hidden_gradient, attended_gradient] = self.self_attn_layer_norm.add_backward(sum, &gradient, sums)?;
+        let [hidden_gradient, attended_gradient] =
+            self.self_attn_layer_norm.add_backward(sum, self.self_attn.output(), &gradient, sums)?;
         drop((attended, gradient));
         self.self_attn.backward(
             &hidden,

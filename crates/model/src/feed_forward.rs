@@ -112,17 +112,27 @@ impl FeedForward {
     ) -> Result<Tensor> {
         let part = |tensor: &Tensor| tensor.narrow(0, rows.start, rows.len());
         let inner = self.inner(x, kept.inner.as_ref(), rows.clone())?;
-        let activation = activation(&inner, rows.start, dropouts)?;
-        let output = kept.output.as_ref().map_or_else(|| self.fc2.forward(&activation), |output| Ok(part(output)?))?;
+        let activation = |inner: &Tensor| activation(inner, rows.start, dropouts);
+        let (output, early) = match &kept.output {
+            Some(output) => (part(output)?, None),
+            None => {
+                let early = activation(&inner)?;
+                (self.fc2.forward(&early)?, Some(early))
+            }
+        };
         let (x, first) = (part(x)?, index_of(&output, rows.start)?);
         let sum = ResidualSum { x: &output, residual: &x, dropout: at(dropouts, Site::FeedForwardOutput), first };
-        let [x_gradient, gradient] = self.final_layer_norm.add_backward(sum, &part(gradient)?, sums)?;
-        self.fc2.backward(&activation, &gradient, sums)?;
-        let gradient = self.fc2.input_gradient(&gradient)?;
-        let gradient = dropout_rows(&gradient, rows.start, at(dropouts, Site::Activation))?;
-        let gradient = kernels::gelu_backward(&inner, &gradient)?;
-        self.fc1.backward(&x, &gradient, sums)?;
-        self.fc1.add_input_gradient(&x_gradient, &gradient)?;
+        let [x_gradient, gradient] = self.final_layer_norm.add_backward(sum, &self.fc2, &part(gradient)?, sums)?;
+        let dropout = at(dropouts, Site::Activation);
+        let inner_gradient = dropout_rows(&self.fc2.input_gradient(&gradient)?, rows.start, dropout)?;
+        // The activation comes beside its gradient, unless the output had to be made of it.
+        let (bias, again) = (self.fc1.bias_sum(sums)?, early.is_none());
+        let (inner_gradient, late) = kernels::gelu_rows_backward(&inner, &inner_gradient, bias.as_ref(), again)?;
+        let late = late.map(|late| dropout_rows(&late, rows.start, dropout)).transpose()?;
+        let activation = early.or(late).map_or_else(|| activation(&inner), Ok)?;
+        self.fc2.weight_backward(&activation, &gradient, sums)?;
+        self.fc1.weight_backward(&x, &inner_gradient, sums)?;
+        self.fc1.add_input_gradient(&x_gradient, &inner_gradient)?;
         Ok(x_gradient)
     }
 }

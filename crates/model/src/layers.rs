@@ -174,6 +174,17 @@ impl Linear {
         Ok(kernels::linear_backward(x, gradient, &self.trained()?.parameters.sums(sums)?)?)
     }
 
+    /// The same of the weight alone, where [`Linear::bias_sum`] is added to elsewhere.
+    pub(crate) fn weight_backward(&self, x: &Tensor, gradient: &Tensor, sums: &mut dyn GradientSums) -> Result<()> {
+        let weight = self.trained()?.parameters.sums(sums)?.weight;
+        Ok(kernels::linear_backward(x, gradient, &AffineSums { weight, bias: None })?)
+    }
+
+    /// The running sum of the bias's gradient, which is the sum of the rows of the output's gradient.
+    pub(crate) fn bias_sum(&self, sums: &mut dyn GradientSums) -> Result<Option<Tensor>> {
+        Ok(self.trained()?.parameters.sums(sums)?.bias)
+    }
+
     /// The input's gradient, `[T, input]`.
     pub(crate) fn input_gradient(&self, gradient: &Tensor) -> Result<Tensor> {
         Ok(kernels::linear_input_gradient(gradient, &self.trained()?.weight)?)
@@ -222,15 +233,18 @@ impl LayerNorm {
     }
 
     /// The gradients of the residual and of x, which may be one tensor, given that of [`LayerNorm::add`]'s result; adds those of the
-    /// parameters.
+    /// parameters and of the bias of `layer`, whose output x is.
     pub(crate) fn add_backward(
         &self,
         sum: ResidualSum<'_>,
+        layer: &Linear,
         gradient: &Tensor,
         sums: &mut dyn GradientSums,
     ) -> Result<[Tensor; 2]> {
+        let x_sum = layer.bias_sum(sums)?;
         let sums = affine_sums(sums, &self.name, &self.weight, &self.bias)?;
-        Ok(kernels::add_layer_norm_backward(sum, &self.weight, gradient, LAYER_NORM_EPSILON, &sums)?)
+        let x_sum = x_sum.as_ref();
+        Ok(kernels::add_layer_norm_backward(sum, &self.weight, gradient, LAYER_NORM_EPSILON, &sums, x_sum)?)
     }
 }
 

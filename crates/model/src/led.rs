@@ -16,7 +16,7 @@ pub struct Led {
     encoder: Encoder,
     decoder: Decoder,
     shared: Tensor,
-    /// The same in the type of hidden states.
+    /// The same in the type of hidden states; there may be rows of zeros behind it.
     head: Tensor,
     final_logits_bias: Tensor,
     /// The head as decoding reads it, where that is not the table itself.
@@ -60,14 +60,15 @@ impl Led {
         let bias = source.get(FINAL_LOGITS_BIAS, &[1, config.vocab_size])?.flatten_all()?;
         let head = match source.packed {
             Some(_) => shared.clone(),
-            None => source.in_activations(&shared, SHARED)?,
+            None => source.head_in_activations(&shared, SHARED)?,
         };
         let pack = |table: &Tensor, precision| PackedLinear::new(table, Some(&bias), precision).map(Arc::new);
         let packed_head = match source.packed {
             Some(Packing { precision, .. }) => Some(pack(&shared, precision)?),
             // A GPU's products read the table where it lies, so that this is no copy and follows every change.
             None if kernels::is_gpu(head.device()) => {
-                Some(pack(&head, if head.dtype() == DType::BF16 { Precision::Bf16 } else { Precision::F32 })?)
+                let table = head.narrow(0, 0, config.vocab_size)?;
+                Some(pack(&table, if head.dtype() == DType::BF16 { Precision::Bf16 } else { Precision::F32 })?)
             }
             None => None,
         };
@@ -102,7 +103,8 @@ impl Led {
         &self.shared
     }
 
-    /// The shared embedding as the output head's products read it, in the type of hidden states.
+    /// The shared embedding as the output head's products read it, in the type of hidden states, `[V, d]` or with a few rows of zeros
+    /// behind it, as [`kernels::cross_entropy`] takes it.
     pub fn head(&self) -> &Tensor {
         &self.head
     }
@@ -145,7 +147,8 @@ impl Led {
         match &self.packed_head {
             Some(head) => head.forward_into(hidden, logits)?,
             None => {
-                let tensor = kernels::linear(hidden, &self.head, Some(&self.final_logits_bias))?;
+                let table = self.head.narrow(0, 0, self.config.vocab_size)?;
+                let tensor = kernels::linear(hidden, &table, Some(&self.final_logits_bias))?;
                 *logits = tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1()?;
             }
         }

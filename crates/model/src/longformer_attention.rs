@@ -61,6 +61,11 @@ impl LongformerSelfAttention {
         Ok((self.output.forward(&context)?, SelfAttentionKept { projected, attended }))
     }
 
+    /// The layer whose output is that of the attention; who has that one's gradient adds the bias's.
+    pub(crate) fn output(&self) -> &Linear {
+        &self.output
+    }
+
     /// Adds the gradient of `hidden` to `hidden_gradient`, given that of the output. They may be one tensor: all of
     /// `gradient` is read before anything is added.
     pub(crate) fn backward(
@@ -76,7 +81,7 @@ impl LongformerSelfAttention {
         let projected = kept.projected.map_or_else(|| self.projections.heads(hidden, self.heads), Ok)?;
         let (attended, global) = kept.attended.map_or_else(|| self.attend(inputs, &projected), Ok)?;
         let context_gradient = self.output.input_gradient(gradient)?;
-        self.output.backward(&attended.output.reshape(hidden.shape())?, gradient, sums)?;
+        self.output.weight_backward(&attended.output.reshape(hidden.shape())?, gradient, sums)?;
         if let Some(kept) = global {
             self.global.backward(&kept, &context_gradient, inputs, hidden_gradient, sums)?;
         }
@@ -85,9 +90,10 @@ impl LongformerSelfAttention {
         let gradient = context_gradient.reshape(q.shape())?;
         let spec = self.band(inputs)?;
         let gradients = kernels::attention_backward(q, k, v, &spec, &attended, &gradient)?;
+        self.projections.bias_backward(&gradients, sums)?;
         for (linear, gradient) in self.projections.parts().iter().zip(gradients) {
             let gradient = gradient.reshape(hidden.shape())?;
-            linear.backward(hidden, &gradient, sums)?;
+            linear.weight_backward(hidden, &gradient, sums)?;
             linear.add_input_gradient(hidden_gradient, &gradient)?;
         }
         Ok(())

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use epitome_kernels::PackedLinear;
+use epitome_kernels::{self as kernels, PackedLinear};
 
-use crate::Result;
 use crate::layers::Linear;
 use crate::step_input::StepInput;
+use crate::{GradientSums, Result};
 
 /// Query, key and value projections of one input: one product, where that is faster than three.
 #[derive(Clone, Debug)]
@@ -40,6 +40,15 @@ impl SelfProjections {
             None => Ok([query.heads(x, heads)?, key.heads(x, heads)?, value.heads(x, heads)?]),
             Some(joined) => split(&joined.forward(x)?, heads),
         }
+    }
+
+    /// Adds the gradients of the biases, given those of queries, keys and values.
+    pub(crate) fn bias_backward(&self, gradients: &[Tensor; 3], sums: &mut dyn GradientSums) -> Result<()> {
+        let biases = self.parts.iter().map(|part| part.bias_sum(sums)).collect::<Result<Vec<_>>>()?;
+        let trained = |(gradient, bias): (&Tensor, Option<Tensor>)| Some((gradient.flatten_from(1), bias?));
+        let all = gradients.iter().zip(biases).filter_map(trained).map(|(gradient, bias)| Ok((gradient?, bias)));
+        let all = all.collect::<Result<Vec<(Tensor, Tensor)>>>()?;
+        Ok(kernels::bias_backward(&all.iter().map(|(gradient, bias)| (gradient, bias)).collect::<Vec<_>>())?)
     }
 
     /// A step's rows, and their [`heads`](Self::heads).

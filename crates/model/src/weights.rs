@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{Device, Precision};
+use epitome_kernels::{self as kernels, Device, Precision};
 
 use crate::{Error, Result};
 
@@ -26,6 +26,20 @@ pub trait TensorSource {
     fn get_in(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
         Ok(self.get(name, shape)?.to_dtype(dtype)?)
     }
+
+    /// The same of a table, behind which there are rows of zeros up to a multiple of `multiple` rows.
+    ///
+    /// # Errors
+    /// As [`TensorSource::get`].
+    fn get_padded_in(&self, name: &str, shape: &[usize], dtype: DType, multiple: usize) -> Result<Tensor> {
+        let table = self.get_in(name, shape, dtype)?;
+        Ok(table.pad_with_zeros(0, 0, padding(table.dim(0)?, multiple))?)
+    }
+}
+
+/// Rows that are missing to a multiple.
+pub(crate) fn padding(rows: usize, multiple: usize) -> usize {
+    rows.next_multiple_of(multiple) - rows
 }
 
 /// A source, and what layers make of its tensors: trainable ones, or weights packed for inference.
@@ -58,6 +72,15 @@ impl Source<'_> {
         match tensor.dtype() == self.activations {
             true => Ok(tensor.clone()),
             false => self.tensors.get_in(name, tensor.dims(), self.activations),
+        }
+    }
+
+    /// What the output head's products read of the table `name`: itself, if it is of the type of hidden states, or else a copy behind
+    /// which there may be a few rows of zeros.
+    pub(crate) fn head_in_activations(&self, table: &Tensor, name: &str) -> Result<Tensor> {
+        match table.dtype() == self.activations {
+            true => Ok(table.clone()),
+            false => self.tensors.get_padded_in(name, table.dims(), self.activations, kernels::TABLE_ROWS),
         }
     }
 

@@ -16,15 +16,16 @@ impl Stack {
         let width = hidden / config.d_model.max(1) * config.encoder_ffn_dim;
         // Folded queries and what was pooled, in f32.
         let global = 2 * global_tokens * config.encoder_attention_heads * (config.d_model + 1) * size_of::<f32>();
-        // Queries, keys, values; context, output of attention, that of the feed-forward layer.
-        Self { layers, outputs: 3 * hidden + global, everything: 6 * hidden + width + global }
+        // Queries, keys, values; context, output of attention and its sublayer, that of the feed-forward layer.
+        Self { layers, outputs: 3 * hidden + global, everything: 7 * hidden + width + global }
     }
 
     /// The decoder, for hidden states of so many bytes beside the encoder's.
     pub(crate) fn decoder(config: &Config, layers: usize, hidden: usize, encoded: usize) -> Self {
         let width = hidden / config.d_model.max(1) * config.decoder_ffn_dim;
-        // Of both attentions queries, contexts and outputs, and keys and values; the output of the feed-forward layer.
-        Self { layers, outputs: 5 * hidden, everything: 9 * hidden + width + 2 * encoded }
+        // Of both attentions queries, contexts, outputs and those of their sublayers, and keys and values; the output of the
+        // feed-forward layer.
+        Self { layers, outputs: 5 * hidden, everything: 11 * hidden + width + 2 * encoded }
     }
 }
 

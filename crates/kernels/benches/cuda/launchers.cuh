@@ -6,6 +6,11 @@
 
 #include <cstring>
 
+struct ColumnSum {
+    const void *x;
+    float *sum;
+};
+
 struct Betas {
     float rest1, beta2, rest2;
 };
@@ -40,19 +45,23 @@ int epitome_layer_norm_bf16(
 );
 int epitome_layer_norm_backward_bf16(
     const void *x, const void *residual, const float *weight, Draws, uint64_t first, int64_t rows, int width, float eps,
-    const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t
+    const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *x_sum, float *partials, int chunk, cudaStream_t
 );
 int epitome_bias_gelu_bf16(
     const void *x, const float *bias, void *y, int64_t rows, int width, int chunk, cudaStream_t
 );
 int epitome_bias_gelu_backward_bf16(
-    const void *x, const float *bias, const void *dy, void *dx, float *dbias, float *partials, int64_t rows, int width,
+    const void *x, const float *bias, const void *dy, void *dx, void *y, float *dbias, float *partials, int64_t rows, int width,
     int chunk, cudaStream_t
 );
+int epitome_column_sums_bf16(
+    const ColumnSum *, int count, float *partials, int64_t rows, int width, int chunk, cudaStream_t
+);
 int epitome_dropout_bf16(const void *x, void *y, Draws, uint64_t first, int64_t count, cudaStream_t);
-int epitome_cross_entropy_bf16(
-    void *logits, const float *bias, const int *labels, const int *offsets, const int *tokens, int64_t rows, int64_t stride,
-    int vocabulary, int gradient, float smoothing, float scale, float *nll, float *uniform, cudaStream_t
+int epitome_cross_entropy_f32_bf16(
+    const void *logits, void *gradient, const float *bias, const int *labels, const int *offsets, const int *tokens,
+    const float *weights, int64_t rows, int64_t stride, int vocabulary, float smoothing, float scale, float *nll,
+    float *uniform, cudaStream_t
 );
 int epitome_adamw_step(
     const Trained *, const Chunk *, int chunk_count, const Betas *, float gradient_scale, cudaStream_t

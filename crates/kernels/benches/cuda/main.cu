@@ -198,41 +198,64 @@ void time_rows() {
     size_t count = rows * width, wide = rows * inner;
     Draws none{0, 0, 1.0f}, draws{7, 429496729, 1.0f / 0.9f};
     bf16 *x = numbers(wide), *dy = numbers(wide), *y = room<bf16>(wide), *residual = numbers(count), *dx = room<bf16>(count);
-    float *weight = room<float>(inner), *bias = room<float>(inner), *sums = room<float>(2 * inner);
-    float *partials = room<float>(2 * 512 * inner);
+    float *weight = room<float>(inner), *bias = room<float>(inner), *sums = room<float>(3 * inner);
+    float *partials = room<float>(3 * 256 * inner);
     print("layer norm forward", milliseconds([&] {
         return epitome_layer_norm_bf16(x, residual, weight, bias, none, 0, rows, width, 1e-5f, y, nullptr);
     }), 0, 6.0 * count);
     print("layer norm backward with dropout", milliseconds([&] {
         return epitome_layer_norm_backward_bf16(
-            x, residual, weight, draws, 0, rows, width, 1e-5f, dy, y, dx, sums, sums + inner, partials, nullptr
+            x, residual, weight, draws, 0, rows, width, 1e-5f, dy, y, dx, sums, sums + inner, sums + 2 * inner, partials, 64,
+            nullptr
         );
     }), 0, 10.0 * count);
+    for (int64_t some : {rows, int64_t(512)}) {
+        std::string name = "layer norm backward, rows: " + std::to_string(some);
+        print(name.c_str(), milliseconds([&] {
+            int chunk = some == rows ? 64 : 8;
+            return epitome_layer_norm_backward_bf16(
+                x, residual, weight, none, 0, some, width, 1e-5f, dy, y, nullptr, sums, sums + inner, sums + 2 * inner, partials,
+                chunk, nullptr
+            );
+        }), 0, 8.0 * some * width);
+    }
+    print("sums of the columns of three", milliseconds([&] {
+        ColumnSum list[] = {{x, sums}, {dy, sums + inner}, {residual, sums + 2 * inner}};
+        return epitome_column_sums_bf16(list, 3, partials, rows, width, 64, nullptr);
+    }), 0, 6.0 * count);
     print("bias and GELU forward", milliseconds([&] {
         return epitome_bias_gelu_bf16(x, bias, y, rows, inner, 64, nullptr);
     }), 0, 4.0 * wide);
     print("bias and GELU backward", milliseconds([&] {
-        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, sums, partials, rows, inner, 64, nullptr);
+        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, nullptr, sums, partials, rows, inner, 64, nullptr);
     }), 0, 6.0 * wide);
+    bf16 *again = room<bf16>(wide);
+    print("bias and GELU backward, and forward again", milliseconds([&] {
+        return epitome_bias_gelu_backward_bf16(x, bias, dy, y, again, sums, partials, rows, inner, 64, nullptr);
+    }), 0, 8.0 * wide);
     print("dropout", milliseconds([&] { return epitome_dropout_bf16(x, y, draws, 0, wide, nullptr); }), 0, 4.0 * wide);
 }
 
 void time_training() {
     int vocabulary = 50265, stride = 50272;
     int64_t rows = 512;
-    bf16 *logits = numbers(rows * stride);
+    bf16 *gradient_of_logits = numbers(rows * stride);
+    float *logits = room<float>(rows * stride);
     int *labels = upload(std::vector<int>(rows, 17));
     int *offsets = upload(std::vector<int>(rows + 1, 0));
     float *losses = room<float>(2 * rows);
     print("cross-entropy with gradient, 512 rows", milliseconds([&] {
-        return epitome_cross_entropy_bf16(
-            logits, nullptr, labels, offsets, nullptr, rows, stride, vocabulary, 1, 0.1f, 1.0f, losses, losses + rows, nullptr
+        return epitome_cross_entropy_f32_bf16(
+            logits, gradient_of_logits, nullptr, labels, offsets, nullptr, nullptr, rows, stride, vocabulary, 0.1f, 1.0f, losses,
+            losses + rows, nullptr
         );
-    }), 0, 4.0 * rows * vocabulary);
+    }), 0, 10.0 * rows * vocabulary);
     size_t count = 162000000;
     float *state = room<float>(4 * count);
     float *gradient = state + 3 * count;
-    Trained tensor{state, state + count, state + 2 * count, gradient, int64_t(count), {1.0f, 0.1f, 1.0f, 1e-8f}};
+    Trained tensor{
+        state, state + count, state + 2 * count, gradient, room<bf16>(count), int64_t(count), {1.0f, 0.1f, 1.0f, 1e-8f}
+    };
     std::vector<Chunk> chunks;
     for (int i = 0; i < int((count + CHUNK_VALUES - 1) / CHUNK_VALUES); i++) chunks.push_back({0, i});
     Trained *tensors = upload(std::vector<Trained>{tensor});
@@ -242,7 +265,7 @@ void time_training() {
     Betas betas{0.1f, 0.999f, 0.001f};
     print("AdamW, 162 million", milliseconds([&] {
         return epitome_adamw_step(tensors, list, chunks.size(), &betas, 1.0f, nullptr);
-    }), 0, 28.0 * count);
+    }), 0, 30.0 * count);
     print("sum of squares, 162 million", milliseconds([&] {
         return epitome_sum_of_squares(gradients, list, chunks.size(), squares + 1, squares, nullptr);
     }), 0, 4.0 * count);

@@ -66,7 +66,7 @@ fn norms(bench: &mut Bench) {
     let work = [3, 4].map(|n| Work::values(n * VALUES));
     let forward = |n: &Norm| add_layer_norm(n.sum(), &n.weight, &n.bias, 1e-5);
     both_ways(bench, "add layer norm/hidden", work, Norm::new, forward, |n, _| {
-        add_layer_norm_backward(n.sum(), &n.weight, &n.dy, 1e-5, &n.sums)
+        add_layer_norm_backward(n.sum(), &n.weight, &n.dy, 1e-5, &n.sums, None)
     });
 }
 

@@ -65,7 +65,15 @@ fn adamw(bench: &mut Bench) {
     };
     let hyper = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     bench.run("adamw/a table", Work::values(7 * shape[0] * shape[1]), setup, |(parameter, moments, gradient)| {
-        let one = AdamWParameter { parameter, moments, gradient, learning_rate: 1e-4, weight_decay: 0.01, step: 10 };
+        let one = AdamWParameter {
+            parameter,
+            moments,
+            gradient,
+            copy: None,
+            learning_rate: 1e-4,
+            weight_decay: 0.01,
+            step: 10,
+        };
         adamw_step(&[one], 1.0, &hyper)
     });
 }

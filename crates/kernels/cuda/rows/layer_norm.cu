@@ -6,7 +6,8 @@
 //
 // Schedule: a warp owns a row, a lane the same columns of every row. Between the passes over it a row of up to 1,024 numbers stays in
 // registers, a longer one in shared memory, both in f32. In the backward a warp takes the rows of a chunk in turn and keeps its
-// sums for weight and bias in the same way.
+// sums for weight and bias in the same way; those of dx, which are the gradient of the bias of the layer that x comes from and cost
+// no bytes here, always in shared memory, since registers hold no more.
 
 #include "packs.cuh"
 #include "partials.cuh"
@@ -22,9 +23,6 @@ __host__ __device__ constexpr int backward_warps(int N) { return N == 0 ? 4 : 8;
 
 /// Blocks of the backward that a processor is to have room for, where that takes no numbers out of registers.
 template <typename T> __host__ __device__ constexpr int backward_blocks(int N) { return sizeof(T) == 2 && N <= 3 ? 2 : 1; }
-
-/// Rows of a block of the backward: few, so that there are enough blocks. `NORM_CHUNK_ROWS` in src/cuda/rows.rs is the same.
-constexpr int NORM_CHUNK_ROWS = 32;
 
 template <typename T> struct Inputs {
     const T *x;
@@ -125,11 +123,45 @@ __global__ void __launch_bounds__(THREADS) layer_norm(Inputs<T> inputs, const fl
     });
 }
 
+/// What a warp of the backward adds to.
+template <int V, int N> struct WarpSums {
+    Numbers<V, N> weight, bias;
+    /// Of dx, where `has_x`.
+    Numbers<V, 0> x;
+    bool has_x;
+
+    /// In `memory` [2 or 3, width].
+    __device__ __forceinline__ WarpSums(float *memory, int width, bool has_x)
+        : weight(memory, width), bias(memory + width, width), x(memory + 2 * width, width), has_x(has_x) {
+        each_pack<V, N>(width, [&](int n, int) {
+#pragma unroll
+            for (int i = 0; i < V; i++) {
+                weight(n, i) = bias(n, i) = 0.0f;
+                if (has_x) x(n, i) = 0.0f;
+            }
+        });
+    }
+
+    /// Copies what is in registers to `memory`.
+    __device__ __forceinline__ void store(float *memory, int width) {
+        if constexpr (N > 0) {
+            Numbers<V, 0> shared_weight(memory, width), shared_bias(memory + width, width);
+            each_pack<V, N>(width, [&](int n, int) {
+#pragma unroll
+                for (int i = 0; i < V; i++) {
+                    shared_weight(n, i) = weight(n, i);
+                    shared_bias(n, i) = bias(n, i);
+                }
+            });
+        }
+    }
+};
+
 /// The gradients of a row, `dsum` and perhaps `dx`, from its normalised numbers; adds to this warp's sums.
 template <typename T, int V, int N>
 __device__ __forceinline__ void backward_row(
-    Numbers<V, N> &row, Numbers<V, N> &weight_sums, Numbers<V, N> &bias_sums, const Inputs<T> &inputs, int64_t index, float rstd,
-    const Packs<T, V, N> &dy, T *dsum, T *dx
+    Numbers<V, N> &row, WarpSums<V, N> &sums, const Inputs<T> &inputs, int64_t index, float rstd, const Packs<T, V, N> &dy, T *dsum,
+    T *dx
 ) {
     int width = inputs.width;
     float sum = 0.0f, products = 0.0f;
@@ -142,8 +174,8 @@ __device__ __forceinline__ void backward_row(
             float xhat = row(n, i), g = values[i] * weights[i];
             sum += g;
             products += g * xhat;
-            weight_sums(n, i) += values[i] * xhat;
-            bias_sums(n, i) += values[i];
+            sums.weight(n, i) += values[i] * xhat;
+            sums.bias(n, i) += values[i];
         }
     });
     float mean_gradient = lanes_sum(sum) / width, mean_product = lanes_sum(products) / width;
@@ -162,48 +194,41 @@ __device__ __forceinline__ void backward_row(
             drop_values(values, inputs.draws, inputs.first + at);
             store_values(dx + at, values);
         }
+        if (sums.has_x) {
+            // All are read before the first is written, or each would wait for the one before.
+#pragma unroll
+            for (int i = 0; i < V; i++) values[i] += sums.x(n, i);
+#pragma unroll
+            for (int i = 0; i < V; i++) sums.x(n, i) = values[i];
+        }
     });
 }
 
 template <typename T, int V, int N>
 __global__ void __launch_bounds__(backward_warps(N) * WARP, backward_blocks<T>(N))
-    layer_norm_backward(Inputs<T> inputs, const T *dy, T *dsum, T *dx, float *partial_weight, float *partial_bias) {
+    layer_norm_backward(Inputs<T> inputs, const T *dy, T *dsum, T *dx, float *partials, int count, int chunk) {
     constexpr int BLOCK_WARPS = backward_warps(N);
     int width = inputs.width;
-    // Sums of weight and bias of each warp, then the rows of the warps.
-    float *memory = reinterpret_cast<float *>(dynamic_shared_memory()), *own = memory + warp_index() * 2 * width;
-    Numbers<V, N> row(memory + (2 * BLOCK_WARPS + warp_index()) * width, width), weight_sums(own, width),
-        bias_sums(own + width, width);
-    each_pack<V, N>(width, [&](int n, int) {
-#pragma unroll
-        for (int i = 0; i < V; i++) weight_sums(n, i) = bias_sums(n, i) = 0.0f;
-    });
-    int64_t first = int64_t(blockIdx.x) * NORM_CHUNK_ROWS, end = min(first + NORM_CHUNK_ROWS, inputs.rows);
+    // The sums of each warp, then the rows of the warps.
+    float *memory = reinterpret_cast<float *>(dynamic_shared_memory()), *own = memory + warp_index() * count * width;
+    Numbers<V, N> row(memory + (count * BLOCK_WARPS + warp_index()) * width, width);
+    WarpSums<V, N> sums(own, width, count == MOST_SUMS);
+    int64_t first = int64_t(blockIdx.x) * chunk, end = min(first + chunk, inputs.rows);
     for (int64_t index = first + warp_index(); index < end; index += BLOCK_WARPS) {
         Packs<T, V, N> gradient(dy + index * width, width);
         float rstd = normalize(row, inputs, index);
-        backward_row(row, weight_sums, bias_sums, inputs, index, rstd, gradient, dsum, dx);
+        backward_row(row, sums, inputs, index, rstd, gradient, dsum, dx);
     }
-    if constexpr (N > 0) {
-        Numbers<V, 0> shared_weight_sums(own, width), shared_bias_sums(own + width, width);
-        each_pack<V, N>(width, [&](int n, int) {
-#pragma unroll
-            for (int i = 0; i < V; i++) {
-                shared_weight_sums(n, i) = weight_sums(n, i);
-                shared_bias_sums(n, i) = bias_sums(n, i);
-            }
-        });
-    }
+    sums.store(own, width);
     __syncthreads();
     for (int column = threadIdx.x; column < width; column += BLOCK_WARPS * WARP) {
         int at = column % V * (width / V) + column / V;
-        float weight_sum = 0.0f, bias_sum = 0.0f;
-        for (int warp = 0; warp < BLOCK_WARPS; warp++) {
-            weight_sum += memory[2 * warp * width + at];
-            bias_sum += memory[(2 * warp + 1) * width + at];
+        for (int which = 0; which < count; which++) {
+            float sum = 0.0f;
+#pragma unroll
+            for (int warp = 0; warp < BLOCK_WARPS; warp++) sum += memory[(warp * count + which) * width + at];
+            partials[(int64_t(which) * gridDim.x + blockIdx.x) * width + column] = sum;
         }
-        partial_weight[int64_t(blockIdx.x) * width + column] = weight_sum;
-        partial_bias[int64_t(blockIdx.x) * width + column] = bias_sum;
     }
 }
 
@@ -244,16 +269,16 @@ int forward(const Inputs<T> &inputs, const float *bias, T *y, cudaStream_t strea
 
 template <typename T>
 int backward(
-    const Inputs<T> &inputs, const T *dy, T *dsum, T *dx, float *dweight, float *dbias, float *partials, cudaStream_t stream
+    const Inputs<T> &inputs, const T *dy, T *dsum, T *dx, const PartialSums &sums, int chunk, cudaStream_t stream
 ) {
-    int width = inputs.width, chunks = (inputs.rows + NORM_CHUNK_ROWS - 1) / NORM_CHUNK_ROWS;
+    int width = inputs.width, chunks = chunks_of(inputs.rows, chunk), count = sums.sums[2] == nullptr ? 2 : MOST_SUMS;
     bool packs = takes_packs(width, inputs.x, inputs.residual, inputs.weight, dy, dsum, dx);
     auto kernel = backward_kernel<T>(packs, width);
-    float *partial_bias = partials + int64_t(chunks) * width;
+    auto partials = const_cast<float *>(sums.partials);
     int in_registers = packs_in_registers(packs, width), warps = backward_warps(in_registers);
-    size_t bytes = size_t(in_registers > 0 ? 2 : 3) * warps * width * sizeof(float);
-    int error = launch(kernel, dim3(chunks), warps * WARP, bytes, stream, inputs, dy, dsum, dx, partials, partial_bias);
-    return error == 0 ? add_partials({dweight, partials}, {dbias, partial_bias}, chunks, width, stream) : error;
+    size_t bytes = size_t(count + (in_registers == 0)) * warps * width * sizeof(float);
+    int error = launch(kernel, dim3(chunks), warps * WARP, bytes, stream, inputs, dy, dsum, dx, partials, count, chunk);
+    return error == 0 ? add_partials(sums, count, chunks, width, stream) : error;
 }
 
 } // namespace
@@ -270,16 +295,18 @@ int backward(
     }                                                                                                                  \
     extern "C" int epitome_layer_norm_backward_##NAME(                                                                 \
         const void *x, const void *residual, const float *weight, Draws draws, uint64_t first, int64_t rows, int width, float eps,     \
-        const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *partials, cudaStream_t stream       \
+        const void *dy, void *dsum, void *dx, float *dweight, float *dbias, float *x_sum, float *partials, int chunk,  \
+        cudaStream_t stream                                                                                            \
     ) {                                                                                                                \
         Inputs<T> inputs{static_cast<const T *>(x), static_cast<const T *>(residual), weight, draws, first, rows, width, eps}; \
         return backward<T>(                                                                                            \
-            inputs, static_cast<const T *>(dy), static_cast<T *>(dsum), static_cast<T *>(dx), dweight, dbias,          \
-            partials, stream                                                                                           \
+            inputs, static_cast<const T *>(dy), static_cast<T *>(dsum), static_cast<T *>(dx),                          \
+            {{dweight, dbias, x_sum}, partials}, chunk, stream                                                         \
         );                                                                                                             \
     }
 
 /// The backward writes dsum, the gradient of the residual, and with dropout dx, that of x (null without: it is dsum). It adds to
-/// the running sums dweight and dbias [width], where they are not null. `partials`: [2, chunks of 32 rows, width].
+/// the running sums dweight, dbias and x_sum, that of dx's rows, [width], where they are not null. Blocks take `chunk` rows each.
+/// `partials`: [3, or 2 without x_sum, chunks, width].
 LAYER_NORM(f32, float)
 LAYER_NORM(bf16, bf16)

@@ -19,13 +19,14 @@ struct Larger {
 };
 
 /// One row of logits, which a block of threads owns, in packs where they are aligned. A bias, if there is one, is added on
-/// reading.
-template <typename T, bool PACKS> struct Row {
-    T *logits;
+/// reading. What becomes of them is of type G and may take their place.
+template <typename T, typename G, bool PACKS> struct Row {
+    const T *logits;
+    G *results;
     const float *bias;
     int count;
 
-    /// Calls `visit(column, value)` for this thread's share, and stores what it returns where `STORE`.
+    /// Calls `visit(column, value)` for this thread's share, and stores what it returns among the results where `STORE`.
     template <bool STORE, typename Visit> __device__ __forceinline__ void each(Visit visit) const {
         int packed = PACKS ? count / PACK * PACK : 0;
         for (int first = threadIdx.x * PACK; first < packed; first += LOGIT_THREADS * PACK) visit_part<PACK, STORE>(first, visit);
@@ -38,7 +39,7 @@ template <typename T, bool PACKS> struct Row {
         if (bias != nullptr) load_values(added, bias + first);
 #pragma unroll
         for (int i = 0; i < V; i++) values[i] = visit(first + i, values[i] + added[i]);
-        if constexpr (STORE) store_values(logits + first, values);
+        if constexpr (STORE) store_values(results + first, values);
     }
 };
 

@@ -33,11 +33,14 @@ __device__ __forceinline__ Column sum_of_chunks(const float *partials, int chunk
     return {column, total, warp_index() == 0 && column < width};
 }
 
-/// A sum [width] and what is to be added to it, [chunks, width]; null where there is none.
+/// Sums that one launch can add up.
+constexpr int MOST_SUMS = 3;
+
+/// Sums [width], of which some may be null, and what is to be added to them: [chunks, width] for each, one after the other.
 struct PartialSums {
-    float *sum;
+    float *sums[MOST_SUMS];
     const float *partials;
 };
 
-/// sum[c] += partials[0][c] + partials[1][c] + ... of both; launched in partials.cu.
-int add_partials(PartialSums first, PartialSums second, int chunks, int width, cudaStream_t stream);
+/// sum[c] += partials[0][c] + partials[1][c] + ... of the first `count` sums; launched in partials.cu.
+int add_partials(PartialSums all, int count, int chunks, int width, cudaStream_t stream);

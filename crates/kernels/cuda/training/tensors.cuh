@@ -23,10 +23,11 @@ struct Update {
     float epsilon;
 };
 
-/// Mirrors `Trained` in src/cuda/ffi.rs: a parameter, what AdamW keeps of it, and its gradient.
+/// Mirrors `Trained` in src/cuda/ffi.rs: a parameter, what AdamW keeps of it, its gradient, and its copy in bf16 or null.
 struct Trained {
     float *parameter, *mean, *square;
     const float *gradient;
+    bf16 *copy;
     int64_t count;
     Update update;
 };

@@ -1,12 +1,11 @@
 //! Cross-entropy of logits by the kernel of `cuda/training/`.
 
-use super::element::of_type;
 use super::place::{address, address_mut, dense, room, stream};
 use super::{check, ffi};
 use crate::cpu::cross_entropy::RowLoss;
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::ffi::c_int;
-use std::ptr::null;
+use std::ptr::{null, null_mut};
 
 /// What rows of logits are compared with.
 #[derive(Clone, Copy)]
@@ -15,6 +14,8 @@ pub struct RowTargets<'a> {
     pub labels: &'a [i32],
     /// For each row the tokens that it is chosen from, ascending, its label among them; an empty list is the whole vocabulary.
     pub choices: &'a [&'a [u32]],
+    /// For each row what its gradient is multiplied by; an empty list is 1 for all.
+    pub weights: &'a [f32],
 }
 
 /// The losses of rows of logits, each `[rows]` in f32.
@@ -46,9 +47,12 @@ pub struct LossGradient {
 impl RowTargets<'_> {
     fn check(&self, rows: usize, vocabulary: usize) -> Result<()> {
         let op = "cross_entropy";
-        let RowTargets { labels, choices } = self;
+        let RowTargets { labels, choices, weights } = self;
         if labels.len() != rows || choices.len() != rows {
             bail!("{op}: {} targets and {} lists of choices for {rows} rows", labels.len(), choices.len());
+        }
+        if ![0, rows].contains(&weights.len()) {
+            bail!("{op}: {} weights for {rows} rows", weights.len());
         }
         if let Some(target) = labels.iter().find(|target| **target >= vocabulary as i32) {
             bail!("{op}: target {target} is not in a vocabulary of {vocabulary}");
@@ -66,20 +70,21 @@ impl RowTargets<'_> {
         Ok(())
     }
 
-    /// Labels, where each row's choices begin and the last one's end, and all choices, as one array.
+    /// Labels, where each row's choices begin and the last one's end, weights, and all choices, as one array.
     fn words(&self, device: &Device) -> Result<Tensor> {
         let ends = self.choices.iter().scan(0, |end, choices| {
             *end += choices.len() as i32;
             Some(*end)
         });
         let tokens = self.choices.iter().copied().flatten().map(|token| *token as i32);
-        let words: Vec<i32> = self.labels.iter().copied().chain([0]).chain(ends).chain(tokens).collect();
+        let weights = self.weights.iter().map(|weight| weight.to_bits() as i32);
+        let words: Vec<i32> = self.labels.iter().copied().chain([0]).chain(ends).chain(weights).chain(tokens).collect();
         Tensor::from_slice(&words, words.len(), device)
     }
 }
 
-/// Cross-entropy of logits `[rows, stride]`, of which the first `vocabulary` of each row count. With `gradient`, the logits
-/// become its gradient, in place.
+/// Cross-entropy of logits `[rows, stride]`, of which the first `vocabulary` of each row count. The gradient, if it is asked for, is
+/// written to a tensor like the logits, of their type or bf16, which may be they; behind the vocabulary it is 0.
 ///
 /// # Errors
 /// When shapes or types do not fit, a target or a choice is not below `vocabulary`, choices are not as [`RowTargets`] says, or a
@@ -89,7 +94,7 @@ pub fn cross_entropy(
     vocabulary: usize,
     bias: Option<&Tensor>,
     targets: RowTargets<'_>,
-    gradient: Option<LossGradient>,
+    gradient: Option<(LossGradient, &Tensor)>,
 ) -> Result<RowLosses> {
     let op = "cross_entropy";
     let ((rows, stride), device) = (logits.dims2()?, logits.device());
@@ -98,25 +103,27 @@ pub fn cross_entropy(
         bail!("{op}: logits {:?} or the bias do not fit a vocabulary of {vocabulary}", logits.dims());
     }
     targets.check(rows, vocabulary)?;
+    let launch = launcher(op, logits, gradient.map(|(_, to)| to))?;
     let bias = bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
     let (nll, uniform) = (room(rows, DType::F32, device)?, room(rows, DType::F32, device)?);
     let words = targets.words(device)?;
     let labels = address(&words)?.cast::<c_int>();
-    let LossGradient { scale, smoothing } = gradient.unwrap_or(LossGradient { scale: 0.0, smoothing: 0.0 });
-    let [f32, bf16]: [ffi::CrossEntropy; 2] = [ffi::epitome_cross_entropy_f32, ffi::epitome_cross_entropy_bf16];
-    let launch = of_type(op, logits.dtype(), f32, bf16)?;
-    // SAFETY: the tensors have the shapes that rows, stride and vocabulary say, and the words begin as `RowTargets` orders them.
+    let weights = labels.wrapping_add(2 * rows + 1);
+    let LossGradient { scale, smoothing } =
+        gradient.map_or(LossGradient { scale: 0.0, smoothing: 0.0 }, |(how, _)| how);
+    // SAFETY: the tensors have the shapes that rows, stride and vocabulary say, and the words are as `RowTargets` orders them.
     check(op, unsafe {
         launch(
-            address_mut(logits)?,
+            address(logits)?,
+            gradient.map_or(Ok(null_mut()), |(_, to)| address_mut(to))?,
             bias.as_ref().map_or(Ok(null()), address)?.cast(),
             labels,
             labels.wrapping_add(rows),
-            labels.wrapping_add(2 * rows + 1),
+            weights.wrapping_add(targets.weights.len()),
+            if targets.weights.is_empty() { null() } else { weights.cast() },
             rows as i64,
             stride as i64,
             vocabulary as c_int,
-            c_int::from(gradient.is_some()),
             smoothing,
             scale,
             address_mut(&nll)?.cast(),
@@ -125,4 +132,18 @@ pub fn cross_entropy(
         )
     })?;
     Ok(RowLosses { nll, uniform })
+}
+
+/// The launcher for logits and a gradient of these types.
+fn launcher(op: &str, logits: &Tensor, gradient: Option<&Tensor>) -> Result<ffi::CrossEntropy> {
+    if let Some(to) = gradient.filter(|to| to.dims() != logits.dims()) {
+        bail!("{op}: a gradient {:?} of logits {:?}", to.dims(), logits.dims());
+    }
+    let to = gradient.map_or(logits.dtype(), Tensor::dtype);
+    match (logits.dtype(), to) {
+        (DType::F32, DType::F32) => Ok(ffi::epitome_cross_entropy_f32),
+        (DType::F32, DType::BF16) => Ok(ffi::epitome_cross_entropy_f32_bf16),
+        (DType::BF16, DType::BF16) => Ok(ffi::epitome_cross_entropy_bf16),
+        (from, to) => bail!("{op}: no gradient in {to:?} of logits in {from:?}"),
+    }
 }

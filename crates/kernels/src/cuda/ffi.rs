@@ -66,6 +66,14 @@ pub(crate) struct Problem {
     pub(crate) draws: Draws,
 }
 
+/// `ColumnSum` of `cuda/rows/column_sums.cu`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct ColumnSum {
+    pub(crate) x: *const c_void,
+    pub(crate) sum: *mut f32,
+}
+
 /// `Values` of `cuda/training/tensors.cuh`.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -82,6 +90,7 @@ pub(crate) struct Trained {
     pub(crate) mean: *mut f32,
     pub(crate) square: *mut f32,
     pub(crate) gradient: *const f32,
+    pub(crate) copy: *mut c_void,
     pub(crate) count: i64,
     pub(crate) update: Update,
 }
@@ -186,16 +195,17 @@ launchers! {
     );
     LayerNormBackward = epitome_layer_norm_backward_f32 | epitome_layer_norm_backward_bf16 => (
         x: *const c_void, residual: *const c_void, weight: *const f32, draws: Draws, first: u64, rows: i64, width: c_int, eps: f32,
-        dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, partials: *mut f32,
+        dy: *const c_void, dsum: *mut c_void, dx: *mut c_void, dweight: *mut f32, dbias: *mut f32, x_sum: *mut f32,
+        partials: *mut f32, chunk: c_int,
     );
     BiasGelu = epitome_bias_gelu_f32 | epitome_bias_gelu_bf16
         => (x: *const c_void, bias: *const f32, y: *mut c_void, rows: i64, width: c_int, chunk: c_int);
     BiasGeluBackward = epitome_bias_gelu_backward_f32 | epitome_bias_gelu_backward_bf16 => (
-        x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, dbias: *mut f32, partials: *mut f32,
-        rows: i64, width: c_int, chunk: c_int,
+        x: *const c_void, bias: *const f32, dy: *const c_void, dx: *mut c_void, y: *mut c_void, dbias: *mut f32,
+        partials: *mut f32, rows: i64, width: c_int, chunk: c_int,
     );
     ColumnSums = epitome_column_sums_f32 | epitome_column_sums_bf16
-        => (x: *const c_void, sum: *mut f32, partials: *mut f32, rows: i64, width: c_int, chunk: c_int);
+        => (list: *const ColumnSum, count: c_int, partials: *mut f32, rows: i64, width: c_int, chunk: c_int);
     ApplyDropout = epitome_dropout_f32 | epitome_dropout_bf16
         => (x: *const c_void, y: *mut c_void, draws: Draws, first: u64, count: i64);
     Add = epitome_add_f32 | epitome_add_bf16 | epitome_add_f32_bf16
@@ -208,10 +218,10 @@ launchers! {
         sums: *mut f32, gradient: *const c_void, ids: *const u32, starts: *const u32, places: *const u32, count: c_int,
         width: c_int,
     );
-    CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_bf16 => (
-        logits: *mut c_void, bias: *const f32, labels: *const c_int, offsets: *const c_int, tokens: *const c_int,
-        rows: i64, stride: i64, vocabulary: c_int, gradient: c_int, smoothing: f32, scale: f32, nll: *mut f32,
-        uniform: *mut f32,
+    CrossEntropy = epitome_cross_entropy_f32 | epitome_cross_entropy_f32_bf16 | epitome_cross_entropy_bf16 => (
+        logits: *const c_void, gradient: *mut c_void, bias: *const f32, labels: *const c_int, offsets: *const c_int,
+        tokens: *const c_int, weights: *const f32, rows: i64, stride: i64, vocabulary: c_int, smoothing: f32, scale: f32,
+        nll: *mut f32, uniform: *mut f32,
     );
     GlobalSoftmax = epitome_global_softmax_f32 | epitome_global_softmax_bf16 => (
         count: c_int, tokens: c_int, stride: i64, draws: Draws, first: u32, lane_stride: i64, scores: *const f32,

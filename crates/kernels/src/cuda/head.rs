@@ -1,7 +1,8 @@
 //! The loss of the tied output head, some rows at a time.
 
 use super::cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
-use super::product::Product;
+use super::place::room;
+use super::product::{ALIGNED, Product};
 use crate::LossTargets;
 use crate::cpu::cross_entropy::RowLoss;
 use crate::ops::rows::{RowIndex, gather_rows, write_rows};
@@ -10,17 +11,19 @@ use candle_core::{DType, Result, Tensor};
 /// Logits of a chunk of rows, in f32 (1 GiB).
 const CHUNK_VALUES: usize = 1 << 28;
 
-/// What [`cross_entropy`](crate::cross_entropy) is given, checked: hidden states `[T, d]`, the table `[V, d]`, the bias `[V]`.
+/// What [`cross_entropy`](crate::cross_entropy) is given, checked: hidden states `[T, d]`, the table `[V, d]`, the bias `[V]`. Behind
+/// the table there may be rows of zeros, with which all products have sizes that are aligned.
 pub(crate) struct Head<'a> {
     pub(crate) hidden: &'a Tensor,
     pub(crate) table: &'a Tensor,
     pub(crate) bias: Option<&'a Tensor>,
+    pub(crate) vocabulary: usize,
     /// Rows that have a loss, with their labels.
     pub(crate) active: &'a [(usize, usize)],
     pub(crate) targets: LossTargets<'a>,
 }
 
-/// Rows with their labels, their hidden states and, in f32, their logits, rows of which are a little longer.
+/// Rows with their labels, their hidden states and, in f32, their logits, rows of which are longer than the vocabulary.
 struct Chunk<'a> {
     rows: &'a [(usize, usize)],
     index: RowIndex,
@@ -44,14 +47,27 @@ impl Head<'_> {
         let gradient = self.hidden.zeros_like()?;
         let mut losses = Vec::new();
         self.each_chunk(|chunk, table| {
-            // Its logits become their gradient.
-            losses.push(self.row_losses(&chunk, Some(how))?);
-            let logits = self.weighted(&chunk)?.to_dtype(self.hidden.dtype())?.narrow(1, 0, table.dim(0)?)?;
-            let rows = Product::new(&logits, table, [false, false])?.evaluate(None, logits.dtype())?;
+            let logits = match self.hidden.dtype() {
+                DType::F32 => chunk.logits.clone(),
+                dtype => room(chunk.logits.shape(), dtype, chunk.logits.device())?,
+            };
+            losses.push(self.row_losses(&chunk, Some((how, &logits)))?);
+            let known = logits.narrow(1, 0, table.dim(0)?)?;
+            let rows = Product::new(&known, table, [false, false])?.evaluate(None, logits.dtype())?;
             write_rows(&gradient, &chunk.index, &rows)?;
-            table_sum.map_or(Ok(()), |sum| Product::new(&logits, &chunk.hidden, [true, false])?.add_to(sum))
+            table_sum.map_or(Ok(()), |sum| self.add_table_gradient(&logits, &chunk.hidden, sum))
         })?;
         Ok((losses, gradient))
+    }
+
+    /// Adds the table's: as many rows as are aligned, and the few others.
+    fn add_table_gradient(&self, logits: &Tensor, hidden: &Tensor, sum: &Tensor) -> Result<()> {
+        let whole = self.vocabulary - self.vocabulary % ALIGNED;
+        for rows in [0..whole, whole..self.vocabulary].into_iter().filter(|rows| !rows.is_empty()) {
+            let logits = logits.narrow(1, rows.start, rows.len())?;
+            Product::new(&logits, hidden, [true, false])?.add_to(&sum.narrow(0, rows.start, rows.len())?)?;
+        }
+        Ok(())
     }
 
     /// Visits the active rows in order, with the table in the type of hidden states.
@@ -67,19 +83,14 @@ impl Head<'_> {
         Ok(())
     }
 
-    fn row_losses(&self, chunk: &Chunk<'_>, how: Option<LossGradient>) -> Result<RowLosses> {
+    fn row_losses(&self, chunk: &Chunk<'_>, gradient: Option<(LossGradient, &Tensor)>) -> Result<RowLosses> {
         let labels: Vec<i32> = chunk.rows.iter().map(|(_, label)| *label as i32).collect();
         let choices: Vec<&[u32]> = chunk.rows.iter().map(|(row, _)| self.targets.choices_of(*row)).collect();
-        let targets = RowTargets { labels: &labels, choices: &choices };
-        cross_entropy(&chunk.logits, self.table.dim(0)?, self.bias, targets, how)
-    }
-
-    /// Gradients of logits, each row times its weight.
-    fn weighted(&self, Chunk { rows, logits, .. }: &Chunk<'_>) -> Result<Tensor> {
-        let weights: Vec<f32> = rows.iter().map(|(row, _)| self.targets.weight_of(*row)).collect();
+        let mut weights: Vec<f32> = chunk.rows.iter().map(|(row, _)| self.targets.weight_of(*row)).collect();
         if weights.iter().all(|weight| *weight == 1.0) {
-            return Ok(logits.clone());
+            weights.clear();
         }
-        logits.broadcast_mul(&Tensor::from_vec(weights, (rows.len(), 1), logits.device())?)
+        let targets = RowTargets { labels: &labels, choices: &choices, weights: &weights };
+        cross_entropy(&chunk.logits, self.vocabulary, self.bias, targets, gradient)
     }
 }

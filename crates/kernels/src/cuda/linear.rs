@@ -180,7 +180,7 @@ pub(crate) fn parameter_gradients(x: &Tensor, dy: &Tensor, sums: &AffineSums) ->
     if let Some(weight) = &sums.weight {
         Product::new(&dy, &x, [true, false])?.add_to(weight)?;
     }
-    sums.bias.as_ref().map_or(Ok(()), |bias| column_sums(&dy, bias))
+    sums.bias.as_ref().map_or(Ok(()), |bias| column_sums(&[(&dy, bias)]))
 }
 
 /// [`linear_input_gradient`](crate::linear_input_gradient), in the type of dy.

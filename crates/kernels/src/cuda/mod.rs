@@ -62,6 +62,7 @@ pub(crate) use nccl::Communicator;
 pub(crate) use optimizer::{adamw_step, round_all, sum_of_squares};
 #[cfg(feature = "cuda")]
 pub(crate) use place::memory;
+pub(crate) use place::room;
 pub use place::runs_on;
 #[cfg(feature = "cuda-emulation")]
 pub use place::{emulated, emulated_gpus};

@@ -5,6 +5,7 @@ use super::{check, ffi};
 use crate::{AdamW, AdamWParameter};
 use candle_core::{DType, Device, Result, Tensor, bail};
 use std::ffi::c_int;
+use std::ptr::null_mut;
 
 /// Numbers of a chunk of a tensor: `CHUNK_VALUES` of `cuda/training/tensors.cuh`.
 const CHUNK_VALUES: usize = 16_384;
@@ -104,12 +105,16 @@ fn trained(one: &AdamWParameter<'_>, gradient: &Tensor, hyper: &AdamW) -> Result
     if let Some(other) = [one.parameter, one.moments].iter().find(|tensor| tensor.dtype() != DType::F32) {
         bail!("adamw_step: a parameter or its moments of shape {:?} are {:?}, not f32", other.dims(), other.dtype());
     }
+    if let Some(copy) = one.copy.filter(|copy| copy.dtype() != DType::BF16) {
+        bail!("adamw_step: a copy of shape {:?} is {:?}, not bf16", copy.dims(), copy.dtype());
+    }
     let (count, moments) = (one.parameter.elem_count(), address_mut(one.moments)?.cast::<f32>());
     Ok(ffi::Trained {
         parameter: address_mut(one.parameter)?.cast(),
         mean: moments,
         square: moments.wrapping_add(count),
         gradient: address(gradient)?.cast(),
+        copy: one.copy.map_or(Ok(null_mut()), address_mut)?,
         count: count as i64,
         update: one.update(hyper),
     })

@@ -15,8 +15,8 @@ fn chunk_rows(rows: usize) -> usize {
     (rows / 256).clamp(8, 64).max(rows.div_ceil(MOST_BLOCKS)).next_multiple_of(8)
 }
 
-/// Rows of a chunk of partial sums of the backward of layer normalisation: `NORM_CHUNK_ROWS` of `cuda/rows/layer_norm.cu`.
-const NORM_CHUNK_ROWS: usize = 32;
+/// Matrices whose rows one launch sums: `MOST_SUMS` of `cuda/rows/partials.cuh`.
+const MOST_SUMS: usize = 3;
 
 /// What layer normalisation reads: x and perhaps a residual `[.., d]`, f32 or bf16; weight `[d]` in f32.
 pub struct NormInputs<'a> {
@@ -95,21 +95,29 @@ pub fn layer_norm(inputs: &NormInputs<'_>, bias: &Tensor) -> Result<Tensor> {
 }
 
 /// The backward of [`layer_norm`]: the gradients of the residual and of x, which are one tensor without dropout. Adds those of
-/// weight and bias to `sums`, both `[d]` in f32.
+/// weight and bias to `sums`, both `[d]` in f32, and the sum of dx's rows to `x_sum`, if there is one.
 ///
 /// # Errors
 /// As [`layer_norm`].
-pub fn layer_norm_backward(inputs: &NormInputs<'_>, dy: &Tensor, sums: [&Tensor; 2]) -> Result<[Tensor; 2]> {
+pub fn layer_norm_backward(
+    inputs: &NormInputs<'_>,
+    dy: &Tensor,
+    sums: [&Tensor; 2],
+    x_sum: Option<&Tensor>,
+) -> Result<[Tensor; 2]> {
     let op = "layer_norm_backward";
     let NormCall { x, residual, weight, rows, width } = inputs.call(op)?;
-    if dy.dims() != x.dims() || sums.iter().any(|sum| sum.dims() != weight.dims() || sum.dtype() != DType::F32) {
+    let mut all_sums = sums.into_iter().chain(x_sum);
+    if dy.dims() != x.dims() || all_sums.any(|sum| sum.dims() != weight.dims() || sum.dtype() != DType::F32) {
         bail!("{op}: dy {:?} for x {:?}", dy.dims(), x.dims());
     }
     let dy = dense(op, dy, &[x.dtype()])?;
     let like_x = || room(x.shape(), x.dtype(), x.device());
     let dsum = like_x()?;
     let dx = inputs.dropout.map(|_| like_x()).transpose()?;
-    let partials = room((2, (rows as usize).div_ceil(NORM_CHUNK_ROWS), width as usize), DType::F32, x.device())?;
+    let chunk = chunk_rows(rows as usize);
+    let count = 2 + usize::from(x_sum.is_some());
+    let partials = room((count, (rows as usize).div_ceil(chunk), width as usize), DType::F32, x.device())?;
     let [f32, bf16]: [ffi::LayerNormBackward; 2] =
         [ffi::epitome_layer_norm_backward_f32, ffi::epitome_layer_norm_backward_bf16];
     let launch = of_type(op, x.dtype(), f32, bf16)?;
@@ -129,7 +137,9 @@ pub fn layer_norm_backward(inputs: &NormInputs<'_>, dy: &Tensor, sums: [&Tensor;
             dx.as_ref().map_or(Ok(null_mut()), address_mut)?,
             address_mut(sums[0])?.cast(),
             address_mut(sums[1])?.cast(),
+            x_sum.map_or(Ok(null_mut()), address_mut)?.cast(),
             address_mut(&partials)?.cast(),
+            chunk as c_int,
             stream(x.device())?,
         )
     })?;
@@ -157,16 +167,24 @@ pub fn bias_gelu(x: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     Ok(y)
 }
 
-/// The backward of [`bias_gelu`]: the gradient of x; adds that of the bias to `bias_sum`, if there is one.
+/// The backward of [`bias_gelu`]: the gradient of x; adds that of the bias to `bias_sum`, if there is one, and writes what the forward
+/// does to `y`, if there is one, which is like x.
 ///
 /// # Errors
 /// As [`bias_gelu`].
-pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_sum: Option<&Tensor>) -> Result<Tensor> {
+pub fn bias_gelu_backward(
+    x: &Tensor,
+    bias: Option<&Tensor>,
+    dy: &Tensor,
+    bias_sum: Option<&Tensor>,
+    y: Option<&Tensor>,
+) -> Result<Tensor> {
     let op = "bias_gelu_backward";
     let (rows, width) = rows_of(op, x)?;
     let bias = bias_of(op, bias, width)?;
-    if dy.dims() != x.dims() {
-        bail!("{op}: dy {:?} for x {:?}", dy.dims(), x.dims());
+    let unlike = |y: &&Tensor| y.dims() != x.dims() || y.dtype() != x.dtype();
+    if let Some(other) = [dy].into_iter().chain(y).find(unlike) {
+        bail!("{op}: dy or y {:?} in {:?} for x {:?} in {:?}", other.dims(), other.dtype(), x.dims(), x.dtype());
     }
     bias_of(op, bias_sum, width)?;
     let (x, dy) = (dense(op, x, &FLOATS)?, dense(op, dy, &[x.dtype()])?);
@@ -183,6 +201,7 @@ pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_s
             bias.as_ref().map_or(Ok(null()), address)?.cast(),
             address(&dy)?,
             address_mut(&dx)?,
+            y.map_or(Ok(null_mut()), address_mut)?,
             bias_sum.map_or(Ok(null_mut()), address_mut)?.cast(),
             address_mut(&partials)?.cast(),
             rows as i64,
@@ -194,26 +213,39 @@ pub fn bias_gelu_backward(x: &Tensor, bias: Option<&Tensor>, dy: &Tensor, bias_s
     Ok(dx)
 }
 
-/// Adds the sums over the rows of x `[.., d]` to `sum` `[d]` in f32.
+/// Adds the sums over the rows of each x `[.., d]` to its sum `[d]` in f32; those of neighbours of one shape in one launch.
 ///
 /// # Errors
 /// When shapes or types do not fit, or a launch fails.
-pub fn column_sums(x: &Tensor, sum: &Tensor) -> Result<()> {
+pub fn column_sums(all: &[(&Tensor, &Tensor)]) -> Result<()> {
+    let is_like = |(one, _): &(&Tensor, &Tensor), (next, _): &(&Tensor, &Tensor)| {
+        one.dims() == next.dims() && one.dtype() == next.dtype()
+    };
+    all.chunk_by(is_like).flat_map(|like| like.chunks(MOST_SUMS)).try_for_each(column_sums_alike)
+}
+
+fn column_sums_alike(all: &[(&Tensor, &Tensor)]) -> Result<()> {
     let op = "column_sums";
-    let (rows, width) = rows_of(op, x)?;
-    let x = dense(op, x, &FLOATS)?;
-    if sum.dims() != [width] || sum.dtype() != DType::F32 {
+    let Some((x, _)) = all.first() else { return Ok(()) };
+    let ((rows, width), device) = (rows_of(op, x)?, x.device());
+    if let Some((_, sum)) = all.iter().find(|(_, sum)| sum.dims() != [width] || sum.dtype() != DType::F32) {
         bail!("{op}: x {:?} into {:?} in {:?}", x.dims(), sum.dims(), sum.dtype());
     }
-    let chunk = chunk_rows(rows);
-    let partials = room((rows.div_ceil(chunk), width), DType::F32, x.device())?;
+    // What is made dense here must outlive the launch.
+    let matrices = all.iter().map(|(x, _)| dense(op, x, &FLOATS)).collect::<Result<Vec<_>>>()?;
+    let described = matrices
+        .iter()
+        .zip(all)
+        .map(|(x, (_, sum))| Ok(ffi::ColumnSum { x: address(x)?, sum: address_mut(sum)?.cast() }))
+        .collect::<Result<Vec<_>>>()?;
+    let (chunk, count) = (chunk_rows(rows), described.len());
+    let partials = room((count, rows.div_ceil(chunk), width), DType::F32, device)?;
     let [f32, bf16]: [ffi::ColumnSums; 2] = [ffi::epitome_column_sums_f32, ffi::epitome_column_sums_bf16];
     let launch = of_type(op, x.dtype(), f32, bf16)?;
-    let (to, partials) = (address_mut(sum)?.cast(), address_mut(&partials)?.cast());
-    // SAFETY: the tensors have the shapes that rows and width say.
-    check(op, unsafe {
-        launch(address(&x)?, to, partials, rows as i64, width as c_int, chunk as c_int, stream(x.device())?)
-    })
+    let (list, to) = (described.as_ptr(), address_mut(&partials)?.cast());
+    let (rows, width, chunk) = (rows as i64, width as c_int, chunk as c_int);
+    // SAFETY: the tensors have the shapes that rows and width say; the list is read before the call returns.
+    check(op, unsafe { launch(list, count as c_int, to, rows, width, chunk, stream(device)?) })
 }
 
 fn bias_of(op: &str, bias: Option<&Tensor>, width: usize) -> Result<Option<Tensor>> {

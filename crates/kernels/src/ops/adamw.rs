@@ -1,5 +1,6 @@
 //! [`adamw_step`].
 
+use super::elementwise::round_all;
 use super::{cpu_values, cpu_values_mut};
 use crate::cpu::adamw::{Betas, Update, update_moments, update_parameter};
 #[cfg(gpu)]
@@ -26,6 +27,8 @@ pub struct AdamWParameter<'a> {
     pub moments: &'a Tensor,
     /// Of the parameter's shape.
     pub gradient: &'a Tensor,
+    /// Of the parameter's shape and another type, on a GPU bf16: becomes what the parameter becomes.
+    pub copy: Option<&'a Tensor>,
     /// Learning rate of this step.
     pub learning_rate: f64,
     /// Decoupled: the parameter first shrinks by `learning_rate * weight_decay` of itself.
@@ -49,7 +52,8 @@ pub fn adamw_step(parameters: &[AdamWParameter<'_>], gradient_scale: f32, hyper:
     let betas = hyper.betas();
     parameters.iter().try_for_each(|one| {
         one.moments.inplace_op2(&one.gradient.contiguous()?, &Moments { scale: gradient_scale, betas })?;
-        one.parameter.inplace_op2(one.moments, &Parameter(one.update(hyper)))
+        one.parameter.inplace_op2(one.moments, &Parameter(one.update(hyper)))?;
+        one.copy.map_or(Ok(()), |copy| round_all(&[[one.parameter, copy]]))
     })
 }
 
@@ -68,6 +72,9 @@ impl AdamWParameter<'_> {
         }
         if gradient.dims() != parameter.dims() {
             bail!("adamw_step: gradient {:?} does not fit parameter {:?}", gradient.dims(), parameter.dims());
+        }
+        if let Some(copy) = self.copy.filter(|copy| copy.dims() != parameter.dims()) {
+            bail!("adamw_step: copy {:?} does not fit parameter {:?}", copy.dims(), parameter.dims());
         }
         if *step == 0 {
             bail!("adamw_step: steps are counted from 1");

@@ -103,7 +103,8 @@ impl PendingLoss {
 }
 
 /// Loss of the tied output head: logits `hidden table^T + bias` with `hidden` `[T, d]`, `table` `[V, d]`, `bias` `[V]` and
-/// T targets. Records no graph; logits of some rows at a time (64 MiB) are all it stores.
+/// T targets. Records no graph; logits of some rows at a time (64 MiB) are all it stores. Behind the rows that have a bias the table
+/// may have up to [`TABLE_ROWS`] - 1 rows of zeros, which are no tokens.
 ///
 /// # Errors
 /// When the shapes do not fit, a tensor is in a graph, a target is neither -100 nor in `0..V`, choices are not ascending or
@@ -138,12 +139,15 @@ pub fn token_log_probabilities(
     Ok(log_probabilities)
 }
 
+/// What the rows of a table are a multiple of with which a GPU's products are fastest.
+pub const TABLE_ROWS: usize = 8;
+
 /// [`cross_entropy`], with the gradient `[T, d]` of `scale * loss` in `hidden`; the table's gradient is added to
 /// `table_gradient` `[V, d]` in place, unless there is none because the table is not trained. On a GPU nobody waits for it but who
 /// reads the loss.
 ///
 /// # Errors
-/// As [`cross_entropy`], and when `table_gradient` does not have the table's shape.
+/// As [`cross_entropy`], and when `table_gradient` does not have the shape of the table's tokens.
 pub fn cross_entropy_backward<'t>(
     hidden: &Tensor,
     table: &Tensor,
@@ -155,21 +159,22 @@ pub fn cross_entropy_backward<'t>(
 ) -> Result<(PendingLoss, Tensor)> {
     let (width, vocabulary) = check(hidden, table, bias)?;
     if let Some(sum) = table_gradient {
-        if sum.dims() != table.dims() {
+        if sum.dims() != [vocabulary, width] {
             bail!("cross_entropy: gradient {:?} does not fit table {:?}", sum.dims(), table.dims());
         }
         refuse_shared("cross_entropy", sum, &[hidden, table])?;
     }
     let targets = targets.into();
-    let active = active_rows(hidden, table, targets)?;
+    let active = active_rows(hidden, vocabulary, targets)?;
     let (weights, tokens) = (targets.weights_of(&active), targets.tokens());
     #[cfg(gpu)]
     if cuda::runs_on(hidden.device()) {
         let how = cuda::LossGradient { scale: scale as f32, smoothing: label_smoothing as f32 };
-        let head = cuda::Head { hidden, table, bias, active: &active, targets };
+        let head = cuda::Head { hidden, table, bias, vocabulary, active: &active, targets };
         let (losses, gradient) = head.backward(how, table_gradient)?;
         return Ok((PendingLoss(Pending::OnGpu { losses, weights, tokens, smoothing: label_smoothing }), gradient));
     }
+    let table = &table.narrow(0, 0, vocabulary)?;
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
     let gradient = LossGradient { scale, smoothing: label_smoothing };
     let (losses, gradient) = compute("cross_entropy", [hidden, table], |[hidden, table]| {
@@ -188,12 +193,13 @@ type RowLosses = (Vec<(usize, usize)>, Vec<RowLoss>);
 
 fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: LossTargets) -> Result<RowLosses> {
     let (width, vocabulary) = check(hidden, table, bias)?;
-    let active = active_rows(hidden, table, targets)?;
+    let active = active_rows(hidden, vocabulary, targets)?;
     #[cfg(gpu)]
     if cuda::runs_on(hidden.device()) {
-        let losses = cuda::Head { hidden, table, bias, active: &active, targets }.losses()?;
+        let losses = cuda::Head { hidden, table, bias, vocabulary, active: &active, targets }.losses()?;
         return Ok((active, losses));
     }
+    let table = &table.narrow(0, 0, vocabulary)?;
     let bias: Option<Vec<f32>> = bias.map(Tensor::to_vec1).transpose()?;
     let losses = compute("cross_entropy", [hidden, table], |[hidden, table]| {
         Head { hidden, table, bias: bias.as_deref(), active: &active, targets, width, vocabulary }.losses()
@@ -201,25 +207,24 @@ fn row_losses(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>, targets: L
     Ok((active, losses))
 }
 
-/// Checks shapes, and that nothing is in a graph; returns d and V.
+/// Checks shapes, and that nothing is in a graph; returns d and V, the tokens.
 fn check(hidden: &Tensor, table: &Tensor, bias: Option<&Tensor>) -> Result<(usize, usize)> {
     for input in [hidden, table].into_iter().chain(bias) {
         refuse_tracked("cross_entropy", input)?;
     }
     match (hidden.dims(), table.dims()) {
-        (&[_, width], &[vocabulary, columns]) if width == columns && width > 0 && vocabulary > 0 => match bias {
-            Some(bias) if bias.dims() != [vocabulary] => {
-                bail!("cross_entropy: bias {:?} does not fit table {:?}", bias.dims(), table.dims())
-            }
-            _ => Ok((width, vocabulary)),
+        (&[_, width], &[rows, columns]) if width == columns && width > 0 && rows > 0 => match bias.map(Tensor::dims) {
+            None => Ok((width, rows)),
+            Some(&[tokens]) if tokens == rows || tokens.next_multiple_of(TABLE_ROWS) == rows => Ok((width, tokens)),
+            Some(bias) => bail!("cross_entropy: bias {bias:?} does not fit table {:?}", table.dims()),
         },
         (hidden, table) => bail!("cross_entropy: hidden {hidden:?} and table {table:?} must be [T, d] and [V, d]"),
     }
 }
 
 /// The rows whose target is not certain, with it.
-fn active_rows(hidden: &Tensor, table: &Tensor, targets: LossTargets) -> Result<Vec<(usize, usize)>> {
-    let (rows, vocabulary) = (hidden.dim(0)?, table.dim(0)?);
+fn active_rows(hidden: &Tensor, vocabulary: usize, targets: LossTargets) -> Result<Vec<(usize, usize)>> {
+    let rows = hidden.dim(0)?;
     let LossTargets { labels, choices, weights } = targets;
     if labels.len() != rows {
         bail!("cross_entropy: {} targets for hidden {:?}", labels.len(), hidden.dims());

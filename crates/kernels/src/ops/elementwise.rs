@@ -1,5 +1,6 @@
 //! [`gelu`], [`dropout`], and the updates in place of gradient accumulators.
 
+use super::linear::add_row_sum;
 use super::{compute, cpu_values, cpu_values_mut, refuse_tracked, tensor, with_values};
 use crate::Dropout;
 use crate::cpu::elementwise as kernel;
@@ -31,9 +32,35 @@ pub fn gelu_backward(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     }
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        return cuda::bias_gelu_backward(x, None, dy, None);
+        return cuda::bias_gelu_backward(x, None, dy, None, None);
     }
     tensor(compute("gelu_backward", [x, dy], |[x, dy]| kernel::gelu_backward(x, dy))?, x.shape())
+}
+
+/// [`gelu_backward`] of rows `x` `[T, d]`, and [`gelu`] of them, if `again`, which on a GPU is one pass. Adds the sum of the gradient's
+/// rows to `x_sum` `[d]`, if there is one: that of the bias of the layer that `x` comes from.
+///
+/// # Errors
+/// As [`gelu_backward`], and when `x_sum` does not fit.
+pub fn gelu_rows_backward(
+    x: &Tensor,
+    dy: &Tensor,
+    x_sum: Option<&Tensor>,
+    again: bool,
+) -> Result<(Tensor, Option<Tensor>)> {
+    let op = "gelu_rows_backward";
+    let (_, width) = x.dims2()?;
+    if let Some(sum) = x_sum.filter(|sum| sum.dims() != [width]) {
+        bail!("{op}: sum {:?} does not fit x {:?}", sum.dims(), x.dims());
+    }
+    #[cfg(gpu)]
+    if cuda::runs_on(x.device()) {
+        let y = again.then(|| cuda::room(x.shape(), x.dtype(), x.device())).transpose()?;
+        return Ok((cuda::bias_gelu_backward(x, None, dy, x_sum, y.as_ref())?, y));
+    }
+    let dx = gelu_backward(x, dy)?;
+    x_sum.map_or(Ok(()), |sum| add_row_sum(op, &dx, sum))?;
+    Ok((dx, again.then(|| gelu(x)).transpose()?))
 }
 
 /// `x` with every element multiplied by `dropout.factor(its index in x)`; `None` or probability 0 gives `x` itself.

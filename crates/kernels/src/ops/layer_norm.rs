@@ -1,6 +1,6 @@
 //! [`layer_norm`] and [`add_layer_norm`], and their backwards.
 
-use super::linear::AffineSums;
+use super::linear::{AffineSums, add_row_sum};
 use super::{as_rows, compute, require_columns, tensor, update};
 use crate::cpu::layer_norm::{Inputs, backward, forward};
 use crate::cpu::linear::add;
@@ -78,7 +78,7 @@ pub fn layer_norm_backward(x: &Tensor, weight: &Tensor, dy: &Tensor, eps: f64, s
     check_backward(op, x, weight, dy, sums)?;
     #[cfg(gpu)]
     if cuda::runs_on(x.device()) {
-        let [dx, _] = gpu_backward(&gpu_inputs(x, None, weight, eps), dy, sums)?;
+        let [dx, _] = gpu_backward(&gpu_inputs(x, None, weight, eps), dy, sums, None)?;
         return Ok(dx);
     }
     let gradients =
@@ -88,7 +88,8 @@ pub fn layer_norm_backward(x: &Tensor, weight: &Tensor, dy: &Tensor, eps: f64, s
 }
 
 /// The backward of [`add_layer_norm`], given `dy` of the shape of `x`: returns the gradients of the residual and of `x`, which may
-/// be one tensor without dropout, and adds those of weight and bias to `sums`.
+/// be one tensor without dropout, and adds those of weight and bias to `sums`. To `x_sum` `[d]`, if there is one, the sum of the
+/// rows of the gradient of `x` is added: that of the bias of the layer that `x` comes from.
 ///
 /// # Errors
 /// As [`layer_norm_backward`].
@@ -98,13 +99,14 @@ pub fn add_layer_norm_backward(
     dy: &Tensor,
     eps: f64,
     sums: &AffineSums,
+    x_sum: Option<&Tensor>,
 ) -> Result<[Tensor; 2]> {
     let op = "add_layer_norm_backward";
-    sum.check(op, weight, weight)?;
+    sum.check(op, weight, x_sum.unwrap_or(weight))?;
     check_backward(op, sum.x, weight, dy, sums)?;
     #[cfg(gpu)]
     if cuda::runs_on(sum.x.device()) {
-        return gpu_backward(&gpu_inputs(sum.x, Some(sum), weight, eps), dy, sums);
+        return gpu_backward(&gpu_inputs(sum.x, Some(sum), weight, eps), dy, sums, x_sum);
     }
     let x = sum.dropped()?;
     let gradients = compute(op, [&x, sum.residual, weight, dy], |[x, residual, weight, dy]| {
@@ -113,6 +115,7 @@ pub fn add_layer_norm_backward(
     add_sums(sums, &gradients.weight, &gradients.bias)?;
     let gradient = tensor(gradients.x, x.shape())?;
     let dx = dropout_part(&gradient, sum.dropout, sum.first)?;
+    x_sum.map_or(Ok(()), |x_sum| add_row_sum(op, &dx, x_sum))?;
     Ok([gradient, dx])
 }
 
@@ -148,10 +151,15 @@ fn gpu_inputs<'a>(x: &'a Tensor, sum: Option<ResidualSum<'a>>, weight: &'a Tenso
 
 /// What is not trained gets a sum that nobody reads.
 #[cfg(gpu)]
-fn gpu_backward(inputs: &cuda::NormInputs<'_>, dy: &Tensor, sums: &AffineSums) -> Result<[Tensor; 2]> {
+fn gpu_backward(
+    inputs: &cuda::NormInputs<'_>,
+    dy: &Tensor,
+    sums: &AffineSums,
+    x_sum: Option<&Tensor>,
+) -> Result<[Tensor; 2]> {
     let sum = |sum: &Option<Tensor>| sum.as_ref().map_or_else(|| inputs.weight.zeros_like(), |sum| Ok(sum.detach()));
     let sums = [sum(&sums.weight)?, sum(&sums.bias)?];
-    cuda::layer_norm_backward(inputs, dy, sums.each_ref())
+    cuda::layer_norm_backward(inputs, dy, sums.each_ref(), x_sum)
 }
 
 fn check_backward(op: &str, x: &Tensor, weight: &Tensor, dy: &Tensor, sums: &AffineSums) -> Result<()> {

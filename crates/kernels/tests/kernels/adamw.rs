@@ -1,6 +1,7 @@
 //! `adamw_step` against the recursion in f64.
 
 use crate::numbers::{Numbers, close, tensor, variable};
+use candle_core::DType;
 use epitome_kernels::{AdamW, AdamWParameter, adamw_step};
 
 pub(crate) const HYPER: AdamW = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
@@ -36,6 +37,7 @@ fn ten_steps() {
     let mut reference = Reference::new(numbers.vector(count));
     let parameter = variable(&reference.parameter, &[200, 100]);
     let moments = tensor(&reference.moments, &[2, 200, 100]);
+    let copy = parameter.zeros_like().unwrap().to_dtype(DType::F64).unwrap();
     for step in 1..=10 {
         let (learning_rate, weight_decay) = (0.01 / step as f64, 0.1);
         let gradient = numbers.vector(count);
@@ -44,6 +46,7 @@ fn ten_steps() {
             parameter: &parameter,
             moments: &moments,
             gradient: &placed,
+            copy: Some(&copy),
             learning_rate,
             weight_decay,
             step,
@@ -52,6 +55,7 @@ fn ten_steps() {
         let halves: Vec<f64> = gradient.iter().map(|g| 0.5 * g).collect();
         reference.step(&halves, learning_rate, weight_decay, step as i32);
         close("parameter", &parameter, &reference.parameter, 1e-6);
+        close("copy", &copy.to_dtype(DType::F32).unwrap(), &reference.parameter, 1e-6);
     }
     close("moments", &moments, &reference.moments, 1e-6);
 }
@@ -64,6 +68,7 @@ fn a_zero_gradient_leaves_only_the_decay() {
         parameter: &parameter,
         moments: &moments,
         gradient: &gradient,
+        copy: None,
         learning_rate: 0.1,
         weight_decay: 0.5,
         step: 1,

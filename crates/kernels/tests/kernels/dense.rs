@@ -1,9 +1,10 @@
 //! `gelu`, `layer_norm`, `add_layer_norm`, `dropout`, and their backwards.
 
 use crate::numbers::{Numbers, both, close, differences, dot, tensor, zero_sums};
+use candle_core::Tensor;
 use epitome_kernels::{
     Dropout, DropoutKey, ResidualSum, add_layer_norm, add_layer_norm_backward, dropout, dropout_part, gelu,
-    gelu_backward, layer_norm, layer_norm_backward,
+    gelu_backward, gelu_rows_backward, layer_norm, layer_norm_backward,
 };
 
 /// erf by its Maclaurin series, which in f64 is good to 1e-10 up to 3.5, and by its limit beyond.
@@ -37,6 +38,29 @@ fn gelu_and_its_gradient() {
     let dx = gelu_backward(&t, &t.ones_like().unwrap()).unwrap();
     let wanted: Vec<f64> = x.iter().map(|x| (gelu_reference(x + 1e-4) - gelu_reference(x - 1e-4)) / 2e-4).collect();
     close("dx", &dx, &wanted, 1e-6);
+}
+
+/// Sums of the columns of rows, added to a number.
+pub(crate) fn column_sums(rows: &[f64], width: usize, added_to: f64) -> Vec<f64> {
+    (0..width).map(|column| added_to + rows.iter().skip(column).step_by(width).sum::<f64>()).collect()
+}
+
+#[test]
+fn gelu_of_rows_and_all_gradients_at_once() {
+    let (rows, width) = (70, 20);
+    let mut numbers = Numbers::seeded(5);
+    let [x, dy] = [(); 2].map(|()| tensor(&numbers.vector(rows * width), &[rows, width]));
+    let sum = tensor(&vec![0.5; width], &[width]);
+    let (dx, y) = gelu_rows_backward(&x, &dy, Some(&sum), true).unwrap();
+    assert_eq!(numbers_of(&dx), numbers_of(&gelu_backward(&x, &dy).unwrap()));
+    assert_eq!(numbers_of(&y.unwrap()), numbers_of(&gelu(&x).unwrap()));
+    close("sum", &sum, &column_sums(&numbers_of(&dx), width, 0.5), 1e-5);
+    assert!(gelu_rows_backward(&x, &dy, None, false).unwrap().1.is_none());
+    assert!(gelu_rows_backward(&x, &dy, Some(&x), false).is_err());
+}
+
+fn numbers_of(tensor: &Tensor) -> Vec<f64> {
+    tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f64::from).collect()
 }
 
 pub(crate) fn norm_reference(x: &[f64], weight: &[f64], bias: &[f64]) -> Vec<f64> {
@@ -101,7 +125,9 @@ fn check_add_layer_norm(dropout: Option<Dropout>, first: u64) {
     let y = add_layer_norm(sum, &tw, &tb, 1e-5).unwrap();
     close("y", &y, &value(&x, &residual, &weight, &bias), 1e-5);
     let sums = zero_sums(&[width]);
-    let [dresidual, dx] = add_layer_norm_backward(sum, &tw, &gradient, 1e-5, &sums).unwrap();
+    let x_sum = tensor(&vec![0.5; width], &[width]);
+    let [dresidual, dx] = add_layer_norm_backward(sum, &tw, &gradient, 1e-5, &sums, Some(&x_sum)).unwrap();
+    close("sum of dx", &x_sum, &column_sums(&numbers_of(&dx), width, 0.5), 1e-5);
     close("dx", &dx, &differences(&x, |x| dot(&value(x, &residual, &weight, &bias), &dy)), 2e-5);
     let wanted = differences(&residual, |residual| dot(&value(&x, residual, &weight, &bias), &dy));
     close("dresidual", &dresidual, &wanted, 2e-5);

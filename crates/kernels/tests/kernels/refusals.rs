@@ -125,9 +125,9 @@ fn backwards_of_layers() {
     refused(layer_norm_backward(&x, &zeros(&[5]), &x, 1e-5, &sums), &["layer_norm_backward", "[5]"]);
     refused(layer_norm_backward(&x, &bias, &weight, 1e-5, &sums), &["layer_norm_backward", "[5, 6]"]);
     let sum = ResidualSum { x: &x, residual: &weight, dropout: None, first: 0 };
-    refused(add_layer_norm_backward(sum, &bias, &x, 1e-5, &sums), &["residual", "[5, 6]"]);
+    refused(add_layer_norm_backward(sum, &bias, &x, 1e-5, &sums, None), &["residual", "[5, 6]"]);
     let sum = ResidualSum { x: &x, residual: &x, dropout: None, first: 0 };
-    refused(add_layer_norm_backward(sum, &bias, &weight, 1e-5, &sums), &["add_layer_norm_backward", "[5, 6]"]);
+    refused(add_layer_norm_backward(sum, &bias, &weight, 1e-5, &sums, None), &["add_layer_norm_backward", "[5, 6]"]);
     let dropout = Some(Dropout { probability: 1.0, key: DropoutKey::new(0) });
     refused(add_layer_norm(ResidualSum { dropout, ..sum }, &bias, &bias, 1e-5), &["add_layer_norm", "probability 1"]);
     refused(gelu_backward(&x, &weight), &["gelu_backward", "[5, 6]"]);
@@ -213,7 +213,8 @@ fn training() {
     let hyper = AdamW { beta1: 0.9, beta2: 0.999, epsilon: 1e-8 };
     let step = |moments: &[usize], gradient, step| {
         let (parameter, moments) = (&table, &zeros(moments));
-        let one = AdamWParameter { parameter, moments, gradient, learning_rate: 0.1, weight_decay: 0.0, step };
+        let one =
+            AdamWParameter { parameter, moments, gradient, copy: None, learning_rate: 0.1, weight_decay: 0.0, step };
         adamw_step(&[one], 1.0, &hyper)
     };
     refused(step(&[2, 5, 3], &table, 0), &["adamw_step", "from 1"]);

@@ -126,12 +126,12 @@ impl Sizes {
     fn encoder(&self, layers: usize) -> usize {
         let everything = layers.min(self.encoder_kept.everything);
         let outputs = (layers - everything).min(self.encoder_kept.outputs);
-        (1 + layers + everything * (6 + self.encoder_width) + 3 * outputs) * self.source
+        (1 + layers + everything * (7 + self.encoder_width) + 3 * outputs) * self.source
     }
 
     fn decoder(&self) -> usize {
         let (layers, Kept { everything, outputs }) = (self.decoder_layers, self.decoder_kept);
-        let kept = layers + everything * (9 + self.decoder_width) + 5 * outputs;
+        let kept = layers + everything * (11 + self.decoder_width) + 5 * outputs;
         let keys_and_values = everything + usize::from(everything < layers);
         (1 + kept) * self.target + 2 * keys_and_values * self.source
     }
@@ -156,7 +156,7 @@ impl Sizes {
     /// What the backward pass of one layer holds beside what was kept: in its feed-forward part or in its attention.
     fn working(&self, unit: usize, width: usize, keep: Keep) -> usize {
         let (feed_forward, attention) = match keep {
-            Keep::Everything => (4, 7),
+            Keep::Everything => (3, 7),
             Keep::Outputs => (4, 8),
             Keep::Input => (8, 10),
         };

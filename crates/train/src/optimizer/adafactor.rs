@@ -75,7 +75,9 @@ impl Rule for Adafactor {
         updates.iter().try_for_each(|update| {
             let hyper = self.hyper(update);
             let (moments, mean) = (&update.state[0], update.state.get(1));
-            Ok(kernels::adafactor_step(update.parameter, moments, mean, update.gradient, gradient_scale, &hyper)?)
-        })
+            kernels::adafactor_step(update.parameter, moments, mean, update.gradient, gradient_scale, &hyper)
+        })?;
+        let pairs: Vec<_> = updates.iter().filter_map(|update| Some([update.parameter, update.copy?])).collect();
+        Ok(kernels::round_all(&pairs)?)
     }
 }

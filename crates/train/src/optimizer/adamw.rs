@@ -23,8 +23,8 @@ impl Rule for AdamW {
 
     fn update(&self, updates: &[Update<'_>], gradient_scale: f32) -> Result<()> {
         let parameters = updates.iter().map(|update| {
-            let Update { parameter, state, gradient, learning_rate, weight_decay, count } = *update;
-            AdamWParameter { parameter, moments: &state[0], gradient, learning_rate, weight_decay, step: count }
+            let Update { parameter, state, gradient, copy, learning_rate, weight_decay, count } = *update;
+            AdamWParameter { parameter, moments: &state[0], gradient, copy, learning_rate, weight_decay, step: count }
         });
         Ok(kernels::adamw_step(&parameters.collect::<Vec<_>>(), gradient_scale, &self.0)?)
     }

@@ -29,7 +29,7 @@ trait Rule: Debug + Send + Sync {
     /// What is kept of a parameter of the shape `dims`.
     fn slots(&self, dims: &[usize]) -> Vec<Slot>;
 
-    /// One update in place of parameters and of what is kept of them; gradients are multiplied by `gradient_scale` on the way.
+    /// One update in place of parameters, their copies and what is kept of them; gradients are multiplied by `gradient_scale` on the way.
     fn update(&self, updates: &[Update<'_>], gradient_scale: f32) -> Result<()>;
 }
 
@@ -40,6 +40,8 @@ struct Update<'a> {
     /// What is kept of it, in the order of the slots.
     state: &'a [Tensor],
     gradient: &'a Tensor,
+    /// The parameter as products read it, where that is another tensor.
+    copy: Option<&'a Tensor>,
     learning_rate: f64,
     weight_decay: f64,
     /// Updates of the parameter, this one included.
@@ -120,17 +122,18 @@ impl Optimizer {
                 state.insert(name.to_owned(), slots.collect::<candle_core::Result<_>>()?);
             }
         }
+        let copies = parameters.copies()?;
         let update = |(name, parameter, settings, gradient): (&str, _, Settings, _)| Update {
             parameter,
             state: &state[name],
             gradient,
+            copy: copies.get(name),
             learning_rate: learning_rate * settings.learning_rate_scale,
             weight_decay: settings.weight_decay,
             count: updates[name],
         };
         let all: Vec<Update<'_>> = given.into_iter().map(update).collect();
-        rule.update(&all, clip_coefficient(norm, *max_grad_norm) as f32)?;
-        Ok(parameters.changed()?)
+        rule.update(&all, clip_coefficient(norm, *max_grad_norm) as f32)
     }
 
     /// Writes what the rule keeps.

@@ -144,7 +144,7 @@ impl InplaceOp1 for Writable {
 }
 
 /// A tensor that a kernel must fill. Emulated it begins as NaN, so that what is not written shows.
-pub(super) fn room(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
+pub(crate) fn room(shape: impl Into<Shape>, dtype: DType, device: &Device) -> Result<Tensor> {
     let shape = shape.into();
     recorded_room(&shape.clone(), dtype, || new_room(shape, dtype, device))
 }

@@ -3,9 +3,9 @@
 use super::{close, device, numbers_of, on_device, place, rounded};
 use crate::cross_entropy::Case;
 use crate::numbers::Numbers;
-use candle_core::DType;
+use candle_core::{DType, Tensor};
 use epitome_kernels::cuda::{LossGradient, RowTargets, cross_entropy};
-use epitome_kernels::{cross_entropy as head_loss, cross_entropy_backward};
+use epitome_kernels::{TABLE_ROWS, cross_entropy as head_loss, cross_entropy_backward};
 
 const ROWS: usize = 7;
 
@@ -61,18 +61,33 @@ fn check_cross_entropy(dtype: DType, settings: &Settings, far: f64) {
     let found = place(&logits, &[ROWS, stride], dtype);
     let bias = with_bias.then(|| place(&bias, &[vocabulary], DType::F32));
     let choices: Vec<&[u32]> = choices.iter().map(Vec::as_slice).collect();
-    let targets = RowTargets { labels: &labels, choices: &choices };
+    let targets = RowTargets { labels: &labels, choices: &choices, weights: &[] };
     let losses = cross_entropy(&found, vocabulary, bias.as_ref(), targets, None).unwrap();
     assert_eq!(numbers_of(&found), logits, "no gradient was asked for");
     close("nll", &losses.nll, &nll, 1e-5);
     close("uniform", &losses.uniform, &uniform, 1e-5);
     let how = LossGradient { scale: scale as f32, smoothing: smoothing as f32 };
-    let again = cross_entropy(&found, vocabulary, bias.as_ref(), targets, Some(how)).unwrap();
+    // Beside the logits in bf16 with weights, then in their place.
+    let apart = place(&logits, &[ROWS, stride], DType::BF16);
+    let weights: Vec<f32> = (0..ROWS).map(|row| row as f32 / 2.0).collect();
+    let weighted = RowTargets { weights: &weights, ..targets };
+    let again = cross_entropy(&found, vocabulary, bias.as_ref(), weighted, Some((how, &apart))).unwrap();
     assert_eq!(numbers_of(&again.nll), numbers_of(&losses.nll));
+    let times_weight = |(i, gradient): (usize, &f64)| gradient * f64::from(weights[i / vocabulary]);
+    check_gradient(&apart, vocabulary, &gradient.iter().enumerate().map(times_weight).collect::<Vec<_>>(), 0.005);
+    cross_entropy(&found, vocabulary, bias.as_ref(), targets, Some((how, &found))).unwrap();
+    check_gradient(&found, vocabulary, &gradient, far);
+}
+
+/// Exactly 0 where there is no choice, and behind the vocabulary.
+fn check_gradient(found: &Tensor, vocabulary: usize, wanted: &[f64], far: f64) {
+    let stride = found.dim(1).unwrap();
+    let behind = found.narrow(1, vocabulary, stride - vocabulary).unwrap();
+    assert!(stride == vocabulary || numbers_of(&behind).iter().all(|number| *number == 0.0));
     let found = found.narrow(1, 0, vocabulary).unwrap();
-    close("gradient", &found, &gradient, far);
+    close("gradient", &found, wanted, far);
     let is_outside = |(found, wanted): (f64, &f64)| *wanted != 0.0 || found == 0.0;
-    assert!(numbers_of(&found).into_iter().zip(&gradient).all(is_outside), "a gradient of what is no choice");
+    assert!(numbers_of(&found).into_iter().zip(wanted).all(is_outside), "a gradient of what is no choice");
 }
 
 #[test]
@@ -92,8 +107,8 @@ fn forbidden_entries_get_no_probability() {
     let logits = place(&[0.0; 12], &[3, 4], DType::F32);
     let bias = place(&[0.0, f64::NEG_INFINITY, 0.0], &[3], DType::F32);
     let how = LossGradient { scale: 1.0, smoothing: 0.0 };
-    let targets = RowTargets { labels: &[2, 0, 2], choices: &[&[], &[], &[0, 1, 2]] };
-    let losses = cross_entropy(&logits, 3, Some(&bias), targets, Some(how)).unwrap();
+    let targets = RowTargets { labels: &[2, 0, 2], choices: &[&[], &[], &[0, 1, 2]], weights: &[] };
+    let losses = cross_entropy(&logits, 3, Some(&bias), targets, Some((how, &logits))).unwrap();
     let nll = numbers_of(&losses.nll);
     assert!(nll.iter().all(|nll| (nll - 2f64.ln()).abs() < 1e-6), "{nll:?}");
     assert_eq!(numbers_of(&logits)[..3], [0.5, 0.0, -0.5]);
@@ -103,7 +118,7 @@ fn forbidden_entries_get_no_probability() {
 fn targets_outside_the_vocabulary_are_refused() {
     let logits = place(&[0.0; 8], &[2, 4], DType::F32);
     let message = |labels: &[i32], choices: &[&[u32]]| {
-        cross_entropy(&logits, 4, None, RowTargets { labels, choices }, None).err().unwrap().to_string()
+        cross_entropy(&logits, 4, None, RowTargets { labels, choices, weights: &[] }, None).err().unwrap().to_string()
     };
     assert!(message(&[0, 4], &[&[], &[]]).contains("target 4"));
     assert!(message(&[0, 1], &[&[], &[1, 5]]).contains("choice 5"));
@@ -114,6 +129,7 @@ fn targets_outside_the_vocabulary_are_refused() {
 #[test]
 fn losses_of_the_head() {
     for case in [
+        Case::new(20, 16, 104, true),
         Case::new(20, 16, 101, true),
         Case::new(20, 16, 101, true).choosing(),
         Case::new(11, 4, 9, true).choosing(),
@@ -121,23 +137,32 @@ fn losses_of_the_head() {
     ] {
         for (dtype, far) in [(DType::F32, 1e-5), (DType::BF16, 0.01)] {
             for smoothing in [0.0, 0.1] {
-                check_head(&case, dtype, smoothing, far);
+                check_head(&case, dtype, smoothing, 0, far);
+                check_head(
+                    &case,
+                    dtype,
+                    smoothing,
+                    case.vocabulary.next_multiple_of(TABLE_ROWS) - case.vocabulary,
+                    far,
+                );
             }
         }
     }
 }
 
-fn check_head(case: &Case, dtype: DType, smoothing: f64, far: f64) {
+/// `behind`: rows of zeros behind the table.
+fn check_head(case: &Case, dtype: DType, smoothing: f64, behind: usize, far: f64) {
     let bias = place(&rounded(case.bias.as_ref().unwrap(), DType::F32), &[case.vocabulary], DType::F32);
     let on_cpu = bias.to_device(&candle_core::Device::Cpu).unwrap();
     // Of what bf16 keeps, so that only what is computed differs.
     let [hidden, table] = case.tensors().map(|t| t.to_dtype(dtype).unwrap().to_dtype(DType::F32).unwrap());
     let sum = table.zeros_like().unwrap();
+    let padded = table.pad_with_zeros(0, 0, behind).unwrap();
     let (wanted, gradient) =
-        cross_entropy_backward(&hidden, &table, Some(&on_cpu), case.targets(), smoothing, 0.25, Some(&sum)).unwrap();
+        cross_entropy_backward(&hidden, &padded, Some(&on_cpu), case.targets(), smoothing, 0.25, Some(&sum)).unwrap();
     let placed = |t: &candle_core::Tensor| t.to_device(&device()).unwrap();
     let own_hidden = placed(&hidden).to_dtype(dtype).unwrap();
-    let (own_table, own_sum) = (placed(&table), placed(&table.zeros_like().unwrap()));
+    let (own_table, own_sum) = (placed(&padded), placed(&table.zeros_like().unwrap()));
     let (found, own_gradient, forward) = on_device(|| {
         let (targets, bias) = (case.targets(), Some(&bias));
         let (found, gradient) =

@@ -59,6 +59,8 @@ fn adamw_on_a_list() {
     let placed = references
         .each_ref()
         .map(|one| (vector(&one.parameter), place(&one.moments, &[2, one.parameter.len()], DType::F32)));
+    let copies: Vec<_> = placed.iter().map(|(parameter, _)| Some(parameter.to_dtype(DType::BF16).unwrap())).collect();
+    let copies = [copies[0].clone(), copies[1].clone(), None, copies[3].clone()];
     for round in 1..=3 {
         let gradients = references.each_ref().map(|one| numbers.vector(one.parameter.len()));
         let placed_gradients = gradients.each_ref().map(|gradient| vector(gradient));
@@ -73,6 +75,7 @@ fn adamw_on_a_list() {
                 parameter: &placed[tensor].0,
                 moments: &placed[tensor].1,
                 gradient: &placed_gradients[tensor],
+                copy: copies[tensor].as_ref(),
                 learning_rate: rate(tensor),
                 weight_decay: decay(tensor),
                 step: step(tensor),
@@ -86,6 +89,10 @@ fn adamw_on_a_list() {
         for ((parameter, moments), wanted) in placed.iter().zip(&references) {
             close("parameter", parameter, &wanted.parameter, 2e-6);
             close("moments", moments, &wanted.moments, 2e-6);
+        }
+        for (copy, (parameter, _)) in copies.iter().zip(&placed) {
+            let Some(copy) = copy else { continue };
+            assert_eq!(numbers_of(copy), rounded(&numbers_of(parameter), DType::BF16));
         }
     }
     on_device(|| adamw_step(&[], 1.0, &HYPER)).unwrap();
@@ -102,6 +109,7 @@ fn adamw_reads_gradients_of_any_layout() {
         parameter: &parameter,
         moments: &moments,
         gradient: &gradient,
+        copy: None,
         learning_rate: 0.1,
         weight_decay: 0.0,
         step: 1,
