@@ -158,7 +158,8 @@ int start(
         places,  lengths,        ancestors,        reach,  heads,                  size,
         scale,   group,
     };
-    size_t bytes = (1 + WARPS) * size * sizeof(float);
+    // The query is read four numbers at a time, also where its last ones are fewer.
+    size_t bytes = ceil_div((1 + WARPS) * size, 4) * 4 * sizeof(float);
     auto kernel = packs ? past_attention<T, PACK> : past_attention<T, 1>;
     return launch_early(kernel, dim3(rows, heads), THREADS, bytes, stream, past, static_cast<T *>(output));
 }
