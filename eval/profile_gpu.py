@@ -15,7 +15,7 @@ KINDS = {
     "matrix products": ["gemm", "cutlass", "nvjet", "xmma", "splitK", "cublas"],
     "attention": ["attention", "delta", "reduce_global", "merge_splits", "merge(", "add(const int"],
     "global rows": ["softmax", "fold<", "project<", "add_gradient<", "split<", "join<", "change_rows"],
-    "layers of few rows": ["product<"],
+    "layers of few rows": ["product<", "head<"],
     "layer norm": ["layer_norm", "add_chunks"],
     "GELU": ["gelu"],
     "cross-entropy": ["cross_entropy"],
