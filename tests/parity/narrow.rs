@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use epitome_kernels::{Device, Precision, Segments, token_log_probabilities};
 use epitome_model::{AttentionWindow, Config, DecoderCache, Documents, Led, Parameters, PositionEmbeddings, Weights};
-use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, accumulate_gradients};
+use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, OptimizerName, Pass, Trainable, accumulate_gradients};
 
 use crate::fixture::{Pair, documents, flat, on_every_device};
 
@@ -145,16 +145,20 @@ fn gradients_are_close() {
 fn networks_see_updates() {
     let config = config();
     let pairs = pairs(&config);
+    let rules = [OptimizerName::AdamW, OptimizerName::Adafactor];
     on_every_device(|device| {
-        let trainable = trainable(&config, device, Precision::Bf16);
-        let mut optimizer = Optimizer::new(&OptimConfig::default(), trainable.parameters()).unwrap();
-        let (first, sums) = gradients(&config, &pairs, &trainable);
-        optimizer.step(trainable.parameters(), &sums, sums.norm().unwrap(), 0.01).unwrap();
-        let (second, _) = gradients(&config, &pairs, &trainable);
-        assert!(second < first, "{second} after {first}");
-        let parameters = trainable.parameters().with(&HashMap::new());
-        let activations = Precision::Bf16.activations(device).unwrap();
-        let anew = Trainable::computing_in(&config, parameters, activations).unwrap();
-        assert_eq!(gradients(&config, &pairs, &anew).0, second);
+        rules.into_iter().for_each(|name| {
+            let trainable = trainable(&config, device, Precision::Bf16);
+            let optim = OptimConfig { optimizer: name, ..OptimConfig::default() };
+            let mut optimizer = Optimizer::new(&optim, trainable.parameters()).unwrap();
+            let (first, sums) = gradients(&config, &pairs, &trainable);
+            optimizer.step(trainable.parameters(), &sums, sums.norm().unwrap(), 0.01).unwrap();
+            let (second, _) = gradients(&config, &pairs, &trainable);
+            assert!(second < first, "{second} after {first}");
+            let parameters = trainable.parameters().with(&HashMap::new());
+            let activations = Precision::Bf16.activations(device).unwrap();
+            let anew = Trainable::computing_in(&config, parameters, activations).unwrap();
+            assert_eq!(gradients(&config, &pairs, &anew).0, second);
+        })
     });
 }

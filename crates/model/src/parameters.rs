@@ -85,8 +85,9 @@ impl Parameters {
     /// One copy, whoever asks: all networks over the parameters compute in one type.
     fn copy_of(&self, name: &str, shape: &[usize], dtype: DType, multiple: Option<usize>) -> Result<Tensor> {
         let own = self.get(name, shape)?;
-        if own.dtype() == dtype && multiple.is_none() {
-            return Ok(own);
+        let rows = padding(own.dim(0)?, multiple.unwrap_or(1));
+        if own.dtype() == dtype {
+            return Ok(own.pad_with_zeros(0, 0, rows)?);
         }
         let mut copies = self.copies.lock().unwrap_or_else(PoisonError::into_inner);
         let copy = match copies.get(name) {
@@ -96,7 +97,6 @@ impl Parameters {
             }
             Some(copy) => copy.clone(),
             None => {
-                let rows = padding(own.dim(0)?, multiple.unwrap_or(1));
                 let copy = own.to_dtype(dtype)?.pad_with_zeros(0, 0, rows)?.contiguous()?;
                 copies.insert(name.to_owned(), copy.clone());
                 copy

@@ -17,9 +17,10 @@ pub trait TensorSource {
     /// When it is missing, has another shape, or cannot be read.
     fn get(&self, name: &str, shape: &[usize]) -> Result<Tensor>;
 
-    /// The same in the type `dtype`: of a tensor that changes, a copy that follows it ([`Parameters::changed`]).
+    /// The same in the type `dtype`: of a tensor that changes, a copy that follows it ([`Parameters::copies`], [`Parameters::changed`]).
     ///
     /// [`Parameters::changed`]: crate::Parameters::changed
+    /// [`Parameters::copies`]: crate::Parameters::copies
     ///
     /// # Errors
     /// As [`TensorSource::get`].

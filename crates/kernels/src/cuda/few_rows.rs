@@ -1,7 +1,7 @@
 //! Layers of few rows, as decoding has them, by the kernel of `cuda/decoding/few_rows.cu`, and their logits by that of
 //! `cuda/decoding/head.cu`.
 
-use super::place::{address, address_mut, dense, room, stream};
+use super::place::{address, address_mut, dense, room, shared_memory, stream};
 use super::product::aligned;
 use super::{check, ffi};
 use crate::ops::layer_norm::{Norm, ResidualSum};
@@ -19,7 +19,10 @@ const MOST_WARPS_WITH_NORM: usize = 8;
 /// Outputs of a block.
 const OUTPUTS: usize = 8;
 
-/// The widest rows of which there are logits: those of 16 take 128 KiB of shared memory.
+/// Numbers of a row that a warp of the kernel for logits takes at once: `GROUP` times `STEP` of `head.cu`.
+const HEAD_GROUP: usize = 256;
+
+/// The widest rows of which there are logits.
 const MOST_WIDTH: usize = 4096;
 
 /// Numbers of a row in a step of a warp.
@@ -91,7 +94,9 @@ impl Layer<'_> {
         }
         let x = dense(op, x, &[DType::BF16])?;
         let bias = self.bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
-        if !is_aligned(&[&x, self.weight])? {
+        let shared_bytes = rows.next_multiple_of(MOST_ROWS / 2) * width.next_multiple_of(HEAD_GROUP) * 2;
+        let fits = shared_memory(device)?.is_none_or(|most| shared_bytes <= most);
+        if !fits || !is_aligned(&[&x, self.weight])? {
             return Ok(None);
         }
         let logits = room((rows, aligned(outputs)), DType::F32, device)?;

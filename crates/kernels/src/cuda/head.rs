@@ -23,7 +23,7 @@ pub(crate) struct Head<'a> {
     pub(crate) targets: LossTargets<'a>,
 }
 
-/// Rows with their labels, their hidden states and, in f32, their logits, rows of which are longer than the vocabulary.
+/// Rows with their labels, their hidden states and, in f32, their logits, rows of which may be longer than the vocabulary.
 struct Chunk<'a> {
     rows: &'a [(usize, usize)],
     index: RowIndex,

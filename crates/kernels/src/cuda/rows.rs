@@ -94,6 +94,9 @@ pub fn layer_norm(inputs: &NormInputs<'_>, bias: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
+/// The widest rows whose backward sums up dx too: such a block's 96 KiB of shared memory are there on every GPU, more are not.
+const WIDEST_WITH_X_SUM: usize = 1024;
+
 /// The backward of [`layer_norm`]: the gradients of the residual and of x, which are one tensor without dropout. Adds those of
 /// weight and bias to `sums`, both `[d]` in f32, and the sum of dx's rows to `x_sum`, if there is one.
 ///
@@ -105,6 +108,11 @@ pub fn layer_norm_backward(
     sums: [&Tensor; 2],
     x_sum: Option<&Tensor>,
 ) -> Result<[Tensor; 2]> {
+    if let Some(x_sum) = x_sum.filter(|_| inputs.weight.elem_count() > WIDEST_WITH_X_SUM) {
+        let gradients = layer_norm_backward(inputs, dy, sums, None)?;
+        column_sums(&[(&gradients[1], x_sum)])?;
+        return Ok(gradients);
+    }
     let op = "layer_norm_backward";
     let NormCall { x, residual, weight, rows, width } = inputs.call(op)?;
     let mut all_sums = sums.into_iter().chain(x_sum);

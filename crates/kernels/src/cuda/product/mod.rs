@@ -124,7 +124,7 @@ impl Product {
 }
 
 /// What sizes are multiples of where products are fastest: 16 bytes of numbers of any type.
-pub(super) const ALIGNED: usize = 8;
+pub(super) const ALIGNED: usize = crate::TABLE_ROWS;
 
 /// Numbers of a row of n, so that the next begins at a multiple of 16 bytes, whatever their type.
 pub(super) fn aligned(n: usize) -> usize {
