@@ -16,8 +16,8 @@ __device__ __forceinline__ unsigned char *dynamic_shared_memory() {
 
 /// Lets the blocks of a kernel have so much shared memory.
 template <typename... Parameters> int allow_shared_memory(void (*kernel)(Parameters...), size_t bytes) {
-    // A block gets more than this only on request.
-    if (bytes <= 48 << 10) return cudaSuccess;
+    // A block gets more than 48 KiB only on request, what it has without asking for it among them.
+    if (bytes <= 40 << 10) return cudaSuccess;
     auto pointer = reinterpret_cast<const void *>(kernel);
     auto error = cudaFuncSetAttribute(pointer, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
     // Told here, and not by the next launch again.

@@ -147,7 +147,8 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
                 }
                 plain = own_tiles.plain_tiles(tiles, index + 1);
             }
-            softmax.add(scores, scale);
+            // The known maximum is as good as it can be, for the tiles to come.
+            softmax.add(scores, scale, 0.0f);
         }
         if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tiles.at(index));
     };

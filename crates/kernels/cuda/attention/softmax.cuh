@@ -8,7 +8,7 @@
 /// is lost.
 template <int M> struct Softmax {
     static constexpr float SLACK = 8.0f;
-    /// 2^SLACK.
+    /// 2^SLACK: the greatest exponential.
     static constexpr float MOST = 256.0f;
 
     float maximum[M][2], sum[M][2], rescale[M][2];
@@ -23,8 +23,9 @@ template <int M> struct Softmax {
         }
     }
 
-    /// Replaces scores by exponentials.
-    template <int N> __device__ __forceinline__ void add(float (&scores)[M][N][4], float scale) {
+    /// Replaces scores by exponentials. The maximum is renewed where theirs passes it by more than `slack`.
+    template <int N>
+    __device__ __forceinline__ void add(float (&scores)[M][N][4], float scale, float slack = SLACK) {
         float most[M][2];
         bool any = false;
 #pragma unroll
@@ -37,14 +38,15 @@ template <int M> struct Softmax {
                 odd = fmaxf(odd, scores[m][n][2 * half + 1]);
             }
             most[m][half] = lanes_max<4>(fmaxf(even, odd));
-            any |= renews(most[m][half], maximum[m][half], scale);
+            // False where nothing has been seen: that difference is no number.
+            any |= scale * (most[m][half] - maximum[m][half]) > slack;
         }
         renewed = __any_sync(ALL_LANES, any);
         if (renewed) {
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
                 int m = i / 2, half = i % 2;
-                bool is_new = renews(most[m][half], maximum[m][half], scale);
+                bool is_new = scale * (most[m][half] - maximum[m][half]) > slack;
                 rescale[m][half] =
                     is_new ? ptx::exp2_approximate(scale * (maximum[m][half] - most[m][half])) : 1.0f;
                 sum[m][half] *= rescale[m][half];
@@ -60,8 +62,8 @@ template <int M> struct Softmax {
         }
     }
 
-    /// The same by the maximum as it is, which need not be looked for: false where it does not do, because a number passes 2^SLACK, is
-    /// none, or a row has seen nothing yet. Then scores are lost, and nothing else has changed.
+    /// The same by the maximum as it is, which need not be looked for: false where it does not do, because an exponential passes
+    /// 2^SLACK, a number is none, or a row has seen nothing yet. Then scores are lost, and nothing else has changed.
     template <int N> __device__ __forceinline__ bool add_by_known(float (&scores)[M][N][4], float scale) {
         float parts[M][2];
         bool good = true;
@@ -69,7 +71,8 @@ template <int M> struct Softmax {
         for (int i = 0; i < 2 * M; i++) {
             int m = i / 2, half = i % 2;
             parts[m][half] = exponentials(scores[m], half, scale, scale * maximum[m][half]);
-            good &= parts[m][half] <= MOST;
+            // Of so many numbers one has to pass it where the sum does, so that the maximum is renewed then.
+            good &= parts[m][half] <= 2 * N * MOST;
         }
         if (__any_sync(ALL_LANES, !good)) return false;
         renewed = false;
@@ -102,10 +105,5 @@ template <int M> struct Softmax {
             odd += right;
         }
         return even + odd;
-    }
-
-    /// False where nothing has been seen: that difference is no number.
-    static __device__ __forceinline__ bool renews(float most, float maximum, float scale) {
-        return scale * (most - maximum) > SLACK;
     }
 };

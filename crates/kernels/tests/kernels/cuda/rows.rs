@@ -65,7 +65,9 @@ fn check_layer_norm(
     let wanted = differences(&summed, |sum| value(sum, &weight, &bias));
     close("dsum", &dsum, &wanted, 2.0 * far);
     close("dx", &dx, &dropped(&wanted, dropout), 2.0 * far);
-    close("sum of dx", &x_sum, &column_sums(&dropped(&wanted, dropout), width, 0.5), 2e-5);
+    // Of wide rows what is summed up has been rounded.
+    let x_sum_far = if width > 1024 { 2.0 * far } else { 2e-5 };
+    close("sum of dx", &x_sum, &column_sums(&dropped(&wanted, dropout), width, 0.5), x_sum_far);
     let running = |gradient: Vec<f64>| gradient.into_iter().map(|value| value + 0.5).collect::<Vec<f64>>();
     close("dweight", &dweight, &running(differences(&weight, |weight| value(&summed, weight, &bias))), 2e-5);
     close("dbias", &dbias, &running(differences(&bias, |bias| value(&summed, &weight, bias))), 2e-5);
