@@ -101,7 +101,7 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// A run was asked to stop and has saved what it had.
-    #[error("stopped after step {step}: continue with --resume --output {}", output.display())]
+    #[error("stopped after step {step}: continue with the same --config and --resume --output {}", output.display())]
     Stopped {
         /// Updates made.
         step: usize,
