@@ -94,6 +94,20 @@ pub fn layer_norm(inputs: &NormInputs<'_>, bias: &Tensor) -> Result<Tensor> {
     Ok(y)
 }
 
+/// The gradient dy, dense, if it and the sums fit.
+fn gradient_of_norm<'a>(
+    op: &'static str,
+    x: &Tensor,
+    weight: &Tensor,
+    dy: &Tensor,
+    mut sums: impl Iterator<Item = &'a Tensor>,
+) -> Result<Tensor> {
+    if dy.dims() != x.dims() || sums.any(|sum| sum.dims() != weight.dims() || sum.dtype() != DType::F32) {
+        bail!("{op}: dy {:?} for x {:?}", dy.dims(), x.dims());
+    }
+    dense(op, dy, &[x.dtype()])
+}
+
 /// The widest rows whose backward sums up dx too: such a block's 96 KiB of shared memory are there on every GPU, more are not.
 const WIDEST_WITH_X_SUM: usize = 1024;
 
@@ -115,11 +129,7 @@ pub fn layer_norm_backward(
     }
     let op = "layer_norm_backward";
     let NormCall { x, residual, weight, rows, width } = inputs.call(op)?;
-    let mut all_sums = sums.into_iter().chain(x_sum);
-    if dy.dims() != x.dims() || all_sums.any(|sum| sum.dims() != weight.dims() || sum.dtype() != DType::F32) {
-        bail!("{op}: dy {:?} for x {:?}", dy.dims(), x.dims());
-    }
-    let dy = dense(op, dy, &[x.dtype()])?;
+    let dy = gradient_of_norm(op, &x, &weight, dy, sums.into_iter().chain(x_sum))?;
     let like_x = || room(x.shape(), x.dtype(), x.device());
     let dsum = like_x()?;
     let dx = inputs.dropout.map(|_| like_x()).transpose()?;
