@@ -1,5 +1,5 @@
 #!/bin/sh
-# The table of eval/speed.md "On a GPU": epitome beside the reference implementation, one JSON line each.
+# The tables of eval/speed.md "On a GPU": epitome beside the reference implementation, one JSON line each.
 #
 #     cargo build --release --features cuda
 #     eval/bench-gpu.sh FOLDER [base|large ...]       # random models are made in FOLDER; needs torch and transformers
@@ -29,6 +29,8 @@ for size in "$@"; do
         measure encode --model "$model" --tokens 16384 --batch-size $batch
         reference encode --model "$model" --batch-size $batch $theirs
         measure generate --model "$model" --tokens 16384 --batch-size $batch --beams 4 --new-tokens 256
+        # The difference of 240 tokens: what a step of decoding takes.
+        measure generate --model "$model" --tokens 16384 --batch-size $batch --beams 4 --new-tokens 16
         reference generate --model "$model" --batch-size $batch --repeat 1
     done
     measure train --model "$model" --tokens 16384 --target-tokens 512
@@ -36,4 +38,5 @@ for size in "$@"; do
     reference encode --model "$model" --compile $theirs
     measure encode --model "$model" --tokens 262144
     measure train --model "$model" --tokens 262144 --target-tokens 512
+    [ "$size" != large ] || measure train --model "$model" --tokens 1000000 --target-tokens 512
 done
