@@ -3,6 +3,9 @@
     ncu --csv --clock-control none --metrics gpu__time_duration.sum \\
         epitome bench encode --model DIR --device cuda --precision bf16 | python3 eval/profile_gpu.py
 
+With `--graph-profiling node` it sees the kernels of a decoding step, too, which are a graph. What casts and copies weights at the start
+is in the list.
+
 Kernels are timed one by one, with cold caches: shares are of their sum, not of the run, which waits between them.
 """
 

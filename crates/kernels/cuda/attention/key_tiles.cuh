@@ -62,12 +62,6 @@ template <int KEYS> struct KeyTiles {
         return bits;
     }
 
-    /// Whether a query sees a key of a tile, which may be one that is made for more queries.
-    __device__ bool sees(KeyTile tile) const {
-        bool reaches = tile.global || (tile.first < seen.end && tile.first + tile.count > seen.first);
-        return reaches && queries.first < queries.end;
-    }
-
     /// Whether all queries see all keys of a tile.
     __device__ bool whole(KeyTile tile, uint64_t hidden) const {
         Range all = tile.global ? Range{0, document.global_count} : common;
