@@ -146,6 +146,56 @@ fn growing_scores_on_matrix_units() {
     }
 }
 
+/// Nearly each exponential by itself: where values are parts of a unit, outputs are sums of four weights, and where gradients are parts
+/// of one, so are gradients of values.
+#[test]
+fn exponentials_on_matrix_units() {
+    let (length, size) = (256, 64);
+    let mut numbers = Numbers::seeded(5);
+    let mut scores = || firsts(&numbers.vector(length), size);
+    let parts: Vec<f64> = (0..length * size).map(|i| f64::from(i / size % size == i % size)).collect();
+    let [q, k] = [scores(), scores()].map(|values| rounded(&values, DType::BF16));
+    let spec = Attention { scale: 4.0, ..plain(&[length], &[length], Visibility::Full) };
+    let wanted = Reference { spec: &spec, heads: 1, size, q: &q, k: &k, v: &parts }.run(&parts);
+    let [q, k, parts] = [q, k, parts].map(|values| rows(&values, 1, size, DType::BF16));
+    for units in matrix_units() {
+        let attended = attention_forward(&q, &k, &parts, &spec, units).unwrap();
+        close("output", &attended.output, &wanted.output, 0.0025);
+        let [_, _, dv] = attention_backward([&q, &k, &parts], &spec, &attended, &parts, units).unwrap();
+        close("dv", &dv, &wanted.v, 0.0025);
+    }
+}
+
+/// A key so far beyond all before it that a power of two of the difference is none of f32, or that is no number, at each place that a
+/// lane has.
+#[test]
+fn one_score_beyond_all_on_matrix_units() {
+    let (length, size) = (256, 64);
+    let spec = plain(&[length], &[length], Visibility::Full);
+    let values = Numbers::seeded(5).vector(length * size);
+    let [q, v] = [firsts(&vec![1.0; length], size), values.clone()].map(|values| rows(&values, 1, size, DType::BF16));
+    for key in 128..144 {
+        for score in [150.0, 250.0, f64::NAN] {
+            let keys: Vec<f64> = (0..length).map(|row| if row == key { score } else { 0.0 }).collect();
+            let k = rows(&firsts(&keys, size), 1, size, DType::BF16);
+            for units in matrix_units() {
+                let output = attention_forward(&q, &k, &v, &spec, units).unwrap().output;
+                if score.is_nan() {
+                    assert!(numbers_of(&output).iter().all(|number| number.is_nan()), "{units:?}, key {key}");
+                } else {
+                    let wanted = rounded(&values[key * size..][..size], DType::BF16).repeat(length);
+                    close("output", &output, &wanted, 0.0);
+                }
+            }
+        }
+    }
+}
+
+/// Rows of `size` of which only the first number is not 0.
+fn firsts(numbers: &[f64], size: usize) -> Vec<f64> {
+    numbers.iter().flat_map(|&number| std::iter::once(number).chain(std::iter::repeat_n(0.0, size - 1))).collect()
+}
+
 #[test]
 fn large_scores_on_matrix_units() {
     let mut spec = band(&[150], 20, vec![vec![3]]);
