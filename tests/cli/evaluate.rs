@@ -1,8 +1,10 @@
 //! `epitome evaluate`, of predictions and of a model.
 
+use std::fs;
+
 use serde_json::Value;
 
-use crate::fixture::{Folder, json_lines, model, run};
+use crate::fixture::{Folder, json_lines, model, run, run_with_stdin};
 
 const REFERENCES: &str = r#"{"id": "a", "summary": "the cat sat on the mat"}
 {"id": "b", "references": ["one two three", "four five"], "document": "one two three four"}
@@ -78,6 +80,23 @@ fn a_model_is_decoded_and_evaluated() {
     assert_eq!(predictions.len(), 4);
     let decoded = run(&[&["decode", "--input", &data][..], &decoding[..]].concat()).succeeds().records();
     assert_eq!(predictions, decoded);
+}
+
+#[test]
+fn predictions_that_are_whole_stay_until_others_are() {
+    let folder = Folder::new();
+    let data = fs::read_to_string(folder.records("data.jsonl", 2)).unwrap();
+    let output = folder.path("report");
+    let options = ["--batch-size", "1", "--max-new-tokens", "6", "--output", &output];
+    let evaluate = [&["evaluate", "--data", "-", "--model", model()][..], &options].concat();
+    run_with_stdin(&evaluate, &data).succeeds();
+    let whole = folder.read("report/predictions.jsonl");
+    assert_eq!(whole.lines().count(), 2);
+    let fewer = [&evaluate[..], &["--num-beams", "2"]].concat();
+    run_with_stdin(&fewer, &(data + "no record\n")).fails_naming(&["<stdin>:3"]);
+    assert_eq!(folder.read("report/predictions.jsonl"), whole);
+    // What was made is not lost.
+    assert_eq!(folder.read("report/predictions.jsonl.partial").lines().count(), 2);
 }
 
 /// Files of one evaluation.
@@ -277,5 +296,9 @@ fn results_of_many_runs_are_one_table() {
     assert!(table.starts_with("| system ") && table.lines().count() == 3, "{table}");
     run(&["results", &results, "--system", "three"]).fails_naming(&["no result"]);
     let broken = case.folder.write("broken.jsonl", "{}\n");
-    run(&["results", &broken]).fails_naming(&["broken.jsonl", "line 1"]);
+    run(&["results", &broken]).fails_naming(&["broken.jsonl, line 1: not a result: missing field"]);
+    let torn = case.folder.write("torn.jsonl", case.folder.read("results.jsonl") + "{\"system\"\n");
+    let refused = run(&["results", &torn]);
+    assert_eq!(refused.stderr.matches("line ").count(), 1, "{}", refused.stderr);
+    refused.fails_naming(&["torn.jsonl, line 3: not a result"]);
 }

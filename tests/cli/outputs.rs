@@ -5,7 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
-use crate::fixture::{Folder, TEXT, command, model, run};
+use crate::fixture::{Folder, TEXT, command, finish, model, run};
 
 /// The exit code of the program where the disk that standard error goes to is full.
 #[cfg(target_os = "linux")]
@@ -80,6 +80,20 @@ fn a_table_is_printed_though_the_report_cannot_be_written() {
     let evaluated = run(&["evaluate", "--predictions", &records, "--references", &records, "--output", &output]);
     assert!(evaluated.stdout.contains("rouge1"), "{}", evaluated.stdout);
     evaluated.fails_naming(&[&output]);
+}
+
+#[test]
+fn a_dash_is_standard_output() {
+    let folder = Folder::new();
+    let (text, records) = (folder.write("a.txt", TEXT), folder.records("in.jsonl", 2));
+    for arguments in [&["decode", &text][..], &["decode", "--input", &records], &["score", "--input", &records]] {
+        let arguments = [arguments, &["--model", model()]].concat();
+        let mut dashed = command(&[&arguments[..], &["--output", "-"]].concat());
+        dashed.current_dir(folder.path(""));
+        let printed = finish(dashed).succeeds().stdout;
+        assert!(!printed.is_empty() && printed == run(&arguments).stdout, "{arguments:?}");
+    }
+    assert!(!fs::exists(folder.path("-")).unwrap());
 }
 
 #[test]

@@ -18,6 +18,8 @@ fn an_output_that_is_the_input_is_refused() {
         run(&[command, "--input", &input, "--output", &input, "--model", model()]).misuses_naming(&[&input]);
     }
     run(&["evaluate", "--data", &input, "--output", &folder.path(""), "--model", model()]).misuses_naming(&[&input]);
+    let evaluate = ["evaluate", "--predictions", &input, "--references", &input, "--append-results", &input];
+    run(&evaluate).misuses_naming(&[&input, "another --append-results"]);
     let text = folder.write("a.txt", TEXT);
     run(&["decode", &text, "--output", &text, "--model", model()]).misuses_naming(&[&text]);
     assert_eq!((folder.read("predictions.jsonl"), folder.read("a.txt")), (before, TEXT.to_owned()));

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::fixture::{Folder, json_lines, model, run, write_model};
+use crate::fixture::{Folder, TEXT, json_lines, model, run, write_model};
 
 #[test]
 fn a_resumed_run_ends_as_an_uninterrupted_one() {
@@ -66,6 +66,42 @@ fn an_output_is_resumed_only_as_it_was_begun() {
     decode(&["--model", &directory, "--num-beams", "2", "--batch-size", "1", "--resume"]).succeeds();
     assert_eq!(folder.read("out.jsonl").lines().count(), 3);
     assert!(!fs::exists(&beside).unwrap(), "the output is complete");
+}
+
+/// One number of a long file of weights is enough.
+#[test]
+fn an_output_is_not_resumed_by_a_model_with_other_weights() {
+    let folder = Folder::new();
+    let directory = folder.path("model");
+    fs::create_dir(&directory).unwrap();
+    let bundled = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/default");
+    for name in ["config.json", "generation_config.json", "model.safetensors", "tokenizer.json"] {
+        fs::copy(format!("{bundled}/{name}"), format!("{directory}/{name}")).unwrap();
+    }
+    let records = folder.records("good.jsonl", 1);
+    let input = folder.write("in.jsonl", fs::read_to_string(records).unwrap() + "no record\n");
+    let output = folder.path("out.jsonl");
+    let arguments = ["decode", "--input", &input, "--output", &output, "--model", &directory, "--batch-size", "1"];
+    run(&arguments).fails_naming(&["in.jsonl:2"]);
+    let weights = folder.path("model/model.safetensors");
+    let mut bytes = fs::read(&weights).unwrap();
+    let place = bytes.len() / 512 * 3;
+    bytes[place] ^= 1;
+    fs::write(&weights, bytes).unwrap();
+    run(&[&arguments[..], &["--resume"]].concat()).fails_naming(&["model was \"model ("]);
+}
+
+#[test]
+fn what_cannot_be_resumed_is_wrong_usage_and_left_alone() {
+    let folder = Folder::new();
+    let (text, records) = (folder.write("a.txt", TEXT), folder.records("in.jsonl", 1));
+    let output = folder.write("out", "precious\n");
+    let decode = ["decode", "--model", model(), "--resume", "--output"];
+    run(&[&decode[..], &[&output, &text]].concat()).misuses_naming(&["--resume", "FILE"]);
+    run(&[&decode[..], &[&output, "-"]].concat()).misuses_naming(&["--resume", "FILE"]);
+    run(&[&decode[..], &[&output]].concat()).misuses_naming(&["--input"]);
+    run(&[&decode[..], &["-", "--input", &records]].concat()).misuses_naming(&["--resume", "--output"]);
+    assert_eq!(folder.read("out"), "precious\n");
 }
 
 #[test]

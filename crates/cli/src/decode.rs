@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::decoding::{Decoding, DecodingOptions};
 use crate::failure::{usage, warn};
-use crate::output::{Output, check_paths};
+use crate::output::{Output, check_paths, named_file};
 use crate::progress;
 use crate::records::Records;
 use crate::shared;
@@ -31,7 +31,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// Keep the complete records that the output already holds and go on after them, as it was begun
-    #[arg(long, requires = "input", requires = "output")]
+    #[arg(long, requires = "input", requires = "output", conflicts_with = "files")]
     resume: bool,
     /// How to write summaries [default: text for files, json for records and with --attribute]
     #[arg(long, value_enum)]
@@ -78,14 +78,19 @@ fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
         files.push("-".into());
     }
     let model = arguments.decoding.model.files();
-    check_paths(arguments.output.as_deref(), files.iter().chain(&model).map(PathBuf::as_path))?;
+    let output = named_file(&arguments.output);
+    check_paths("--output", output, files.iter().chain(&model).map(PathBuf::as_path))?;
     // All files are read first: a wrong name should not be found after an hour.
     let records = files
         .iter()
         .map(|file| Ok(Record::from_text(file.display().to_string(), read_document(file)?)))
         .collect::<Result<Vec<_>>>()?;
     let summarizer = arguments.decoding.load(group)?;
-    let output = Output::create(arguments.output.as_deref())?;
+    if summarizer.tokenizer().is_none() {
+        // The model in this program has one.
+        return Err(epitome_data::Error::NoTokenizer(arguments.decoding.model.directory().unwrap_or_default()).into());
+    }
+    let output = Output::create(output)?;
     let format = arguments.format.unwrap_or(if arguments.decoding.attribute { Format::Json } else { Format::Text });
     let mut writer = Writer { output, format, headers: files.len() > 1, first: true, unfinished: None };
     let bar = progress::bar(Some(files.len() as u64), "documents");
@@ -96,29 +101,33 @@ fn decode_files(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
 
 fn decode_records(arguments: &Arguments, group: &ProcessGroup, input: &Path) -> Result<()> {
     let format = arguments.format.unwrap_or(Format::Json);
+    let path = named_file(&arguments.output);
     if arguments.resume && format == Format::Text {
         return usage("--resume needs --format json: text does not say which records it holds");
+    }
+    if arguments.resume && path.is_none() {
+        return usage("--resume needs a file as --output: what went to standard output is gone");
     }
     let names = arguments.decoding.fields.names()?;
     let mut records = Records::open(input, names.clone(), arguments.decoding.skip_bad_records)?;
     let model = arguments.decoding.model.files();
-    check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
+    check_paths("--output", path, records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.decoding.load(group)?;
     let bar = progress::bar(progress::count_records(input, names), "records");
     let decoding = arguments.decoding.decoding(&summarizer, group, bar.clone());
     // Nothing else can be resumed.
-    let is_kept = |path: &&PathBuf| format == Format::Json && (path.is_file() || !path.exists());
-    let unfinished = match arguments.output.as_ref().filter(is_kept) {
+    let is_kept = |path: &&Path| format == Format::Json && (path.is_file() || !path.exists());
+    let unfinished = match path.filter(is_kept) {
         Some(path) => Some(Unfinished::new(path, arguments.decoding.settings_of_output(&summarizer)?)),
         None => None,
     };
-    let output = match (&arguments.output, arguments.resume) {
+    let output = match (path, arguments.resume) {
         (Some(path), true) => Output::resume(path, |done| {
             unfinished.iter().filter(|_| !done.is_empty()).try_for_each(Unfinished::check)?;
             bar.inc(done.len() as u64);
             pass_over(&mut records, done, &decoding, path)
         })?,
-        (path, _) => Output::create(path.as_deref())?,
+        (path, _) => Output::create(path)?,
     };
     let mut writer = Writer { output, format, headers: true, first: true, unfinished };
     let outcome = decoding.run(&mut records, &mut |record, summary| writer.write(&record.id, &summary));

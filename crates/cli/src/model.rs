@@ -1,13 +1,11 @@
 //! Which model a command uses: a directory, or the one inside the binary.
 
 use std::env;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
-use epitome_data::Tokenizer;
+use epitome_data::{Tokenizer, content_hash};
 use epitome_decode::{GenerationOptions, Summarizer};
 use epitome_distributed::ProcessGroup;
 
@@ -56,7 +54,7 @@ impl ModelOption {
         for path in self.files() {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if decides(&name) {
-                files.push((name, hash_of_pieces(&path).with_context(|| format!("cannot read {}", path.display()))?));
+                files.push((name, content_hash(&path)?));
             }
         }
         files.sort_by(|(one, _), (other, _)| one.cmp(other));
@@ -98,25 +96,6 @@ impl ModelOption {
 fn decides(name: &str) -> bool {
     let is_weights = name.starts_with("model") || name.starts_with("pytorch_model");
     is_weights || name == "config.json" || Tokenizer::FILES.contains(&name)
-}
-
-/// A hash of a file's length and of pieces all over it: weights are long.
-fn hash_of_pieces(path: &Path) -> io::Result<blake3::Hash> {
-    const PIECES: u64 = 256;
-    const LENGTH: u64 = 1 << 14;
-    let mut hasher = blake3::Hasher::new();
-    let mut file = File::open(path)?;
-    let length = file.metadata()?.len();
-    hasher.update(&length.to_le_bytes());
-    if length <= PIECES * LENGTH {
-        hasher.update_reader(file)?;
-        return Ok(hasher.finalize());
-    }
-    for piece in 0..PIECES {
-        file.seek(SeekFrom::Start((length - LENGTH) / (PIECES - 1) * piece))?;
-        hasher.update_reader(file.by_ref().take(LENGTH))?;
-    }
-    Ok(hasher.finalize())
 }
 
 fn bundled(name: &str) -> Option<&'static [u8]> {

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
@@ -20,7 +20,7 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// The file at `path`, to be begun anew, or standard output without one.
+    /// The file at `path`, to be begun anew, or standard output without one. (See [`named_file`].)
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -96,10 +96,19 @@ pub(crate) fn print(text: &str) -> Result<()> {
     Output::create(None)?.text(text)
 }
 
-/// Refuses an output that is one of the inputs, which would be emptied before it is read, and inputs that cannot be read:
-/// nothing should be overwritten for them. Standard input (`-`) and devices are passed over. Also refuses the name of a compressed
-/// output.
-pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<Item = &'p Path>) -> Result<()> {
+/// The file that an option names; `-` is standard output, as leaving the option out is.
+pub(crate) fn named_file(option: &Option<PathBuf>) -> Option<&Path> {
+    option.as_deref().filter(|path| *path != Path::new("-"))
+}
+
+/// Refuses an output, the value of `option`, that is one of the inputs, which would be emptied before it is read, and inputs that
+/// cannot be read: nothing should be overwritten for them. Standard input (`-`) and devices are passed over. Also refuses the name of
+/// a compressed output.
+pub(crate) fn check_paths<'p>(
+    option: &str,
+    output: Option<&Path>,
+    inputs: impl IntoIterator<Item = &'p Path>,
+) -> Result<()> {
     let compressed = |path: &&Path| path.extension().is_some_and(|ending| ending == "gz" || ending == "zst");
     if let Some(output) = output.filter(compressed) {
         return usage(format!("{}: output is not compressed: give a name without .gz or .zst", output.display()));
@@ -118,7 +127,7 @@ pub(crate) fn check_paths<'p>(output: Option<&Path>, inputs: impl IntoIterator<I
         {
             let output = output.display();
             return usage(format!(
-                "the output {output} is also the input {name}, which would be lost; choose another --output"
+                "the output {output} is also the input {name}, which would be lost; choose another {option}"
             ));
         }
     }

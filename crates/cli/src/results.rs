@@ -5,7 +5,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::{Args, ValueEnum};
 use epitome_data::{content_hash, open_text};
 use epitome_eval::{Report, Scores, Table};
@@ -162,7 +162,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 continue;
             }
             let parsed = serde_json::from_str(&line);
-            found.push(parsed.with_context(|| format!("{}, line {}: not a result", path.display(), index + 1))?);
+            // The error's own line is always 1.
+            found.push(parsed.map_err(|error| {
+                let message = error.to_string();
+                let (reason, _) = message.rsplit_once(" at line ").unwrap_or((&message, ""));
+                anyhow!("{}, line {}: not a result: {reason}", path.display(), index + 1)
+            })?);
         }
     }
     let contains = |name: &str, part: &Option<String>| part.as_deref().is_none_or(|part| name.contains(part));

@@ -16,7 +16,7 @@ use crate::device::DeviceOptions;
 use crate::failure::say;
 use crate::fields::FieldOption;
 use crate::model::ModelOption;
-use crate::output::{Output, check_paths};
+use crate::output::{Output, check_paths, named_file};
 use crate::progress;
 use crate::prompt::{self, PromptOption};
 use crate::records::Records;
@@ -66,9 +66,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let names = arguments.fields.names()?;
     let mut records = Records::open(&arguments.input, names.clone(), arguments.skip_bad_records)?;
     let model = arguments.model.files();
-    check_paths(arguments.output.as_deref(), records.files().chain(model.iter().map(PathBuf::as_path)))?;
+    let output = named_file(&arguments.output);
+    check_paths("--output", output, records.files().chain(model.iter().map(PathBuf::as_path)))?;
     let summarizer = arguments.model.load(&GenerationOptions::default(), &arguments.device, &ProcessGroup::single())?;
-    let output = Output::create(arguments.output.as_deref())?;
+    let output = Output::create(output)?;
     let bar = progress::bar(progress::count_records(&arguments.input, names), "records");
     let mut scoring = Scoring {
         summarizer,

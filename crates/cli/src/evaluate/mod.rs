@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use epitome_distributed::ProcessGroup;
 use epitome_eval::{
     BaselineKind, Error, Options, RANDOMIZATIONS, Report, SentenceSplit, SeveralReferences, evaluate_streams,
@@ -47,7 +48,7 @@ pub(crate) struct Arguments {
     /// Summaries of a system: JSON Lines with `id` and `summary` such as `epitome decode` writes, text with one summary a
     /// line (.txt), or a table with a column `prediction` or `summary` and perhaps `id` (.csv, .tsv); repeat it to compare
     /// systems
-    #[arg(long, value_name = "[NAME=]FILE", value_parser = Named::parse, requires = "references")]
+    #[arg(long, value_name = "[NAME=]FILE", value_parser = OsStringValueParser::new().try_map(|text| Named::parse(&text)), requires = "references")]
     #[arg(conflicts_with = "data", conflicts_with_all = DECODING)]
     predictions: Vec<Named>,
     /// Records with `id` and `summary` or `references`; without --predictions only the baselines are scored
@@ -103,7 +104,7 @@ pub(crate) fn run(arguments: &Arguments, group: &ProcessGroup) -> Result<()> {
     }
     let options = arguments.options()?;
     if let Some(path) = &arguments.append_results {
-        check_paths(Some(path), [])?;
+        check_paths("--append-results", Some(path), [])?;
         results::check(path)?;
     }
     let report = match (&arguments.references, &arguments.data) {

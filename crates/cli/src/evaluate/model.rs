@@ -113,7 +113,7 @@ pub(crate) fn decode(arguments: &Arguments, group: &ProcessGroup, data: &Path) -
 struct Passes {
     systems: Vec<(String, Vec<Prediction>)>,
     ablation: Vec<AblationPoint>,
-    /// The places of the records of the last pass.
+    /// The places of the records of the last pass, where bad ones are skipped.
     locations: HashSet<String>,
 }
 
@@ -139,6 +139,25 @@ fn passes(
     Ok(passes)
 }
 
+/// Predictions on their way into a file, which has its name when all are there: until then what a run before left stays.
+struct WholeOutput {
+    lines: Output,
+    unfinished: PathBuf,
+    path: PathBuf,
+}
+
+impl WholeOutput {
+    fn create(path: PathBuf) -> Result<Self> {
+        let unfinished = path.with_added_extension("partial");
+        Ok(Self { lines: Output::create(Some(&unfinished))?, unfinished, path })
+    }
+
+    fn finish(mut self) -> Result<()> {
+        self.lines.begin()?;
+        fs::rename(&self.unfinished, &self.path).with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}
+
 /// One pass over the records.
 struct Run<'a> {
     arguments: &'a Arguments,
@@ -158,8 +177,8 @@ impl Run<'_> {
     ) -> Result<(Vec<Prediction>, HashSet<String>, AblationPoint)> {
         let Self { arguments, group, .. } = self;
         let path = arguments.output.as_ref().map(|directory| directory.join(self.file_name()));
-        check_paths(path.as_deref(), records.files())?;
-        let mut output = path.map(|path| Output::create(Some(&path))).transpose()?;
+        check_paths("--output", path.as_deref(), records.files())?;
+        let mut output = path.map(WholeOutput::create).transpose()?;
         let bar = progress::bar(progress::count_records(self.data, arguments.decoding.fields.names()?), "records");
         let mut decoding = arguments.decoding.decoding(self.summarizer, group, bar);
         if let Some(length) = self.length {
@@ -169,13 +188,15 @@ impl Run<'_> {
         let started = Instant::now();
         let outcome = decoding.pass(records, &mut |record, summary| {
             if let Some(output) = &mut output {
-                output.record(&OutputRecord { id: &record.id, summary: &summary })?;
+                output.lines.record(&OutputRecord { id: &record.id, summary: &summary })?;
             }
             document_tokens += summary.document_tokens;
             let is_shown = predictions.len() < arguments.shown_records;
             let attribution = summary.best.attribution.as_ref().filter(|_| is_shown);
             let attribution = attribution.map(serde_json::to_value).transpose()?;
-            locations.insert(record.location.to_string());
+            if arguments.decoding.skip_bad_records {
+                locations.insert(record.location.to_string());
+            }
             let is_cut = Some(!summary.best.ended);
             let summary = summary.best.summary;
             predictions.push(Prediction { id: record.id.clone(), summary, is_cut, attribution });
@@ -185,9 +206,7 @@ impl Run<'_> {
             Ok(())
         });
         outcome?;
-        if let Some(output) = &mut output {
-            output.begin()?;
-        }
+        output.map(WholeOutput::finish).transpose()?;
         let count = predictions.len().max(1) as f64;
         let point = AblationPoint {
             system: name.to_owned(),
@@ -223,11 +242,11 @@ impl Arguments {
 
     /// Refuses to write a report over something that is read.
     pub(super) fn check_outputs(&self, inputs: &[PathBuf]) -> Result<()> {
-        check_paths(self.append_results.as_deref(), inputs.iter().map(PathBuf::as_path))?;
+        check_paths("--append-results", self.append_results.as_deref(), inputs.iter().map(PathBuf::as_path))?;
         let Some(directory) = &self.output else { return Ok(()) };
-        super::REPORTS
-            .iter()
-            .try_for_each(|name| check_paths(Some(&directory.join(name)), inputs.iter().map(PathBuf::as_path)))
+        super::REPORTS.iter().try_for_each(|name| {
+            check_paths("--output", Some(&directory.join(name)), inputs.iter().map(PathBuf::as_path))
+        })
     }
 }
 

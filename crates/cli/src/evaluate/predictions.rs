@@ -1,5 +1,6 @@
 //! Predictions that are there already, in the forms in which other programs write them.
 
+use std::ffi::OsStr;
 use std::io::{self, BufRead};
 use std::mem;
 use std::path::{Path, PathBuf};
@@ -26,9 +27,9 @@ pub(crate) struct Named {
 
 impl Named {
     /// What stands before the first `=` is the name, unless the whole is a file; without one it is the file's name without
-    /// its endings.
-    pub(crate) fn parse(text: &str) -> std::result::Result<Self, String> {
-        match text.split_once('=') {
+    /// its endings. So it is where the text is no Unicode, as names of files may be.
+    pub(crate) fn parse(text: &OsStr) -> std::result::Result<Self, String> {
+        match text.to_str().and_then(|text| text.split_once('=')) {
             Some((name, file)) if !Path::new(text).exists() => match (name.trim(), file) {
                 ("", _) | (_, "") => Err("needs the form NAME=FILE or FILE".into()),
                 (name, file) => Ok(Self { name: name.to_owned(), file: file.into() }),
@@ -155,13 +156,13 @@ mod tests {
 
     #[test]
     fn names_and_endings() {
-        let named = |text| Named::parse(text).unwrap();
+        let named = |text: &str| Named::parse(text.as_ref()).unwrap();
         assert_eq!(named("ours=out/a.jsonl"), Named { name: "ours".into(), file: "out/a.jsonl".into() });
         assert_eq!(
             named("out/led.base.jsonl.zst"),
             Named { name: "led.base".into(), file: "out/led.base.jsonl.zst".into() }
         );
-        assert!(Named::parse("=x").is_err() && Named::parse("x=").is_err());
+        assert!(["=x", "x="].iter().all(|text| Named::parse(text.as_ref()).is_err()));
         assert_eq!(stem(Path::new("out/p1.5.TXT")), "p1.5");
         assert_eq!(ending(Path::new("a/b.CSV.gz")).as_deref(), Some("csv"));
         assert_eq!(ending(Path::new("b")), None);
