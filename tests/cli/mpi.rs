@@ -146,24 +146,32 @@ fn a_run_is_continued_by_another_number_of_processes() {
 fn processes_agree_on_the_scores_of_summaries_and_stop_together() {
     let folder = Folder::new();
     let config = config(&folder, 100, 2);
+    folder.write("tokens.jsonl", folder.read("tokens.jsonl") + "\nno record\n");
     let settings =
         ["run.predict_with_generate=true", "run.metric_for_best_model=rouge1", "run.early_stopping_patience=2"];
-    let more =
-        ["run.early_stopping_threshold=1.0", "run.generation_max_new_tokens=8", "run.load_best_model_at_end=true"];
+    let more = [
+        "run.early_stopping_threshold=1.0",
+        "run.generation_max_new_tokens=8",
+        "run.load_best_model_at_end=true",
+        "data.skip_bad_records=true",
+    ];
     let train = |processes: usize, output: &str| {
         let output = folder.path(output);
         let arguments = [&["train", "--config", &config, "--output", &output, "--set"][..], &settings, &more].concat();
         let run = if processes == 1 { run(&arguments) } else { together(processes, &arguments) };
         // The first validation stays the best by more than the threshold, so patience ends with the third.
-        assert!(run.succeeds().stdout.starts_with("6 steps, best validation rouge1"));
+        let run = run.succeeds();
+        assert!(run.stdout.starts_with("6 steps, best validation rouge1"));
+        run.stderr.matches("tokens.jsonl:11: ").count()
     };
-    train(1, "alone");
+    let said = train(1, "alone");
+    assert!(said > 0, "a bad record is not listed");
     let scores = |output: &str| {
         let lines = json_lines(&folder.read(&format!("{output}/metrics.jsonl")));
         lines.iter().filter_map(|line| line.get("validation_rouge1")?.as_f64()).collect::<Vec<_>>()
     };
     for processes in [2, 3] {
-        train(processes, "together");
+        assert_eq!(train(processes, "together"), said, "one process says what is skipped");
         assert_eq!(scores("together"), scores("alone"), "{processes} processes");
         fs::remove_dir_all(folder.path("together")).unwrap();
     }

@@ -75,8 +75,14 @@ pub(crate) fn speak(speaks: bool) {
 
 /// Says something that does not stop the run.
 pub(crate) fn warn(message: impl std::fmt::Display) {
+    warn_listing(message, &[] as &[&str]);
+}
+
+/// The same of many things, with a line for each.
+pub(crate) fn warn_listing(message: impl std::fmt::Display, things: &[impl std::fmt::Display]) {
     if SPEAKS.load(Ordering::Relaxed) {
         say(format_args!("epitome: warning: {message}"));
+        things.iter().for_each(|thing| say(format_args!("  {thing}")));
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Error, Result};
 use epitome_data::{FieldNames, Record, RecordReader};
 use epitome_eval::counted;
 
-use crate::failure::{say, warn};
+use crate::failure::warn_listing;
 
 /// A record that a command cannot use although the others are fine.
 #[derive(Debug)]
@@ -106,8 +106,7 @@ impl Records {
 /// Says how many bad records were skipped, and why each was.
 pub(crate) fn list_skipped(skipped: &[impl fmt::Display]) {
     if !skipped.is_empty() {
-        warn(format_args!("skipped {}", counted(skipped.len(), "bad record")));
-        skipped.iter().for_each(|error| say(format_args!("  {error}")));
+        warn_listing(format_args!("skipped {}", counted(skipped.len(), "bad record")), skipped);
     }
 }
 

@@ -246,7 +246,10 @@ pub enum Error {
         minimum: usize,
     },
     /// Text, but no tokenizer to make ids of it.
-    #[error("{0}: a record with text needs a tokenizer; only records with `input_ids` do without")]
+    #[error(
+        "{0}: a record with text needs a tokenizer, and the model's directory has no tokenizer.json, nor vocab.json with merges.txt; only \
+         records with `input_ids` do without"
+    )]
     TokenizerNeeded(Location),
     /// No summary (or labels) where a target is needed.
     #[error("{location}: record `{id}` has no `{field}`, which is needed as the target")]

@@ -1,10 +1,11 @@
 //! The rows of a Parquet file as fields of records, a row group and a few rows at a time.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
@@ -121,13 +122,50 @@ fn check_places(metadata: &ParquetMetaData, length: u64) -> parquet::errors::Res
     }
 }
 
+thread_local! {
+    /// Whether a panic of this thread is caught and told as an error, so that it need not be printed, too.
+    static IS_GUARDED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Runs what reads. The library takes some things that a file says for granted, and panics where they are not so.
 fn guarded<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> parquet::errors::Result<T> {
+    static SILENCE: Once = Once::new();
+    SILENCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |what| {
+            if !IS_GUARDED.get() {
+                print(what);
+            }
+        }));
+    });
+    IS_GUARDED.set(true);
     // After an error nothing more is read, so that nobody sees what was left half-way.
     let outcome = panic::catch_unwind(AssertUnwindSafe(read));
+    IS_GUARDED.set(false);
     outcome.unwrap_or_else(|_| Err(ParquetError::General("its parts contradict each other".into())))
 }
 
 fn damaged(name: &Arc<str>, error: &ParquetError) -> Error {
     Error::Parquet { path: name.to_string(), message: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    thread_local! {
+        static PRINTED: Cell<usize> = const { Cell::new(0) };
+    }
+
+    #[test]
+    fn a_panic_is_one_error_and_nothing_is_printed_beside_it() {
+        // Before the first file is read in this program.
+        panic::set_hook(Box::new(|_| PRINTED.set(PRINTED.get() + 1)));
+        let panics = || panic!("a length is not that of its values");
+        assert!(guarded::<()>(panics).unwrap_err().to_string().contains("contradict each other"));
+        assert_eq!(PRINTED.get(), 0);
+        // Others are told as before.
+        assert!(panic::catch_unwind(panics).is_err());
+        assert_eq!(PRINTED.get(), 1);
+    }
 }
