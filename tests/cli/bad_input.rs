@@ -36,6 +36,8 @@ fn wrong_usage_exits_2() {
         &["train", "--config", &file, "--find-learning-rate", "--sweep-steps", "9"],
         &["train", "--config", &file, "--find-learning-rate", "--sweep-start", "0"],
         &["train", "--config", &file, "--find-learning-rate", "--sweep-end", "inf"],
+        &["train", "--config", &file, "--resume", "--sweep-steps", "20"],
+        &["bench", "generate", "--model", model(), "--tokens", "50", "--beams", "301"],
         &["inspect", model(), "--tokens", "0"],
         &["inspect", model(), "--tokens", "18446744073709551615"],
         &["inspect", model(), "--target-tokens", "0"],

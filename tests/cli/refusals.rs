@@ -45,7 +45,7 @@ fn baselines_that_are_asked_for_are_not_left_out() {
 }
 
 #[test]
-fn a_model_without_a_tokenizer_is_not_evaluated() {
+fn a_model_without_a_tokenizer_reads_no_text() {
     let folder = Folder::new();
     let directory = folder.path("model");
     fs::create_dir(&directory).unwrap();
@@ -55,6 +55,12 @@ fn a_model_without_a_tokenizer_is_not_evaluated() {
     }
     let data = folder.write("data.jsonl", json!({"input_ids": [0, 5, 2], "summary": "few words"}).to_string());
     run(&["evaluate", "--data", &data, "--model", &directory]).fails_naming(&["no tokenizer", "tokenizer.json"]);
+    let text = folder.write("a.txt", TEXT);
+    run(&["decode", "--model", &directory, &text]).fails_naming(&[&directory, "no tokenizer", "tokenizer.json"]);
+    let records = folder.records("in.jsonl", 1);
+    for command in ["decode", "score"] {
+        run(&[command, "--model", &directory, "--input", &records]).fails_naming(&["in.jsonl:1", "no tokenizer.json"]);
+    }
 }
 
 #[test]
@@ -92,6 +98,9 @@ fn an_output_is_asked_for_before_a_tokenizer_is_learned() {
     let output = folder.write("file", "");
     let train = ["tokenizer", "train", "--input", &bad, "--vocab-size", "300", "--output"];
     run(&[&train[..], &[&output]].concat()).fails_naming(&["cannot write", &output]);
+    let output = folder.path("tokenizer");
+    run(&[&train[..], &[&output]].concat()).fails_naming(&["in.jsonl:1"]);
+    assert!(!fs::exists(&output).unwrap(), "an empty directory is left");
 }
 
 #[test]
@@ -119,6 +128,19 @@ fn what_is_not_a_model_to_convert_is_refused_before_anything_is_written() {
     safetensors::save(&tensors, &weights).unwrap();
     convert(&[]).fails_naming(&["model.safetensors", surplus, "layer counts"]);
     assert!(!fs::exists(&output).unwrap(), "something was written");
+}
+
+#[test]
+fn a_conversion_that_fails_can_be_made_again() {
+    let folder = Folder::new();
+    let output = folder.path("led");
+    let convert = ["convert", "--from", BART, "--output", &output];
+    // The configuration is written last, through a file of this name.
+    let obstacle = folder.path("led/config.json.partial");
+    fs::create_dir_all(&obstacle).unwrap();
+    run(&convert).fails_naming(&["config.json"]);
+    fs::remove_dir(&obstacle).unwrap();
+    run(&convert).succeeds();
 }
 
 #[test]

@@ -12,7 +12,7 @@ use epitome_train::{Batch, Gradients, OptimConfig, Optimizer, Pass, Trainable, a
 use serde::Serialize;
 
 use crate::device::DeviceOptions;
-use crate::failure::usage;
+use crate::failure::{COMMAND_LINE, usage};
 use crate::model::ModelOption;
 use crate::output::print;
 
@@ -114,7 +114,7 @@ fn encode(arguments: &Arguments) -> Result<f64> {
 fn generate(arguments: &Arguments) -> Result<f64> {
     let new_tokens = arguments.new_tokens as usize;
     let options = GenerationOptions {
-        origin: "the benchmark".into(),
+        origin: COMMAND_LINE.into(),
         num_beams: Some(arguments.beams as usize),
         num_return_sequences: Some(1),
         min_new_tokens: Some(new_tokens),

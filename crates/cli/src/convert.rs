@@ -9,7 +9,7 @@ use epitome_model::{ConvertOptions, SavedDtype};
 
 use crate::failure::{usage, warn};
 use crate::output::print;
-use crate::values::positive;
+use crate::values::positive_u32;
 
 /// Options of `epitome convert`.
 #[derive(Clone, Debug, Args)]
@@ -21,10 +21,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "DIR")]
     output: PathBuf,
     /// Rows of the encoder's position table [default: 16384 for BART, as many as there are for allenai's]
-    #[arg(long, value_name = "N", value_parser = positive())]
+    #[arg(long, value_name = "N", value_parser = positive_u32())]
     max_encoder_positions: Option<usize>,
     /// Two-sided attention window of every encoder layer [default: 1024 for BART, the model's own for allenai's]
-    #[arg(long, value_name = "W", value_parser = positive())]
+    #[arg(long, value_name = "W", value_parser = positive_u32())]
     attention_window: Option<usize>,
     /// Numbers of the weights written; with it, --from may be a LED model too [default: f32]
     #[arg(long, value_enum)]

@@ -1,5 +1,6 @@
 //! `epitome tokenizer train`.
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -56,8 +57,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         let held = held.display();
         bail!("{held}: the output already holds a model, whose tokenizer would be lost: choose another --output");
     }
+    let is_new = !arguments.output.exists();
     epitome_files::create_directory(&arguments.output)
         .with_context(|| format!("cannot write {}", arguments.output.display()))?;
+    let outcome = train(arguments);
+    if outcome.is_err() && is_new {
+        // Only an empty directory can be removed so.
+        let _ = fs::remove_dir(&arguments.output);
+    }
+    outcome
+}
+
+fn train(arguments: &TrainArguments) -> Result<()> {
     let names = arguments.fields.names()?;
     let reader = RecordReader::open_all(&arguments.input)?.with_field_names(names);
     let mut reader = reader.skipping_bad_records(arguments.skip_bad_records);

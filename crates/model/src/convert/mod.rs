@@ -55,9 +55,14 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     check_generation_config(&from.join(GENERATION_CONFIG))?;
     fs::create_dir_all(output).map_err(Error::io(output))?;
     weights.save(output, options.dtype.unwrap_or(SavedDtype::F32))?;
-    converted.copied = copy_companions(from, output, options.companions)?;
+    let copied = copy_companions(from, output, options.companions);
     // Last, so that a directory with a configuration is complete.
-    config.save(output)?;
+    let complete = copied.and_then(|copied| config.save(output).map(|()| copied));
+    if complete.is_err() {
+        // The first error is the one to report. Weights alone would be taken for a model, which is never replaced.
+        let _ = held_model(output).map(fs::remove_file);
+    }
+    converted.copied = complete?;
     Ok(converted)
 }
 
