@@ -24,6 +24,9 @@ use crate::tokenizer::Tokenizer;
 /// Names the directory of the cache where the user does not.
 const VARIABLE: &str = "EPITOME_CACHE";
 const STORE: &str = ".tokens";
+/// What the name of a store begins with until it is whole: the directory may hold partial files of others.
+const OURS: &str = "epitome-";
+/// What such a name ends with.
 const PARTIAL: &str = ".partial";
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 /// When a store that is not finished, and that nobody has written to, is taken for left behind.
@@ -207,7 +210,7 @@ fn partial(directory: &Path) -> io::Result<NamedTempFile> {
         }
     }
     let mut builder = tempfile::Builder::new();
-    builder.suffix(PARTIAL);
+    builder.prefix(OURS).suffix(PARTIAL);
     // Others may share the cache, as far as the umask lets them.
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
@@ -220,7 +223,7 @@ fn lifetime(name: &OsStr) -> Option<Duration> {
     let is_key = |key: &str| key.len() == KEY_DIGITS && key.bytes().all(|digit| digit.is_ascii_hexdigit());
     match name.strip_suffix(STORE) {
         Some(key) => is_key(key).then_some(UNUSED),
-        None => name.ends_with(PARTIAL).then_some(ABANDONED),
+        None => (name.starts_with(OURS) && name.ends_with(PARTIAL)).then_some(ABANDONED),
     }
 }
 

@@ -280,15 +280,18 @@ fn what_ended_runs_left_is_removed() {
     let place = Place::new();
     let paths = [place.write("a.jsonl", lines(3))];
     fs::create_dir_all(place.cache()).unwrap();
-    let [old, new] = ["old.partial", "new.partial"].map(|name| place.cache().join(name));
+    let [old, new, foreign] =
+        ["epitome-old.partial", "epitome-new.partial", "download.partial"].map(|name| place.cache().join(name));
     let age = |path: &Path, hours: u64| {
         let file = fs::File::create(path).unwrap();
         file.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(hours * 3600)).unwrap();
     };
     age(&old, 48);
     age(&new, 2);
+    age(&foreign, 72);
     place.open(&source(&paths, &place.tokenizer, &FieldNames::default()));
     assert!(!old.exists() && new.exists());
+    assert!(foreign.exists(), "the directory may hold files of others");
 }
 
 #[test]
