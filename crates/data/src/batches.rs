@@ -1,6 +1,6 @@
 //! [`BatchPlan`]: which examples form which batch of which epoch, as a pure function of the seed.
 
-use crate::random::SplitMix64;
+use crate::random::{Draw, SplitMix64};
 
 /// How much a batch holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl BatchPlan {
     pub fn epoch(&self, examples: usize, tokens: impl Fn(usize) -> usize, epoch: u64) -> EpochBatches {
         let mut order: Vec<u32> = (0..u32::try_from(examples).expect("no more examples than a u32 counts")).collect();
         if self.shuffle {
-            SplitMix64::new(self.seed, epoch).shuffle(&mut order);
+            SplitMix64::for_stream(self.seed, epoch).shuffle(&mut order);
         }
         let ends = match self.size {
             BatchSize::Examples(size) => {

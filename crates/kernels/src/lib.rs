@@ -80,6 +80,6 @@ pub use ops::step::DecodingStep;
 pub use ops::update;
 pub use precision::Precision;
 pub use process::{anonymous_memory_gib, peak_memory_gib, prepare_process, resident_memory_gib};
-pub use random::{Dropout, DropoutKey};
+pub use random::{Dropout, DropoutKey, splitmix};
 pub use segments::Segments;
 pub use visibility::{Attention, Visibility};

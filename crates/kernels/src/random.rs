@@ -5,7 +5,7 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DropoutKey(u64);
 
-/// Odd constant (the golden ratio's fraction of 2^64) that separates neighbouring keys.
+/// Odd constant (the golden ratio's fraction of 2^64) that separates neighbouring keys; the increment of SplitMix64.
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// The same for 32-bit counters.
@@ -19,7 +19,7 @@ impl DropoutKey {
 
     /// The key of a part `value` of what this key stands for. The order of folds matters.
     pub fn fold(self, value: u64) -> Self {
-        Self(mix(self.0.rotate_left(23) ^ mix(value.wrapping_add(GOLDEN))))
+        Self(mix(self.0.rotate_left(23) ^ splitmix(value)))
     }
 }
 
@@ -70,7 +70,7 @@ impl Mask {
     }
 
     pub(crate) fn stream(&self, high: u32) -> Stream {
-        let bits = mix(self.key ^ mix(u64::from(high).wrapping_add(GOLDEN)));
+        let bits = mix(self.key ^ splitmix(u64::from(high)));
         Stream(bits as u32, (bits >> 32) as u32)
     }
 
@@ -84,7 +84,12 @@ impl Mask {
     }
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, 2014).
+/// The 64 bits that SplitMix64 (Steele, Lea and Flood, 2014) gives next in this state.
+pub fn splitmix(state: u64) -> u64 {
+    mix(state.wrapping_add(GOLDEN))
+}
+
+/// The finaliser of SplitMix64.
 fn mix(mut bits: u64) -> u64 {
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -98,4 +103,15 @@ fn scramble(mut bits: u32, salt: u32) -> u32 {
     bits = bits.wrapping_add(salt);
     bits = (bits ^ (bits >> 15)).wrapping_mul(0x846C_A68B);
     bits ^ (bits >> 16)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{GOLDEN, splitmix};
+
+    #[test]
+    fn splitmix_gives_the_published_sequence() {
+        let first = [0, 1, 2].map(|index: u64| splitmix(GOLDEN.wrapping_mul(index).wrapping_add(1_234_567)));
+        assert_eq!(first, [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]);
+    }
 }

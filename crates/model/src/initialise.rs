@@ -5,6 +5,7 @@ use std::f64::consts::TAU;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
+use epitome_kernels::splitmix;
 use serde::{Deserialize, Serialize};
 
 use crate::{Config, ParameterKind, ParameterShape, Result, Weights, parameter_shapes};
@@ -95,12 +96,4 @@ fn normal(count: usize, deviation: f64, seed: u64, name: &str) -> Vec<f32> {
     }
     values.truncate(count);
     values
-}
-
-/// The finaliser of the splitmix64 generator (Steele, Lea, Flood 2014).
-fn splitmix(state: u64) -> u64 {
-    let mut z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }

@@ -69,19 +69,24 @@ impl SplitMix64 {
 
     /// The generator of stream number `stream` of a seed.
     pub fn for_stream(seed: u64, stream: u64) -> Self {
-        let mut first = Self { state: seed };
-        let start = first.next_u64() ^ stream;
-        let state = Self { state: start }.next_u64();
-        Self { state }
+        // Mixed one after the other: a symmetric mixture would give seed 1, stream 2 the numbers of seed 2, stream 1.
+        Self { state: Self::output(Self::output(seed) ^ stream) }
+    }
+
+    /// The 64 random bits that a generator in this state gives next: a hash of the state, for draws that are numbered instead
+    /// of made one after the other.
+    pub fn output(state: u64) -> u64 {
+        let mut bits = state.wrapping_add(Self::INCREMENT);
+        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        bits ^ (bits >> 31)
     }
 
     /// 64 random bits.
     pub fn next_u64(&mut self) -> u64 {
+        let bits = Self::output(self.state);
         self.state = self.state.wrapping_add(Self::INCREMENT);
-        let mut bits = self.state;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        bits ^ (bits >> 31)
+        bits
     }
 
     /// A number from 0 to `bound` - 1; the bias is below `bound` / 2^64.

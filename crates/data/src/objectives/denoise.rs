@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Body, Language};
-use crate::random::SplitMix64;
+use crate::random::{Draw, SplitMix64};
 
 /// How a passage is damaged; the defaults are BART's.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -106,7 +106,7 @@ mod tests {
         for (mask_ratio, mean_span) in [(0.0, 3.0), (0.15, 3.0), (0.3, 1.5), (0.5, 3.0), (0.75, 3.0), (0.3, 0.5)] {
             let denoising = Denoising { mask_ratio, mean_span, ..Denoising::default() };
             denoising.validate().unwrap();
-            let damaged = denoising.infill(&ids, 4, &mut SplitMix64::new(3, 0));
+            let damaged = denoising.infill(&ids, 4, &mut SplitMix64::for_stream(3, 0));
             let kept: Vec<u32> = damaged.iter().copied().filter(|&id| id != 4).collect();
             assert!(kept.is_sorted());
             assert!(damaged.len() <= ids.len());

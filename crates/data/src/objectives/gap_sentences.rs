@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::{Body, Language};
-use crate::random::SplitMix64;
+use crate::random::{Draw, SplitMix64};
 
 /// Which sentences are asked for; the defaults are those of PEGASUS.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

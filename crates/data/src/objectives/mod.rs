@@ -33,7 +33,7 @@ use crate::error::{Error, Result};
 use crate::examples::Example;
 use crate::extracts::Extracts;
 use crate::passages::different;
-use crate::random::SplitMix64;
+use crate::random::{Draw, SplitMix64};
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
 pub use denoise::Denoising;
@@ -132,7 +132,7 @@ impl Objectives {
     /// What `example`, the one at `index`, teaches in `epoch`.
     pub fn draw(&self, example: Example, index: usize, epoch: u64) -> Example {
         let Some(language) = &self.language else { return example };
-        let mut random = SplitMix64::new(self.seed ^ STREAM ^ (index as u64).rotate_left(32), epoch);
+        let mut random = SplitMix64::for_stream(self.seed ^ STREAM ^ (index as u64).rotate_left(32), epoch);
         let ObjectiveOptions { mixture, denoise, gap_sentences, extract, .. } = &self.options;
         // Plain text has no summary to draw.
         let supervised = if example.labels.is_empty() { 0.0 } else { 1.0 };

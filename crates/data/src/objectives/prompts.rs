@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::sentences::SentenceTokens;
 use crate::error::Result;
 use crate::examples::Example;
-use crate::random::SplitMix64;
+use crate::random::{Draw, SplitMix64};
 use crate::record::{Content, Record};
 use crate::tokenizer::{SpecialTokens, Tokenizer};
 
