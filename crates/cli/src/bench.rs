@@ -166,7 +166,7 @@ fn train(arguments: &Arguments) -> Result<f64> {
     let pass = Pass {
         dropouts: None,
         label_smoothing: 0.0,
-        scale: 1.0 / f64::from(arguments.batch_size * arguments.target_tokens),
+        scale: 1.0 / (f64::from(arguments.batch_size) * f64::from(arguments.target_tokens)),
         gradient_checkpointing: !arguments.no_checkpointing,
         kept_bytes: kept_bytes(&device),
         interrupted: None,

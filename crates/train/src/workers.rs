@@ -62,7 +62,8 @@ impl Workers {
 pub(crate) fn shares(costs: &[usize], count: usize) -> Vec<Vec<usize>> {
     let mut order: Vec<usize> = (0..costs.len()).collect();
     order.sort_by_key(|&index| Reverse(costs[index]));
-    let mut shares = vec![(0, Vec::new()); count];
+    // More shares than indices would stay empty.
+    let mut shares = vec![(0, Vec::new()); count.min(costs.len())];
     for index in order {
         let (total, share) = shares.iter_mut().min_by_key(|(total, _)| *total).expect("there is a worker");
         *total += costs[index];
@@ -83,6 +84,7 @@ mod tests {
     fn costs_are_balanced_and_every_index_is_taken_once() {
         assert_eq!(shares(&[5, 1, 4, 2, 3, 3], 2), [vec![0, 1, 5], vec![2, 3, 4]]);
         assert_eq!(shares(&[7, 7], 3), [vec![0], vec![1]]);
+        assert_eq!(shares(&[7, 0, 7, 0], usize::MAX), [vec![0], vec![2], vec![1, 3]]);
         assert_eq!(shares(&[1, 2, 3], 1), [vec![0, 1, 2]]);
     }
 

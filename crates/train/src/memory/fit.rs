@@ -41,7 +41,7 @@ impl Processes {
 pub(crate) fn check_model(config: &RunConfig, processes: Processes) -> Result<()> {
     let Some(limit_gib) = processes.limit_gib(config) else { return Ok(()) };
     let model = config.model.resolve()?;
-    Plan::new(&model, config, processes)?.check(&[(0, 0)], limit_gib, &[])
+    Plan::new(&model, config, processes)?.check(&[(0, 0)], limit_gib, &[(0, 0)])
 }
 
 /// Refuses a run of `total_steps` updates whose largest one will not fit.
@@ -83,7 +83,7 @@ impl<'a> Plan<'a> {
     fn new(model: &'a Config, config: &'a RunConfig, processes: Processes) -> Result<Self> {
         let run = &config.run;
         // Every process has one batch at least.
-        let micro_batches = (run.gradient_accumulation_steps + 1).saturating_sub(processes.all).max(1);
+        let micro_batches = run.gradient_accumulation_steps.saturating_sub(processes.all - 1).max(1);
         Ok(Self {
             model,
             config,
@@ -155,7 +155,7 @@ impl<'a> Plan<'a> {
             None if run.batch_size > 1 => changes.push("a lower run.batch_size".into()),
             None => (),
         }
-        let longest = self.longest_source(updates, limit_gib) / (self.workers * run.batch_size);
+        let longest = self.longest_source(updates, limit_gib) / self.workers.saturating_mul(run.batch_size);
         if longest > 1 && run.batch_tokens.is_none() {
             changes.push(format!("data.max_source_length = {longest} fits, which cuts longer documents"));
         }
@@ -174,5 +174,31 @@ impl<'a> Plan<'a> {
             if all_fit { fits = middle } else { exceeds = middle }
         }
         fits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, Processes, check_model};
+    use crate::{Error, RunConfig};
+    use epitome_model::Config;
+
+    #[test]
+    fn numbers_beyond_all_memory_are_refused_as_others() {
+        let many = 1u64 << 32;
+        let text = format!(
+            "[model]\n[data]\ntrain = \"x\"\n[run]\nbatch_size = {many}\ngradient_accumulation_steps = {many}\n\
+             parallel_micro_batches = {many}\nmemory_limit_gib = 8\n"
+        );
+        let (config, model): (RunConfig, _) = (toml::from_str(&text).unwrap(), Config::default());
+        let plan = Plan::new(&model, &config, Processes::ALONE).unwrap();
+        let with_data = plan.check(&[(1000, 100)], 8.0, &[(500, 50)]);
+        for refused in [with_data, check_model(&config, Processes::ALONE)] {
+            let Err(Error::Memory { needed_gib, changes, .. }) = refused else { panic!("it does not fit") };
+            assert!(needed_gib > 1e9, "{needed_gib}");
+            let fewer = changes.iter().find_map(|change| change.split("parallel_micro_batches = 1 takes ").nth(1));
+            let fewer: f64 = fewer.unwrap().trim_end_matches(" GiB").parse().unwrap();
+            assert!((1.0..100.0).contains(&fewer), "{changes:?}");
+        }
     }
 }

@@ -65,14 +65,14 @@ impl Memory {
         Self {
             weights: all * F32,
             optimizer: trained.kept,
-            pass: update.workers.max(1) * together.max().unwrap_or_default(),
+            pass: update.workers.max(1).saturating_mul(together.max().unwrap_or_default()),
         }
     }
 
     /// The most that is held at once.
     pub fn peak(&self) -> usize {
         let resident = self.weights + self.optimizer;
-        PROCESS + resident + resident / 40 + self.pass
+        (PROCESS + resident + resident / 40).saturating_add(self.pass)
     }
 }
 
