@@ -189,6 +189,14 @@ impl Dataset {
         (longest(sources), longest(targets))
     }
 
+    /// The same where batches hold as many examples as have no more than `most` tokens, and one with more is a batch alone.
+    pub(crate) fn bound_of_budget(&self, most: usize, side_by_side: usize) -> (usize, usize) {
+        let longest = (0..self.len()).map(tokens(&self.examples, &self.objectives)).max().unwrap_or(0);
+        let (all_sources, all_targets) = self.bound(self.len(), 1);
+        let bound = most.max(longest).saturating_mul(side_by_side);
+        (bound.min(all_sources), bound.min(all_targets))
+    }
+
     /// The most source and target tokens that a batch may have.
     fn most_tokens(&self, batch: &[u32]) -> (usize, usize) {
         let lengths = batch.iter().map(|&index| self.most_tokens_of(index as usize));

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Metric;
 
+/// With `batch_tokens` every epoch has a number of updates of its own, and all are counted before the first update.
+const MOST_COUNTED_EPOCHS: f64 = 1e6;
+
 /// Batches, length and bookkeeping of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -121,6 +124,13 @@ impl RunOptions {
         }
         if !(f64::MIN_POSITIVE..f64::INFINITY).contains(&self.num_train_epochs) {
             return Err(format!("run.num_train_epochs is {}, not above 0", self.num_train_epochs));
+        }
+        if self.num_train_epochs > MOST_COUNTED_EPOCHS && self.batch_tokens.is_some() && self.max_steps.is_none() {
+            return Err(format!(
+                "run.num_train_epochs is {}, and with run.batch_tokens the updates of more than {MOST_COUNTED_EPOCHS} epochs are \
+                 not counted: give run.max_steps instead",
+                self.num_train_epochs
+            ));
         }
         if !self.memory_limit_gib.is_none_or(|limit| limit > 0.0) {
             return Err("run.memory_limit_gib is not above 0".into());

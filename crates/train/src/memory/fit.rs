@@ -56,11 +56,12 @@ pub(crate) fn check(setup: &mut Setup, config: &RunConfig, total_steps: usize, p
     let model = setup.model.clone();
     let plan = Plan::new(&model, config, processes)?;
     // Looking at every update takes a while where there are millions, and most runs are far from the limit.
-    if config.run.batch_tokens.is_none() {
-        let (source, target) = setup.training.bound(config.run.batch_size, plan.workers);
-        if plan.gib(source, target) <= limit_gib {
-            return Ok(());
-        }
+    let (source, target) = match config.run.batch_tokens {
+        Some(most) => setup.training.bound_of_budget(most, plan.workers),
+        None => setup.training.bound(config.run.batch_size, plan.workers),
+    };
+    if plan.gib(source, target) <= limit_gib {
+        return Ok(());
     }
     let steps = setup.state.step..total_steps;
     let updates = setup.training.largest_updates(steps.clone(), plan.workers);
