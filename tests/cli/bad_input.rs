@@ -280,8 +280,9 @@ fn a_tokenizer_with_more_entries_than_the_model_is_refused_before_a_record_is_re
         run(&[&["train", "--config", &config, "--output", &output][..], &settings].concat()).fails_naming(&[
             model(),
             &folder.path("tokenizer"),
-            "entries",
-            "vocab_size",
+            "289 entries",
+            "vocab_size must be at least 288",
+            "it is 285",
         ]);
     }
 }

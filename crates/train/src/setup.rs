@@ -157,11 +157,13 @@ impl ModelConfig {
     pub fn load_tokenizer(&self) -> Result<Option<Tokenizer>> {
         let Some(directory) = self.tokenizer_directory() else { return Ok(None) };
         let tokenizer = Tokenizer::load(directory)?;
-        let (entries, vocab_size) = (tokenizer.ordinary_vocab_size(), self.resolve()?.vocab_size);
-        if entries > vocab_size {
+        let (entries, needed) = (tokenizer.vocab_size(), tokenizer.ordinary_vocab_size());
+        let vocab_size = self.resolve()?.vocab_size;
+        if needed > vocab_size {
             let message = format!(
-                "the tokenizer in {} has {entries} entries, but vocab_size is {vocab_size}: name another in model.tokenizer, \
-                 or give a fresh model as large a vocab_size",
+                "the tokenizer in {} has {entries} entries, so that vocab_size must be at least {needed} (special tokens that \
+                 come last may be missing), but it is {vocab_size}: name another in model.tokenizer, or give a fresh model \
+                 vocab_size = {entries}",
                 directory.display()
             );
             return Err(Error::config(
