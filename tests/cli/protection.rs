@@ -160,6 +160,26 @@ fn a_run_is_not_continued_as_another() {
     train(&["--resume", "--set", "model.attention_window=16"]).fails_naming(&["config.toml", "model.attention_window"]);
     train(&["--resume", "--set", "run.max_steps=1"]).fails_naming(&["step 2"]);
     train(&["--resume", "--set", "run.max_steps=3"]).succeeds();
+    // Written by an older version, which took numbers that TOML lacks.
+    let seed = folder.read("run/config.toml").replace("seed = 42", "seed = 9223372036854775808");
+    folder.write("run/config.toml", seed);
+    train(&["--resume", "--set", "run.max_steps=4"]).fails_naming(&["run/config.toml", "too large"]);
+}
+
+/// What a run leaves says where it lies, as text.
+#[cfg(unix)]
+#[test]
+fn an_output_whose_name_is_not_utf8_is_refused_before_it_is_made() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = Folder::new();
+    let records = folder.records("train.jsonl", 4);
+    let recipe = folder.write("run.toml", format!("[model]\npath = {:?}\n[data]\ntrain = {records:?}\n", model()));
+    for resume in [&[][..], &["--resume"]] {
+        let mut training = command(&[&["train", "--config", &recipe][..], resume].concat());
+        training.current_dir(folder.path("")).arg("--output").arg(std::ffi::OsStr::from_bytes(b"run\xff"));
+        finish(training).fails_naming(&["--output", "run.output", "UTF-8"]);
+        assert_eq!(fs::read_dir(folder.path("")).unwrap().count(), 2, "the records and the recipe");
+    }
 }
 
 #[test]

@@ -220,6 +220,10 @@ fn wrong_keys_and_values_are_named() {
     train(&["--set", "model.position_embeddings=sinusoidal"]).fails_naming(&["position_embeddings", "model.path"]);
     train(&["--set", "data.train=5"]).fails_naming(&["data", "train", "a path or a list of paths"]);
     train(&["--set", "run.seed=18446744073709551615"]).fails_naming(&["run.seed", "9223372036854775807"]);
+    let large = fs::read_to_string(&config).unwrap() + "seed = 9223372036854775808\n";
+    let large = folder.write("large.toml", large);
+    run(&["train", "--config", &large, "--output", &output])
+        .fails_naming(&["large.toml", "seed = 9223372036854775808"]);
     train(&["--set", "model.init_std=-0.02"]).fails_naming(&["[model]", "init_std is -0.02"]);
     train(&["--set", "data.train=nowhere.jsonl"]).fails_naming(&["nowhere.jsonl"]);
     let wrong = folder.write("wrong.toml", "[model]\n[data]\ntrain = \"x\"\n[runn]\nmax_steps = 1\n");

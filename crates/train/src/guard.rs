@@ -34,6 +34,7 @@ const FIXED: [(&str, &[&str]); 4] = [
 
 /// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches.
 pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<()> {
+    config.check_paths()?;
     let refuse = |path: &Path, message: &str| Err(Error::Checkpoint { path: path.to_owned(), message: message.into() });
     if config.model.path.as_ref().is_some_and(|path| epitome_files::same_file(path, output)) {
         return refuse(output, "is model.path itself: choose another --output");
@@ -77,11 +78,11 @@ pub(crate) fn check_shares(config: &RunConfig, processes: usize) -> Result<()> {
 
 fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    let unreadable = |message: String| Error::Checkpoint { path: path.to_owned(), message };
     // Through the configuration, so that keys which came later count as their defaults.
-    let before: RunConfig = toml::from_str(&text)
-        .map_err(|error| Error::Checkpoint { path: path.to_owned(), message: error.message().into() })?;
-    let table = |config: &RunConfig| Table::try_from(config).expect("a run config has only string keys");
-    let (before, now) = (table(&before), table(config));
+    let before: RunConfig = toml::from_str(&text).map_err(|error| unreadable(error.message().into()))?;
+    let table = |config: &RunConfig| Table::try_from(config).map_err(|error| unreadable(error.to_string()));
+    let (before, now) = (table(&before)?, table(config)?);
     for (table, keys) in FIXED {
         let empty = Table::new();
         let section = |all: &Table| all.get(table).and_then(Value::as_table).unwrap_or(&empty).clone();

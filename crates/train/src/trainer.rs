@@ -69,7 +69,7 @@ pub fn train(
 /// Writes the configuration and opens what the run is watched by.
 fn begin(config: &RunConfig, output: &Path, setup: &Setup) -> Result<Monitor> {
     let path = output.join("config.toml");
-    epitome_files::replace_content(&path, config.to_toml()).map_err(Error::io(&path))?;
+    epitome_files::replace_content(&path, config.to_toml()?).map_err(Error::io(&path))?;
     Monitor::open(config, output, &setup.state, &setup.training)
 }
 

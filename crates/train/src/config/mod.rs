@@ -43,11 +43,12 @@ impl RunConfig {
             let origin = origin.to_owned();
             move |error: toml::de::Error| Error::config(origin, error.to_string())
         };
+        // Numbers that TOML lacks, above those of an i64, are refused here: no table could hold them.
+        let mut table: Table = toml::from_str(&text).map_err(wrong(&file))?;
         let (config, origin): (Self, String) = if overrides.is_empty() {
             // Read at once, an error knows its line.
             (toml::from_str(&text).map_err(wrong(&file))?, file)
         } else {
-            let mut table: Table = toml::from_str(&text).map_err(wrong(&file))?;
             overrides.iter().try_for_each(|setting| set(&mut table, setting))?;
             let origin = format!("{file} with --set");
             (table.try_into().map_err(wrong(&origin))?, origin)
@@ -57,8 +58,27 @@ impl RunConfig {
     }
 
     /// The file's text with every default written out.
-    pub fn to_toml(&self) -> String {
-        toml::to_string_pretty(self).expect("a run config has only string keys")
+    ///
+    /// # Errors
+    /// A value that TOML cannot hold, such as a path that is not UTF-8.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string_pretty(self).map_err(|error| Error::config("the configuration", error.to_string()))
+    }
+
+    /// Refuses paths that `config.toml`, which is UTF-8, could not say.
+    pub(crate) fn check_paths(&self) -> Result<()> {
+        for (option, path) in [
+            ("model.path", &self.model.path),
+            ("model.tokenizer", &self.model.tokenizer),
+            ("data.cache_dir", &self.data.cache_dir),
+            ("--output or run.output", &self.run.output),
+        ] {
+            if let Some(path) = path.as_ref().filter(|path| path.to_str().is_none()) {
+                let message = format!("{} is not UTF-8, as config.toml is: choose another name", path.display());
+                return Err(Error::config(option, message));
+            }
+        }
+        Ok(())
     }
 
     fn validate(&self, origin: &str) -> Result<()> {
