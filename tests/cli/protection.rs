@@ -156,7 +156,7 @@ fn a_run_is_not_continued_as_another() {
         let named = change.split(['.', '=']).next().unwrap();
         train(&["--resume", "--set", &format!("data.{change}")]).fails_naming(&["config.toml", "data.", named]);
     }
-    train(&["--resume", "--set", "run.seed=7"]).fails_naming(&["config.toml", "run.seed"]);
+    train(&["--resume", "--set", "run.seed=7"]).fails_naming(&["config.toml", "run.seed", "was 42 and is 7"]);
     train(&["--resume", "--set", "model.attention_window=16"]).fails_naming(&["config.toml", "model.attention_window"]);
     train(&["--resume", "--set", "run.max_steps=1"]).fails_naming(&["step 2"]);
     train(&["--resume", "--set", "run.max_steps=3"]).succeeds();

@@ -107,13 +107,14 @@ fn runs_killed_at_random_stop_early_at_the_same_step_with_the_same_best_model() 
 fn signals_save_and_leave() {
     let folder = Folder::new();
     let config = config(&folder, 300);
+    let options = ["--skip-bad-records", "--set", "run.save_steps=1000", "optim.learning_rate=2.3e-3"];
     let expected = {
-        finish(train(&config, &folder.path("whole"), &[])).succeeds();
+        finish(train(&config, &folder.path("whole"), &options)).succeeds();
         outcome(&folder, "whole")
     };
     for signal in ["INT", "TERM"] {
         let output = folder.path(signal);
-        let mut started = train(&config, &output, &["--set", "run.save_steps=1000"]);
+        let mut started = train(&config, &output, &options);
         let mut child = started.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let metrics = folder.path(&format!("{signal}/metrics.jsonl"));
         wait_until(&mut child, || fs::read_to_string(&metrics).is_ok_and(|text| text.lines().count() > 2));
@@ -123,14 +124,33 @@ fn signals_save_and_leave() {
         let ended = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{stderr}");
-        assert!(stderr.contains("stopped after step") && stderr.contains("--resume"), "{stderr}");
+        let settings = format!("{output}/config.toml");
+        let goes_on = ["--config", &settings, "--resume"];
+        assert!(stderr.contains("stopped after step") && stderr.contains(&goes_on.join(" ")), "{stderr}");
         assert!(
             !fs::exists(folder.path(&format!("{signal}/model.safetensors"))).unwrap(),
             "the run was to be cut short"
         );
-        finish(train(&config, &output, &["--resume", "--set", "run.save_steps=1000"])).succeeds();
+        let resumed = run(&[&["train"][..], &goes_on].concat()).succeeds();
+        assert!(!resumed.stderr.contains("other settings"), "{}", resumed.stderr);
         assert_same(&outcome(&folder, signal), &expected);
     }
+}
+
+#[test]
+fn settings_that_change_on_the_way_are_told_with_both_values() {
+    let folder = Folder::new();
+    let config = config(&folder, 2);
+    let output = folder.path("run");
+    finish(train(&config, &output, &[])).succeeds();
+    let settings = ["run.max_steps=4", "optim.learning_rate=1e-4", "run.early_stopping_patience=9"];
+    let resume = [&["--resume", "--set"], &settings[..]].concat();
+    let told = finish(train(&config, &output, &resume)).succeeds().stderr;
+    let changes = "optim.learning_rate was 0.001 and is 0.0001, run.early_stopping_patience was not set and is 9, \
+                   run.max_steps was 2 and is 4\n";
+    assert!(told.contains(&format!("than in {output}/config.toml: {changes}")), "{told}");
+    let told = finish(train(&config, &format!("{output}/."), &resume)).succeeds().stderr;
+    assert!(!told.contains("other settings"), "a directory is no setting: {told}");
 }
 
 #[test]

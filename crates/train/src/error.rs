@@ -101,7 +101,11 @@ pub enum Error {
     #[error("interrupted")]
     Interrupted,
     /// A run was asked to stop and has saved what it had.
-    #[error("stopped after step {step}: continue with the same --config and --resume --output {}", output.display())]
+    #[error(
+        "stopped after step {step}: continue in the same working directory with --config {} --resume; that file holds all \
+         settings of the run",
+        output.join("config.toml").display()
+    )]
     Stopped {
         /// Updates made.
         step: usize,

@@ -1,5 +1,6 @@
 //! What a run must not overwrite, and what a resumed run must not change.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use epitome_sentences::counted;
@@ -9,31 +10,35 @@ use crate::checkpoint::TrainingData;
 use crate::{Error, Result, RunConfig, checkpoint};
 
 /// Tables and keys that decide what a step computes; a resumed run keeps them.
-const FIXED: [(&str, &[&str]); 4] = [
-    ("model", &[]),
-    (
-        "data",
-        &[
-            "train",
-            "fields",
-            "skip_bad_records",
-            "max_source_length",
-            "max_target_length",
-            "max_train_records",
-            "objectives",
-            "denoise",
-            "gap_sentences",
-            "extract",
-            "prompts",
-            "shuffle",
-        ],
-    ),
-    ("optim", &["optimizer", "adafactor_beta1", "groups", "ema_decay", "ema_warmup"]),
-    ("run", &["batch_size", "batch_tokens", "gradient_accumulation_steps", "parallel_micro_batches", "seed"]),
+const FIXED: &[&str] = &[
+    "model",
+    "data.train",
+    "data.fields",
+    "data.skip_bad_records",
+    "data.max_source_length",
+    "data.max_target_length",
+    "data.max_train_records",
+    "data.objectives",
+    "data.denoise",
+    "data.gap_sentences",
+    "data.extract",
+    "data.prompts",
+    "data.shuffle",
+    "optim.optimizer",
+    "optim.adafactor_beta1",
+    "optim.groups",
+    "optim.ema_decay",
+    "optim.ema_warmup",
+    "run.batch_size",
+    "run.batch_tokens",
+    "run.gradient_accumulation_steps",
+    "run.parallel_micro_batches",
+    "run.seed",
 ];
 
-/// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches.
-pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<()> {
+/// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches. Returns
+/// what the user should know of a run that is continued with other settings.
+pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<Option<String>> {
     config.check_paths()?;
     let refuse = |path: &Path, message: &str| Err(Error::Checkpoint { path: path.to_owned(), message: message.into() });
     if config.model.path.as_ref().is_some_and(|path| epitome_files::same_file(path, output)) {
@@ -61,8 +66,8 @@ pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<(
         (true, None, Some(path)) if Some(path) != run && (run.is_none() || output.join("config.json").exists()) => {
             refuse(path, "there is a model but no checkpoint to continue from: choose another --output")
         }
-        (true, _, _) if output.join("config.toml").exists() => unchanged(config, &output.join("config.toml")),
-        _ => Ok(()),
+        (true, _, _) if output.join("config.toml").exists() => changes(config, &output.join("config.toml")),
+        _ => Ok(None),
     }
 }
 
@@ -76,27 +81,44 @@ pub(crate) fn check_shares(config: &RunConfig, processes: usize) -> Result<()> {
     Err(Error::config("run.gradient_accumulation_steps", message))
 }
 
-fn unchanged(config: &RunConfig, path: &Path) -> Result<()> {
+/// Refuses settings that must be those of the file at `path`, which the run began with, and says which others are not.
+fn changes(config: &RunConfig, path: &Path) -> Result<Option<String>> {
+    let refuse = |message: String| Error::Checkpoint { path: path.to_owned(), message };
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    let unreadable = |message: String| Error::Checkpoint { path: path.to_owned(), message };
     // Through the configuration, so that keys which came later count as their defaults.
-    let before: RunConfig = toml::from_str(&text).map_err(|error| unreadable(error.message().into()))?;
-    let table = |config: &RunConfig| Table::try_from(config).map_err(|error| unreadable(error.to_string()));
-    let (before, now) = (table(&before)?, table(config)?);
-    for (table, keys) in FIXED {
-        let empty = Table::new();
-        let section = |all: &Table| all.get(table).and_then(Value::as_table).unwrap_or(&empty).clone();
-        let (before, now) = (section(&before), section(&now));
-        let every = before.keys().chain(now.keys());
-        let changed = every
-            .filter(|key| keys.is_empty() || keys.contains(&key.as_str()))
-            .find(|key| before.get(key.as_str()) != now.get(key.as_str()));
-        if let Some(key) = changed {
-            let message = format!("{table}.{key} has changed since the run began: restore it, or start another run");
-            return Err(Error::Checkpoint { path: path.to_owned(), message });
+    let before: RunConfig = toml::from_str(&text).map_err(|error| refuse(error.message().into()))?;
+    let table = |config: &RunConfig| Table::try_from(config).map_err(|error| refuse(error.to_string()));
+    let mut changes = Vec::new();
+    compare("", &table(&before)?, &table(config)?, &mut changes);
+    if let Some((key, change)) = changes.iter().find(|(key, _)| is_fixed(key)) {
+        let message = format!("{key} has changed since the run began: it {change}; restore it, or start another run");
+        return Err(refuse(message));
+    }
+    // The directory is the same, however it is spelled.
+    let others = changes.iter().filter(|(key, _)| key != "run.output");
+    let others: Vec<String> = others.map(|(key, change)| format!("{key} {change}")).collect();
+    let told = || format!("the run goes on with other settings than in {}: {}", path.display(), others.join(", "));
+    Ok((!others.is_empty()).then(told))
+}
+
+fn is_fixed(key: &str) -> bool {
+    let within = |table: &str| key.strip_prefix(table).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+    FIXED.iter().any(|table| within(table))
+}
+
+/// Appends each key whose value differs, such as `run.seed`, with how: `was 1 and is 2`. `prefix` leads the keys of inner tables.
+fn compare(prefix: &str, before: &Table, now: &Table, changes: &mut Vec<(String, String)>) {
+    let said = |value: Option<&Value>| value.map_or_else(|| "not set".into(), Value::to_string);
+    for key in before.keys().chain(now.keys()).collect::<BTreeSet<_>>() {
+        let name = format!("{prefix}{key}");
+        match (before.get(key), now.get(key)) {
+            (Some(Value::Table(before)), Some(Value::Table(now))) => compare(&format!("{name}."), before, now, changes),
+            (before, now) if before != now => {
+                changes.push((name, format!("was {} and is {}", said(before), said(now))));
+            }
+            _ => (),
         }
     }
-    Ok(())
 }
 
 /// Refuses to continue a run with other examples than `before`, those that `state_file` names.

@@ -37,12 +37,15 @@ pub fn train(
         (None, true) => return Err(Error::config("run.predict_with_generate", "nothing is there to write summaries")),
         (_, false) => None,
     };
-    guard::check(config, output, resume)?;
+    let changes = guard::check(config, output, resume)?;
     guard::check_shares(config, group.world_size())?;
     let _lock = if group.is_root() { Some(RunLock::acquire(output)?) } else { None };
     group.barrier();
     let processes = Processes { all: group.world_size(), on_this_machine: group.on_this_machine() };
     memory::check_model(config, processes)?;
+    if let Some(changes) = changes {
+        on_event(Event::Notice(&changes));
+    }
     let mut setup = Setup::resume(config, output, group)?;
     replicas::check_alike(group, setup.state.step, &setup.training.identity(), setup.trainable.parameters())?;
     setup.announce(on_event);
