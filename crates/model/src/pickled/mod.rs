@@ -1,9 +1,10 @@
 //! `pytorch_model.bin`: a pickle of named tensors, of which nothing is ever executed.
 //!
-//! Since 1.6 torch writes a zip archive, which candle reads. Before, a file was a sequence of pickles (a magic number, the
-//! version, facts about the machine, the object, the keys of its storages) and then each storage as a count of elements and
-//! the elements: `torch.serialization._legacy_save`.
+//! Since 1.6 torch writes a zip archive (`archive`). Before, a file was a sequence of pickles (a magic number, the version, facts
+//! about the machine, the object, the keys of its storages) and then each storage as a count of elements and the elements:
+//! `torch.serialization._legacy_save`. Either way a tensor is a [`View`] of a storage.
 
+mod archive;
 mod view;
 
 use std::collections::HashMap;
@@ -12,7 +13,7 @@ use std::io::{BufRead, BufReader, Seek};
 use std::path::Path;
 
 use candle_core::pickle::{Object, Stack};
-use candle_core::{DType, Device, Tensor, pickle};
+use candle_core::{DType, Tensor};
 
 use self::view::View;
 use crate::{Error, Result};
@@ -32,7 +33,7 @@ pub(crate) fn read(path: &Path) -> Result<HashMap<String, Tensor>> {
     let mut reader = BufReader::new(file);
     let start = reader.fill_buf().map_err(Error::io(path))?;
     let tensors = if start.starts_with(ARCHIVE) {
-        pickle::read_all(path).map(|tensors| tensors.into_iter().collect()).map_err(|error| error.to_string())
+        archive::tensors(reader, size)
     } else if start.starts_with(MAGIC) {
         reader.consume(MAGIC.len());
         sequence(&mut reader, size)
@@ -56,14 +57,10 @@ fn sequence(reader: &mut (impl BufRead + Seek), size: u64) -> Found<HashMap<Stri
     let mut tensors = HashMap::new();
     for key in keys {
         let key = key.unicode().map_err(|_| "the key of a storage is not a string")?;
-        let of_storage = || views.iter().filter(|(_, view)| view.storage == key);
-        let dtype = of_storage().next().map(|(_, view)| view.dtype);
+        let dtype = views.iter().find(|(_, view)| view.storage == key).map(|(_, view)| view.dtype);
         let dtype = dtype.ok_or_else(|| format!("storage {key} belongs to no tensor at the top of the file"))?;
         let storage = storage(reader, size, dtype).map_err(|message| format!("storage {key}: {message}"))?;
-        for (name, view) in of_storage() {
-            let tensor = view.tensor(&storage).map_err(|message| format!("tensor {name}: {message}"))?;
-            tensors.insert(name.clone(), tensor);
-        }
+        take(&mut tensors, &views, &key, &storage)?;
     }
     match views.iter().find(|(name, _)| !tensors.contains_key(name)) {
         Some((name, view)) => Err(format!("tensor {name}: the file has no storage {}", view.storage)),
@@ -97,8 +94,17 @@ fn views(object: Object) -> Found<Vec<(String, View)>> {
     Ok(views)
 }
 
-/// A count of elements and the elements, if the file is as long as that.
-fn storage(reader: &mut (impl BufRead + Seek), size: u64, dtype: DType) -> Found<Tensor> {
+/// Adds the tensors that are views of the storage `key`, whose bytes are `storage`.
+fn take(tensors: &mut HashMap<String, Tensor>, views: &[(String, View)], key: &str, storage: &[u8]) -> Found<()> {
+    for (name, view) in views.iter().filter(|(_, view)| view.storage == key) {
+        let tensor = view.tensor(storage).map_err(|message| format!("tensor {name}: {message}"))?;
+        tensors.insert(name.clone(), tensor);
+    }
+    Ok(())
+}
+
+/// The elements that follow their count, if the file is as long as that.
+fn storage(reader: &mut (impl BufRead + Seek), size: u64, dtype: DType) -> Found<Vec<u8>> {
     let mut count = [0; 8];
     reader.read_exact(&mut count).map_err(|error| error.to_string())?;
     let count = u64::from_le_bytes(count);
@@ -107,7 +113,7 @@ fn storage(reader: &mut (impl BufRead + Seek), size: u64, dtype: DType) -> Found
     let bytes = bytes.ok_or_else(|| format!("{count} elements of {dtype:?}, but the file ends after {left} bytes"))?;
     let mut data = vec![0; bytes as usize];
     reader.read_exact(&mut data).map_err(|error| error.to_string())?;
-    Tensor::from_raw_buffer(&data, dtype, &[count as usize], &Device::Cpu).map_err(|error| error.to_string())
+    Ok(data)
 }
 
 #[cfg(test)]
@@ -118,7 +124,7 @@ mod tests {
 
     use super::*;
 
-    fn text(text: &str) -> Vec<u8> {
+    pub(super) fn text(text: &str) -> Vec<u8> {
         [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
     }
 
@@ -128,7 +134,7 @@ mod tests {
     }
 
     /// An entry of a state dict, as `torch.save` of version 1.5 writes it.
-    fn entry(name: &str, class: &str, key: &str, offset: u8, shape: &[i32], strides: &[i32]) -> Vec<u8> {
+    pub(super) fn entry(name: &str, class: &str, key: &str, offset: u8, shape: &[i32], strides: &[i32]) -> Vec<u8> {
         [
             text(name),
             b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
@@ -163,7 +169,7 @@ mod tests {
         sequence(&mut Cursor::new(bytes), bytes.len() as u64)
     }
 
-    fn six() -> Vec<u8> {
+    pub(super) fn six() -> Vec<u8> {
         (0u8..6).flat_map(|i| f32::from(i).to_le_bytes()).collect()
     }
 
@@ -173,12 +179,22 @@ mod tests {
             entry("whole", "FloatStorage", "1", 0, &[2, 3], &[3, 1]),
             entry("part", "FloatStorage", "1", 2, &[3], &[1]),
             entry("transposed", "FloatStorage", "1", 0, &[3, 2], &[1, 3]),
+            entry("columns", "FloatStorage", "1", 1, &[2, 2], &[3, 1]),
+            entry("strided", "FloatStorage", "1", 1, &[3], &[2]),
+            entry("expanded", "FloatStorage", "1", 4, &[3, 2], &[0, 1]),
+            entry("overlapping", "FloatStorage", "1", 0, &[2, 3], &[1, 1]),
+            entry("empty", "FloatStorage", "1", 6, &[0, 3], &[3, 1]),
             entry("half", "HalfStorage", "2", 0, &[2], &[1]),
         ];
         let tensors = parse(&file(&entries, &[("1", 6, &six()), ("2", 2, &[0, 0x3c, 0, 0xc0])])).unwrap();
         let rows = |name: &str| tensors[name].to_vec2::<f32>().unwrap();
         assert_eq!(rows("whole"), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]);
         assert_eq!(rows("transposed"), [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]);
+        assert_eq!(rows("columns"), [[1.0, 2.0], [4.0, 5.0]]);
+        assert_eq!(rows("expanded"), [[4.0, 5.0]; 3]);
+        assert_eq!(rows("overlapping"), [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]);
+        assert_eq!(tensors["strided"].to_vec1::<f32>().unwrap(), [1.0, 3.0, 5.0]);
+        assert_eq!(tensors["empty"].dims(), [0, 3]);
         assert_eq!(tensors["part"].to_vec1::<f32>().unwrap(), [2.0, 3.0, 4.0]);
         assert_eq!(tensors["half"].to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap(), [1.0, -2.0]);
     }
@@ -200,7 +216,11 @@ mod tests {
         refused(&[entry("a", "FloatStorage", "1", 1, &[2, 3], &[3, 1])], 6, "reaches beyond the 6 elements");
         refused(&[entry("a", "FloatStorage", "1", 0, &[-2], &[1])], 6, "negative");
         refused(&[entry("a", "FloatStorage", "1", 0, &[2], &[])], 6, "strides");
-        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30], &[0, 0])], 6, "repeats elements");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0])], 6, "of no parameter");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30], &[0, 0])], 6, "of no parameter");
+        refused(&[entry("a", "FloatStorage", "1", 6, &[1 << 30], &[0])], 6, "reaches beyond");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[2, i32::MAX], &[i32::MAX, 1])], 6, "reaches beyond");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[3, 3], &[1, 1])], 6, "its elements overlap");
         refused(&[entry("a", "FloatStorage", "2", 0, &[2], &[1])], 6, "storage 1 belongs to no tensor");
         refused(&[entry("a", "QInt8Storage", "1", 0, &[2], &[1])], 6, "`QInt8Storage` are not supported");
         let mut calls = entry("a", "FloatStorage", "1", 0, &[2], &[1]);

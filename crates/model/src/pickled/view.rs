@@ -1,9 +1,14 @@
 //! A tensor as a pickle describes it: a call of a function of torch, which is read and not made.
 
+use std::borrow::Cow;
+
 use candle_core::pickle::Object;
 use candle_core::{DType, Device, Shape, Tensor};
 
 use super::Found;
+
+/// Far more than any parameter has: a file says in a few bytes that an expanded tensor has as many as it likes.
+const MOST_ELEMENTS: usize = 1 << 32;
 
 /// A tensor that a pickle describes: a view of a storage.
 pub(super) struct View {
@@ -25,6 +30,10 @@ impl View {
                 let (callable, args) = next()?.reduce().map_err(|_| "a parameter without tensor")?;
                 Self::of(callable, args)
             }
+            "_rebuild_from_type_v2" => {
+                let (callable, _class) = (next()?, next()?);
+                Self::of(callable, next()?)
+            }
             "_rebuild_tensor" | "_rebuild_tensor_v2" => {
                 let (storage, dtype) = storage_of(next()?)?;
                 let (offset, shape, strides) = (number(next()?)?, numbers(next()?)?, numbers(next()?)?);
@@ -37,40 +46,58 @@ impl View {
         }
     }
 
-    /// A copy of the tensor: parameters that share memory could not be changed one at a time.
-    pub(super) fn tensor(&self, storage: &Tensor) -> Found<Tensor> {
-        if self.dtype != storage.dtype() {
-            return Err("its storage has another type elsewhere".into());
+    /// A copy of the tensor out of its storage's bytes: parameters that share memory could not be changed one at a time.
+    /// Dimensions along which everything is the same (those of `expand`, of stride 0) are there once and take no memory.
+    pub(super) fn tensor(&self, storage: &[u8]) -> Found<Tensor> {
+        let dimensions = self.shape.iter().zip(&self.strides);
+        let once: Vec<usize> =
+            dimensions.map(|(&length, &stride)| if stride == 0 { length.min(1) } else { length }).collect();
+        let elements = storage.len() / self.dtype.size_in_bytes();
+        let outside = || format!("reaches beyond the {elements} elements of its storage");
+        if product(&self.shape).is_none_or(|count| count > MOST_ELEMENTS) {
+            return Err(format!("its shape {:?} is that of no parameter", self.shape));
         }
-        let outside = || format!("reaches beyond the {} elements of its storage", storage.elem_count());
-        let reach = |(&length, &stride): (&usize, &usize)| length.saturating_sub(1).checked_mul(stride);
-        let mut last = Some(self.offset);
-        for dimension in self.shape.iter().zip(&self.strides) {
-            last = last.zip(reach(dimension)).and_then(|(last, reach)| last.checked_add(reach));
-        }
-        let count = self.shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length));
-        let (Some(last), Some(count)) = (last, count) else { return Err(outside()) };
-        if count > 0 && last >= storage.elem_count() {
+        let count: usize = once.iter().product();
+        if count > 0 && self.last().is_none_or(|last| last >= elements) {
             return Err(outside());
         }
-        if count > storage.elem_count() {
-            return Err("repeats elements of its storage; save it again from `tensor.contiguous()`".into());
+        if count > elements {
+            return Err("its elements overlap; save it again from `tensor.contiguous()`".into());
         }
-        self.copied(storage, count).map_err(|error| error.to_string())
+        let data = if count > 0 { self.gathered(&once, storage) } else { Cow::Borrowed(&[][..]) };
+        let tensor = Tensor::from_raw_buffer(&data, self.dtype, &once, &Device::Cpu);
+        tensor.and_then(|tensor| tensor.broadcast_as(self.shape.as_slice())).map_err(|error| error.to_string())
     }
 
-    fn copied(&self, storage: &Tensor, count: usize) -> candle_core::Result<Tensor> {
-        let is_contiguous = Shape::from(self.shape.clone()).is_contiguous(&self.strides);
-        if count == 0 || is_contiguous {
-            let start = if count == 0 { 0 } else { self.offset };
-            return storage.narrow(0, start, count)?.force_contiguous()?.reshape(self.shape.clone());
-        }
-        let mut places = vec![self.offset as i64];
-        for (&length, &stride) in self.shape.iter().zip(&self.strides) {
-            places = places.iter().flat_map(|place| (0..length).map(move |i| place + (i * stride) as i64)).collect();
-        }
-        storage.index_select(&Tensor::new(places, &Device::Cpu)?, 0)?.reshape(self.shape.clone())
+    /// The place of the last element of a tensor that has any, unless that is no number.
+    fn last(&self) -> Option<usize> {
+        let mut dimensions = self.shape.iter().zip(&self.strides);
+        dimensions.try_fold(self.offset, |last, (&length, &stride)| last.checked_add((length - 1).checked_mul(stride)?))
     }
+
+    /// The bytes of the elements, row by row, of a tensor of shape `once` that has some and lies within the storage.
+    fn gathered<'s>(&self, once: &[usize], storage: &'s [u8]) -> Cow<'s, [u8]> {
+        let size = self.dtype.size_in_bytes();
+        let bytes = |start: usize, count: usize| &storage[start * size..][..count * size];
+        let (Some((&row, outer)), false) = (once.split_last(), Shape::from(once).is_contiguous(&self.strides)) else {
+            return Cow::Borrowed(bytes(self.offset, once.iter().product()));
+        };
+        let mut starts = vec![self.offset];
+        for (&length, &stride) in outer.iter().zip(&self.strides) {
+            starts = starts.iter().flat_map(|start| (0..length).map(move |i| start + i * stride)).collect();
+        }
+        let stride = self.strides[outer.len()];
+        let mut data = Vec::with_capacity(starts.len() * row * size);
+        for start in starts {
+            (0..row).for_each(|i| data.extend_from_slice(bytes(start + i * stride, 1)));
+        }
+        Cow::Owned(data)
+    }
+}
+
+/// A product of counts, unless that is no number.
+fn product(counts: &[usize]) -> Option<usize> {
+    counts.iter().try_fold(1usize, |product, &count| product.checked_mul(count))
 }
 
 /// The key of a storage and the type of its elements.
@@ -89,7 +116,9 @@ fn storage_of(object: Object) -> Found<(String, DType)> {
         "HalfStorage" => DType::F16,
         "BFloat16Storage" => DType::BF16,
         "LongStorage" => DType::I64,
-        "ByteStorage" => DType::U8,
+        "IntStorage" => DType::I32,
+        "ShortStorage" => DType::I16,
+        "ByteStorage" | "BoolStorage" => DType::U8,
         other => return Err(format!("elements of type `{other}` are not supported")),
     };
     Ok((key.clone(), dtype))
