@@ -8,6 +8,7 @@ use epitome_kernels::{Precision, Segments};
 use crate::cache::LayerMemory;
 use crate::decoder_layer::{DecoderInputs, DecoderLayer};
 use crate::layers::Embedding;
+use crate::schema::DECODER_POSITIONS;
 use crate::step_input::StepInput;
 use crate::weights::Source;
 use crate::{Config, CrossMemory, DecoderCache, Dropouts, GradientSums, Keep, Result};
@@ -24,9 +25,9 @@ pub struct Decoder {
 
 impl Decoder {
     pub(crate) fn load(config: &Config, source: Source<'_>, shared: &Tensor) -> Result<Self> {
-        let rows = config.max_decoder_position_embeddings;
+        let positions = (DECODER_POSITIONS, config.max_decoder_position_embeddings);
         Ok(Self {
-            embedding: Embedding::load(source, "led.decoder", shared, rows)?,
+            embedding: Embedding::load(source, "led.decoder", positions, shared)?,
             layers: (0..config.decoder_layers)
                 .map(|index| DecoderLayer::load(config, source, index))
                 .collect::<Result<_>>()?,

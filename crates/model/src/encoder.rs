@@ -5,6 +5,7 @@ use candle_core::Tensor;
 use crate::feed_forward::{FeedForward, FeedForwardKept};
 use crate::layers::{Embedding, LayerNorm, Site, at, residual_sum};
 use crate::longformer_attention::{LongformerSelfAttention, SelfAttentionKept};
+use crate::schema::ENCODER_POSITIONS;
 use crate::weights::Source;
 use crate::{Config, Documents, Dropouts, GradientSums, Keep, Result};
 
@@ -41,9 +42,9 @@ pub struct EncoderLayerKept {
 
 impl Encoder {
     pub(crate) fn load(config: &Config, source: Source<'_>, shared: &Tensor) -> Result<Self> {
-        let rows = config.max_encoder_position_embeddings;
+        let positions = (ENCODER_POSITIONS, config.max_encoder_position_embeddings);
         Ok(Self {
-            embedding: Embedding::load(source, "led.encoder", shared, rows)?,
+            embedding: Embedding::load(source, "led.encoder", positions, shared)?,
             layers: (0..config.encoder_layers)
                 .map(|index| EncoderLayer::load(config, source, index))
                 .collect::<Result<_>>()?,

@@ -265,11 +265,16 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    pub(crate) fn load(source: Source<'_>, prefix: &str, shared: &Tensor, rows: usize) -> Result<Self> {
+    pub(crate) fn load(
+        source: Source<'_>,
+        prefix: &str,
+        (table, rows): (&str, usize),
+        shared: &Tensor,
+    ) -> Result<Self> {
         let d = shared.dim(1)?;
         Ok(Self {
             shared: shared.clone(),
-            positions: source.table(&format!("{prefix}.embed_positions.weight"), &[rows, d])?,
+            positions: source.table(table, &[rows, d])?,
             layernorm_embedding: LayerNorm::load(source, &format!("{prefix}.layernorm_embedding"), d)?,
             activations: source.activations,
         })

@@ -56,5 +56,5 @@ pub use led::Led;
 pub use load::WeightFiles;
 pub use parameters::Parameters;
 pub use save::{GENERATION_CONFIG, SavedDtype, held_model};
-pub use schema::{ParameterKind, ParameterShape, parameter_shapes};
+pub use schema::{DECODER_POSITIONS, ENCODER_POSITIONS, ParameterKind, ParameterShape, SHARED, parameter_shapes};
 pub use weights::{TensorSource, Weights};

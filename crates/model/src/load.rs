@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::Value;
 
-use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
+use crate::schema::{FINAL_LOGITS_BIAS, SHARED, is_position_table};
 use crate::{Config, Error, ParameterKind, Result, TensorSource, Weights, parameter_shapes, pickled};
 
 /// Names under which checkpoints repeat the shared embedding.
@@ -107,9 +107,7 @@ impl TensorSource for WeightFiles {
 }
 
 fn is_tied(name: &str) -> bool {
-    TIED.iter().any(|tied| *tied == name || tied.strip_prefix("led.") == Some(name))
-        || name == "led.shared.weight"
-        || name == "shared.weight"
+    TIED.iter().chain([&SHARED]).any(|tied| *tied == name || tied.strip_prefix("led.") == Some(name))
 }
 
 /// Whether a tensor belongs to one of the layers, in LED or in its ancestors.
@@ -216,8 +214,7 @@ impl Files {
 
 /// BART and allenai position tables have two extra leading rows.
 fn hint(name: &str, found: &[usize], expected: &[usize]) -> &'static str {
-    let extra_rows =
-        name.ends_with("embed_positions.weight") && found.first() == expected.first().map(|rows| rows + 2).as_ref();
+    let extra_rows = is_position_table(name) && found.first() == expected.first().map(|rows| rows + 2).as_ref();
     if extra_rows { "; two extra leading rows mean a BART or allenai file: run `epitome convert` first" } else { "" }
 }
 

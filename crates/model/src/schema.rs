@@ -33,7 +33,11 @@ pub struct ParameterShape {
 }
 
 /// Name of the embedding that encoder, decoder and output head share, `[V, d]`.
-pub(crate) const SHARED: &str = "led.shared.weight";
+pub const SHARED: &str = "led.shared.weight";
+/// Name of the encoder's position table, `[P, d]`.
+pub const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
+/// Name of the decoder's position table, `[P, d]`.
+pub const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 /// Name of the bias added to the logits, `[1, V]`.
 pub(crate) const FINAL_LOGITS_BIAS: &str = "final_logits_bias";
 
@@ -43,11 +47,11 @@ pub fn parameter_shapes(config: &Config) -> Vec<ParameterShape> {
     let d = config.d_model;
     list.add(SHARED, &[config.vocab_size, d], ParameterKind::Embedding);
     list.add(FINAL_LOGITS_BIAS, &[1, config.vocab_size], ParameterKind::Buffer);
-    for (side, positions) in [
-        ("led.encoder", config.max_encoder_position_embeddings),
-        ("led.decoder", config.max_decoder_position_embeddings),
+    for (side, table, positions) in [
+        ("led.encoder", ENCODER_POSITIONS, config.max_encoder_position_embeddings),
+        ("led.decoder", DECODER_POSITIONS, config.max_decoder_position_embeddings),
     ] {
-        list.add(&format!("{side}.embed_positions.weight"), &[positions, d], ParameterKind::Positions);
+        list.add(table, &[positions, d], ParameterKind::Positions);
         list.norm(&format!("{side}.layernorm_embedding"), d);
     }
     for layer in 0..config.encoder_layers {
@@ -70,6 +74,11 @@ pub fn parameter_shapes(config: &Config) -> Vec<ParameterShape> {
         list.feed_forward(&prefix, d, config.decoder_ffn_dim);
     }
     list.0
+}
+
+/// Whether a parameter is a position table.
+pub(crate) fn is_position_table(name: &str) -> bool {
+    [ENCODER_POSITIONS, DECODER_POSITIONS].contains(&name)
 }
 
 struct Listing(Vec<ParameterShape>);

@@ -5,15 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use candle_core::{DType, Tensor};
 use epitome_kernels::{self as kernels, Device, Loss, PendingLoss};
 use epitome_model::{
-    Config, DecoderInputs, DecoderLayerKept, Dropouts, EncoderLayerKept, GradientSums, Keep, Led, Parameters,
+    Config, DECODER_POSITIONS, DecoderInputs, DecoderLayerKept, Dropouts, ENCODER_POSITIONS, EncoderLayerKept,
+    GradientSums, Keep, Led, Parameters, SHARED,
 };
 
-use crate::frozen::{Frozen, SHARED, TrainedSums, reached_layers};
+use crate::frozen::{Frozen, TrainedSums, reached_layers};
 use crate::keeping::{self, Kept, Stack};
 use crate::{Batch, Error, Gradients, Result};
-
-const ENCODER_POSITIONS: &str = "led.encoder.embed_positions.weight";
-const DECODER_POSITIONS: &str = "led.decoder.embed_positions.weight";
 
 /// What an update keeps of layers with `gradient_checkpointing`, in bytes, so that short documents are not computed twice.
 pub(crate) const KEPT_BYTES: usize = 256 << 20;

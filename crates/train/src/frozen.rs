@@ -3,12 +3,9 @@
 use std::collections::BTreeSet;
 
 use candle_core::Tensor;
-use epitome_model::GradientSums;
+use epitome_model::{GradientSums, SHARED};
 
 use crate::Gradients;
-
-/// Name of the embedding that encoder, decoder and output head share.
-pub(crate) const SHARED: &str = "led.shared.weight";
 
 /// The frozen parameters of a model, and where its backward pass ends because nothing before is trained.
 #[derive(Clone, Debug, Default)]

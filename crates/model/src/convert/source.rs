@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::ConvertOptions;
 use crate::load::{Files, is_of_a_layer};
-use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
+use crate::schema::{DECODER_POSITIONS, ENCODER_POSITIONS, FINAL_LOGITS_BIAS, SHARED, is_position_table};
 use crate::{AttentionWindow, Config, Error, ParameterKind, Result, Weights, parameter_shapes};
 
 /// Rows in front of BART's position tables that LED does not have (`offset` of `BartLearnedPositionalEmbedding`).
@@ -59,7 +59,7 @@ impl Source {
         let longformer = names.iter().any(|name| name.contains(".longformer_self_attn."));
         let mut source =
             Self { directory: directory.to_owned(), fields, files, names, longformer, encoder_positions: 0 };
-        let (_, positions) = source.find("led.encoder.embed_positions.weight", &[])?;
+        let (_, positions) = source.find(ENCODER_POSITIONS, &[])?;
         source.encoder_positions = positions.dim(0)?.saturating_sub(POSITION_OFFSET);
         Ok(source)
     }
@@ -72,7 +72,7 @@ impl Source {
         let path = self.directory.join("config.json");
         let complain = |message: String| Error::config(&path, message);
         let default_positions = if self.longformer { self.encoder_positions } else { LED_ENCODER_POSITIONS };
-        let (_, decoder_positions) = self.find("led.decoder.embed_positions.weight", &[])?;
+        let (_, decoder_positions) = self.find(DECODER_POSITIONS, &[])?;
         let (_, shared) = self.find(SHARED, &[])?;
         let positions = options.max_encoder_positions.unwrap_or(default_positions);
         let most = LARGEST_TABLE_BYTES / size_of::<f32>() / shared.dim(1)?.max(1);
@@ -125,11 +125,7 @@ impl Source {
             } else {
                 let (stored, tensor) = self.find(&parameter.name, &parameter.shape)?;
                 used.insert(stored);
-                if parameter.name.ends_with("embed_positions.weight") {
-                    tile(&tensor, parameter.shape[0])?
-                } else {
-                    tensor
-                }
+                if parameter.kind == ParameterKind::Positions { tile(&tensor, parameter.shape[0])? } else { tensor }
             };
             tensors.insert(parameter.name, tensor);
         }
@@ -157,7 +153,7 @@ impl Source {
         let (path, tensor) = self.files.tensor(&stored)?;
         let tensor = tensor.to_dtype(DType::F32)?.contiguous()?;
         let tensor = if name == FINAL_LOGITS_BIAS && tensor.rank() == 1 { tensor.unsqueeze(0)? } else { tensor };
-        let is_table = name.ends_with("embed_positions.weight");
+        let is_table = is_position_table(name);
         let same_width = matches!((tensor.dims(), expected), ([_, found], [_, width]) if found == width);
         if !(expected.is_empty() || tensor.dims() == expected || is_table && same_width) {
             return Err(Error::TensorShape {
@@ -210,7 +206,7 @@ fn candidates(name: &str) -> Vec<String> {
         return vec![name.to_owned()];
     };
     let mut inners = vec![inner.to_owned()];
-    if inner == "shared.weight" {
+    if name == SHARED {
         inners.push("encoder.embed_tokens.weight".into());
     }
     // BART's encoder attention is a plain one, from which local and global projections both start.

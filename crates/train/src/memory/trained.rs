@@ -1,9 +1,9 @@
 //! What is trained, as far as memory depends on it.
 
-use epitome_model::{Config, ParameterKind, parameter_shapes};
+use epitome_model::{Config, ParameterKind, SHARED, parameter_shapes};
 
 use super::F32;
-use crate::frozen::{Frozen, SHARED, reached_layers};
+use crate::frozen::{Frozen, reached_layers};
 use crate::{OptimConfig, Result, optimizer};
 
 /// The trained part of a model, and what an optimizer keeps of it.
