@@ -3,12 +3,14 @@
 use epitome_kernels::Precision;
 use epitome_model::{Config, ParameterKind, parameter_shapes};
 
-use crate::summarizer::MOST_MEMORY_BYTES;
-
 const F32: usize = 4;
 
 /// What a process takes beside weights and documents.
 const PROCESS: usize = 20 << 20;
+
+/// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
+/// f32. Of longer documents only the encoder's output is kept.
+const MOST_KEPT_BYTES: usize = 10 << 30;
 
 /// Bytes that a model and one document take, at the moments when most is held. Measured peaks lie within a tenth with a few threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ impl Memory {
         let d = config.d_model;
         let document = product([tokens, d, F32]);
         // Below f32 the rows that enter a product are there in short form too.
-        let short = if precision == Precision::F32 { 0 } else { product([tokens, d, bytes(precision)]) };
+        let short = if precision == Precision::F32 { 0 } else { product([tokens, d, precision.bytes()]) };
         let own = product([2, config.decoder_layers, d, target_tokens, beams, F32]);
         let logits = product([2, beams, config.vocab_size, F32]);
         Self {
@@ -60,25 +62,21 @@ fn weights(config: &Config, precision: Precision) -> usize {
             let count: usize = parameter.shape.iter().product();
             let is_looked_up = matches!(parameter.kind, ParameterKind::Embedding | ParameterKind::Positions)
                 || parameter.shape.len() < 2;
-            count * if is_looked_up { F32 } else { bytes(precision) }
+            count * if is_looked_up { F32 } else { precision.bytes() }
         })
         .sum();
-    packed + shared * bytes(precision)
+    packed + shared * precision.bytes()
 }
 
 /// Keys and values, or what takes their place for a document for which they would be too many.
 fn kept(config: &Config, precision: Precision, tokens: usize) -> usize {
-    let (layers, d) = (config.decoder_layers, config.d_model);
-    let kept = product([2, layers, tokens, d, bytes(precision)]);
-    if kept > MOST_MEMORY_BYTES { 2 * layers * d * d * F32 } else { kept }
+    kept_bytes(config, precision, tokens).unwrap_or(2 * config.decoder_layers * config.d_model * config.d_model * F32)
 }
 
-fn bytes(precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => 4,
-        Precision::Bf16 => 2,
-        Precision::Int8 => 1,
-    }
+/// Bytes of the keys and values of a document of `tokens` tokens, in all layers, if they are few enough to be kept.
+pub(crate) fn kept_bytes(config: &Config, precision: Precision, tokens: usize) -> Option<usize> {
+    let bytes = product([2, config.decoder_layers, tokens, config.d_model, precision.bytes()]);
+    (bytes <= MOST_KEPT_BYTES).then_some(bytes)
 }
 
 #[cfg(test)]
@@ -89,5 +87,16 @@ mod tests {
     fn more_than_can_be_counted_is_the_most() {
         let memory = Memory::predict(&Config::default(), Precision::Bf16, usize::MAX, usize::MAX, usize::MAX);
         assert_eq!([memory.encode, memory.generate, memory.peak()], [usize::MAX; 3]);
+    }
+
+    /// 12 layers of keys and values of width 1024 are 98,304 bytes a token in f32.
+    #[test]
+    fn keys_and_values_are_kept_up_to_the_limit() {
+        let most = MOST_KEPT_BYTES / (2 * 12 * 1024 * 4);
+        let kept = |precision, tokens| kept_bytes(&Config::default(), precision, tokens);
+        assert_eq!(kept(Precision::F32, most), Some(most * 98_304));
+        assert_eq!(kept(Precision::F32, most + 1), None);
+        assert_eq!(kept(Precision::Int8, most + 1), Some((most + 1) * 24_576));
+        assert_eq!(kept(Precision::Int8, usize::MAX), None);
     }
 }

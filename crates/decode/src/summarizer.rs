@@ -9,14 +9,11 @@ use epitome_model::{Config, Documents, Led, WeightFiles};
 
 use crate::attribution::{Attribution, attribute};
 use crate::extracts::put_in_order;
+use crate::memory::kept_bytes;
 use crate::{
     Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, Sequence, Summary,
     generate,
 };
-
-/// The most bytes that the keys and values of a document may take, in all layers: those of 290,000 tokens for LED-base in
-/// f32. Of longer documents only the encoder's output is kept.
-pub(crate) const MOST_MEMORY_BYTES: usize = 10 << 30;
 
 /// A model with its tokenizer and its generation settings.
 #[derive(Debug)]
@@ -193,8 +190,8 @@ impl Summarizer {
     /// Documents that are decoded together, and whether their keys and values are kept: those for which they would take
     /// too much memory are decoded alone without, so that this depends on no other document.
     pub(crate) fn groups(&self, sources: &[&Source]) -> Vec<(Vec<usize>, bool)> {
-        let is_long =
-            |&index: &usize| self.led.decoder().memory_bytes(sources[index].input_ids.len()) > MOST_MEMORY_BYTES;
+        let config = self.led.config();
+        let is_long = |&index: &usize| kept_bytes(config, self.precision, sources[index].input_ids.len()).is_none();
         let (long, short): (Vec<usize>, Vec<usize>) = (0..sources.len()).partition(is_long);
         let alone = long.into_iter().map(|index| (vec![index], false));
         (!short.is_empty()).then_some((short, true)).into_iter().chain(alone).collect()

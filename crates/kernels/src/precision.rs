@@ -19,6 +19,16 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Bytes of a number of a weight, or of kept keys and values; scales not counted.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::Bf16 => 2,
+            Self::Int8 => 1,
+        }
+    }
+
     /// The type of activations and embeddings on a device: on a GPU they are as narrow as the weights.
     ///
     /// # Errors

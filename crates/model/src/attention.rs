@@ -4,8 +4,7 @@ use std::ops::Range;
 
 use candle_core::{DType, Tensor};
 use epitome_kernels::{
-    self as kernels, Attended, Attention, AttentionMemory, DecodingStep, Dropout, KeyValueRows, Precision, Segments,
-    Visibility,
+    self as kernels, Attended, Attention, AttentionMemory, DecodingStep, Dropout, KeyValueRows, Segments, Visibility,
 };
 
 use crate::cache::LayerMemory;
@@ -131,10 +130,6 @@ impl MultiHeadAttention {
     /// Whether its layer is one for inference.
     pub(crate) fn is_packed(&self) -> bool {
         matches!(self.out_proj, Linear::Packed(_))
-    }
-
-    pub(crate) fn precision(&self) -> Precision {
-        self.k_proj().precision()
     }
 
     /// What decoding without keeping keys and values needs.

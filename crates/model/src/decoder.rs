@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use candle_core::Tensor;
-use epitome_kernels::{Precision, Segments};
+use epitome_kernels::Segments;
 
 use crate::cache::LayerMemory;
 use crate::decoder_layer::{DecoderInputs, DecoderLayer};
@@ -93,13 +93,6 @@ impl Decoder {
         Ok(hidden)
     }
 
-    /// Bytes of the keys and values of a document of `tokens` tokens, in all layers.
-    pub fn memory_bytes(&self, tokens: usize) -> usize {
-        let precision = self.layers.first().map_or_else(Precision::default, |layer| layer.encoder_attn.precision());
-        let width = self.embedding.positions.dims()[1];
-        2 * self.layers.len() * tokens * width * bytes_of(precision)
-    }
-
     /// What all layers attend to in the encoded documents `[S, d]`: with `keep` their keys and values, computed once and
     /// shared by a document's beams; else the documents themselves, into which each step folds its queries, which takes
     /// less memory and more time and is the same up to rounding.
@@ -169,14 +162,5 @@ impl Decoder {
             }
             input.rows()
         })
-    }
-}
-
-/// Bytes of a number of kept keys and values.
-fn bytes_of(precision: Precision) -> usize {
-    match precision {
-        Precision::F32 => 4,
-        Precision::Bf16 => 2,
-        Precision::Int8 => 1,
     }
 }
