@@ -4,9 +4,10 @@ use rayon::prelude::*;
 
 use crate::best::{Row, best_permitted};
 use crate::candidates::{Candidate, best_of_beam, best_of_document, rank};
-use crate::finished::{Finished, normalized};
+use crate::finished::{Finished, hypothesis};
 use crate::log_softmax::log_softmax;
 use crate::processors::{LogitsProcessor, LogitsProcessors};
+use crate::search::{Search, search};
 use crate::step::step;
 use crate::{Document, Error, GenerationConfig, Hypothesis, Progress, Result, Stepper};
 
@@ -30,42 +31,7 @@ pub fn beam_search<S: Stepper + ?Sized>(
     config: &GenerationConfig,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Vec<Hypothesis>>> {
-    let vocab_size = stepper.vocab_size();
-    config.check_vocabulary(vocab_size)?;
-    let mut results = vec![Vec::new(); documents.len()];
-    let mut active: Vec<Search> =
-        documents.iter().enumerate().map(|(index, document)| Search::new(index, document, config)).collect();
-    let mut logits = Vec::new();
-    for generated in 1..=config.max_new_tokens() {
-        if active.is_empty() {
-            break;
-        }
-        let rows = active.iter().map(|search| search.beams.len()).sum();
-        let candidates = match best_candidates(stepper, &active, config)? {
-            Some(candidates) => candidates,
-            None => {
-                let last: Vec<u32> = active.iter().flat_map(|search| &search.beams).map(Beam::last).collect();
-                step(stepper, &last, &mut logits)?;
-                candidates(&mut logits, vocab_size, &active, config)?
-            }
-        };
-        let parents = advance(&mut active, candidates, config);
-        for search in active.extract_if(.., |search| search.beams.is_empty()) {
-            results[search.index] = search.finished.into_best(config.num_return_sequences);
-        }
-        let finished = documents.len() - active.len();
-        progress(Progress {
-            generated,
-            max_new_tokens: config.max_new_tokens(),
-            finished,
-            documents: documents.len(),
-            rows,
-        });
-        if !active.is_empty() {
-            stepper.reorder(&parents)?;
-        }
-    }
-    Ok(results)
+    search::<BeamSearch, S>(stepper, documents, config, progress)
 }
 
 /// A hypothesis that still runs.
@@ -87,16 +53,10 @@ impl Beam {
         tokens.push(candidate.token);
         Self { tokens, score: candidate.score }
     }
-
-    fn into_hypothesis(mut self, config: &GenerationConfig) -> Hypothesis {
-        self.tokens.remove(0);
-        let score = normalized(self.score, self.tokens.len().max(1), config.length_penalty);
-        Hypothesis { tokens: self.tokens, score }
-    }
 }
 
 /// The search of one document.
-struct Search<'a> {
+struct BeamSearch<'a> {
     /// Index of the document in the batch.
     index: usize,
     processors: LogitsProcessors<'a>,
@@ -105,7 +65,7 @@ struct Search<'a> {
     finished: Finished,
 }
 
-impl<'a> Search<'a> {
+impl<'a> Search<'a> for BeamSearch<'a> {
     fn new(index: usize, document: &Document<'a>, config: &'a GenerationConfig) -> Self {
         Self {
             index,
@@ -116,8 +76,37 @@ impl<'a> Search<'a> {
         }
     }
 
+    fn advance<S: Stepper + ?Sized>(
+        stepper: &mut S,
+        active: &mut [Self],
+        logits: &mut Vec<f32>,
+        config: &GenerationConfig,
+    ) -> Result<Vec<usize>> {
+        if let Some(candidates) = best_candidates(stepper, active, config)? {
+            return Ok(advance(active, candidates, config));
+        }
+        let last: Vec<u32> = active.iter().flat_map(|search| &search.beams).map(Beam::last).collect();
+        step(stepper, &last, logits)?;
+        let candidates = candidates(logits, stepper.vocab_size(), active, config)?;
+        Ok(advance(active, candidates, config))
+    }
+
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn rows(&self) -> usize {
+        self.beams.len()
+    }
+
+    fn into_best(self, config: &GenerationConfig) -> Vec<Hypothesis> {
+        self.finished.into_best(config.num_return_sequences)
+    }
+}
+
+impl BeamSearch<'_> {
     /// Takes the ranked candidates of a step; returns which beam each new beam continues.
-    fn advance(&mut self, candidates: &[Candidate], config: &GenerationConfig) -> Vec<usize> {
+    fn take(&mut self, candidates: &[Candidate], config: &GenerationConfig) -> Vec<usize> {
         let generated = self.beams[0].tokens.len();
         let at_limit = generated >= config.max_new_tokens();
         let mut beams = Vec::new();
@@ -125,8 +114,8 @@ impl<'a> Search<'a> {
         for (rank, candidate) in candidates.iter().enumerate() {
             let ends = at_limit || config.eos_token_id.contains(&candidate.token);
             if ends && rank < config.num_beams {
-                let hypothesis = self.beams[candidate.beam].extended(candidate).into_hypothesis(config);
-                self.finished.offer(hypothesis, config);
+                let Beam { tokens, score } = self.beams[candidate.beam].extended(candidate);
+                self.finished.offer(hypothesis(tokens, score, config), config);
             } else if !ends && beams.len() < config.num_beams {
                 beams.push(self.beams[candidate.beam].extended(candidate));
                 parents.push(candidate.beam);
@@ -136,7 +125,8 @@ impl<'a> Search<'a> {
         let ended = |best: &Beam| self.finished.ends_search(best.score, generated, config);
         if beams.first().is_none_or(ended) {
             if self.finished.is_empty() {
-                self.finished.offer(self.beams.swap_remove(0).into_hypothesis(config), config);
+                let Beam { tokens, score } = self.beams.swap_remove(0);
+                self.finished.offer(hypothesis(tokens, score, config), config);
             }
             self.beams.clear();
             return Vec::new();
@@ -149,7 +139,7 @@ impl<'a> Search<'a> {
 /// The best candidates of every row, if the stepper finds them.
 fn best_candidates<S: Stepper + ?Sized>(
     stepper: &mut S,
-    active: &[Search],
+    active: &[BeamSearch],
     config: &GenerationConfig,
 ) -> Result<Option<Vec<Vec<Candidate>>>> {
     let beams = || active.iter().flat_map(|search| search.beams.iter().map(move |beam| (search, beam)));
@@ -169,10 +159,10 @@ fn best_candidates<S: Stepper + ?Sized>(
 fn candidates(
     logits: &mut [f32],
     vocab_size: usize,
-    active: &[Search],
+    active: &[BeamSearch],
     config: &GenerationConfig,
 ) -> Result<Vec<Vec<Candidate>>> {
-    let rows: Vec<(&Search, usize)> =
+    let rows: Vec<(&BeamSearch, usize)> =
         active.iter().flat_map(|search| (0..search.beams.len()).map(move |beam| (search, beam))).collect();
     let count = candidates_per_document(config);
     // Collected with their errors: rayon's collecting into one result gives any of them, not the first.
@@ -195,7 +185,7 @@ fn candidates_per_document(config: &GenerationConfig) -> usize {
 }
 
 /// Lets every document take its rows' candidates; returns which row each row of the next step continues.
-fn advance(active: &mut [Search], candidates: Vec<Vec<Candidate>>, config: &GenerationConfig) -> Vec<usize> {
+fn advance(active: &mut [BeamSearch], candidates: Vec<Vec<Candidate>>, config: &GenerationConfig) -> Vec<usize> {
     let count = candidates_per_document(config);
     let mut candidates = candidates.into_iter();
     let mut first_row = 0;
@@ -203,7 +193,7 @@ fn advance(active: &mut [Search], candidates: Vec<Vec<Candidate>>, config: &Gene
     for search in active {
         let rows = search.beams.len();
         let best = best_of_document(candidates.by_ref().take(rows), count);
-        parents.extend(search.advance(&best, config).into_iter().map(|beam| first_row + beam));
+        parents.extend(search.take(&best, config).into_iter().map(|beam| first_row + beam));
         first_row += rows;
     }
     parents

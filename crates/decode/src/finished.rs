@@ -6,8 +6,16 @@ use crate::{EarlyStopping, GenerationConfig, Hypothesis};
 const EMPTY: f32 = -1e9;
 
 /// `sum / length ^ length_penalty`: the score of a hypothesis of `length` tokens.
-pub(crate) fn normalized(sum: f32, length: usize, length_penalty: f64) -> f32 {
+fn normalized(sum: f32, length: usize, length_penalty: f64) -> f32 {
     sum / (length as f64).powf(length_penalty) as f32
+}
+
+/// What a search gives of a sequence: its tokens, of which the first is the decoder start token, without that, and the
+/// `sum` of their log-probabilities as a score.
+pub(crate) fn hypothesis(mut tokens: Vec<u32>, sum: f32, config: &GenerationConfig) -> Hypothesis {
+    tokens.remove(0);
+    let score = normalized(sum, tokens.len().max(1), config.length_penalty);
+    Hypothesis { tokens, score }
 }
 
 /// The best finished hypotheses of a document, at most one for each beam, best first.

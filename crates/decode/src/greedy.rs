@@ -3,9 +3,10 @@
 use rayon::prelude::*;
 
 use crate::best::{Row, best_permitted};
-use crate::finished::normalized;
+use crate::finished::hypothesis;
 use crate::log_softmax::{Normalizer, greatest};
 use crate::processors::{LogitsProcessor, LogitsProcessors};
+use crate::search::{Search, search};
 use crate::step::step;
 use crate::{Document, Error, GenerationConfig, Hypothesis, Progress, Result, Stepper};
 
@@ -25,63 +26,11 @@ pub fn greedy_search<S: Stepper + ?Sized>(
     config: &GenerationConfig,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Vec<Vec<Hypothesis>>> {
-    config.check_vocabulary(stepper.vocab_size())?;
-    let mut results = vec![Vec::new(); documents.len()];
-    let mut active: Vec<Search> =
-        documents.iter().enumerate().map(|(index, document)| Search::new(index, document, config)).collect();
-    let mut logits = Vec::new();
-    for generated in 1..=config.max_new_tokens() {
-        if active.is_empty() {
-            break;
-        }
-        let rows = active.len();
-        advance(stepper, &mut active, &mut logits, config)?;
-        let parents: Vec<usize> = (0..active.len()).filter(|&row| !active[row].ended).collect();
-        for search in active.extract_if(.., |search| search.ended) {
-            let index = search.index;
-            results[index] = vec![search.into_hypothesis(config)];
-        }
-        let finished = documents.len() - active.len();
-        progress(Progress {
-            generated,
-            max_new_tokens: config.max_new_tokens(),
-            finished,
-            documents: documents.len(),
-            rows,
-        });
-        if !active.is_empty() {
-            stepper.reorder(&parents)?;
-        }
-    }
-    Ok(results)
-}
-
-/// One step of every document's search. The memory of `logits` is reused.
-fn advance<S: Stepper + ?Sized>(
-    stepper: &mut S,
-    active: &mut [Search],
-    logits: &mut Vec<f32>,
-    config: &GenerationConfig,
-) -> Result<()> {
-    let rows: Vec<Row> = active.iter().map(Search::row).collect();
-    if let Some(best) = best_permitted(stepper, &rows, 1)? {
-        let taken = active.iter_mut().zip(best);
-        taken.for_each(|(search, best)| search.take(best.first().copied(), config));
-        return Ok(());
-    }
-    let last: Vec<u32> = active.iter().map(Search::last).collect();
-    step(stepper, &last, logits)?;
-    // As in beam search, the first error is the one that is named.
-    let advanced: Vec<Result<()>> = logits
-        .par_chunks_exact_mut(stepper.vocab_size())
-        .zip(active)
-        .map(|(logits, search)| search.advance(logits, config))
-        .collect();
-    advanced.into_iter().collect()
+    search::<GreedySearch, S>(stepper, documents, config, progress)
 }
 
 /// The search of one document.
-struct Search<'a> {
+struct GreedySearch<'a> {
     /// Index of the document in the batch.
     index: usize,
     processors: LogitsProcessors<'a>,
@@ -92,12 +41,50 @@ struct Search<'a> {
     ended: bool,
 }
 
-impl<'a> Search<'a> {
+impl<'a> Search<'a> for GreedySearch<'a> {
     fn new(index: usize, document: &Document<'a>, config: &'a GenerationConfig) -> Self {
         let processors = LogitsProcessors::new(config, document);
         Self { index, processors, tokens: vec![config.decoder_start_token_id], score: 0.0, ended: false }
     }
 
+    fn advance<S: Stepper + ?Sized>(
+        stepper: &mut S,
+        active: &mut [Self],
+        logits: &mut Vec<f32>,
+        config: &GenerationConfig,
+    ) -> Result<Vec<usize>> {
+        let rows: Vec<Row> = active.iter().map(Self::row).collect();
+        if let Some(best) = best_permitted(stepper, &rows, 1)? {
+            let taken = active.iter_mut().zip(best);
+            taken.for_each(|(search, best)| search.take(best.first().copied(), config));
+        } else {
+            let last: Vec<u32> = active.iter().map(Self::last).collect();
+            step(stepper, &last, logits)?;
+            // As in beam search, the first error is the one that is named.
+            let advanced: Vec<Result<()>> = logits
+                .par_chunks_exact_mut(stepper.vocab_size())
+                .zip(&mut *active)
+                .map(|(logits, search)| search.read(logits, config))
+                .collect();
+            advanced.into_iter().collect::<Result<()>>()?;
+        }
+        Ok((0..active.len()).filter(|&row| !active[row].ended).collect())
+    }
+
+    fn index(&self) -> usize {
+        self.index
+    }
+
+    fn rows(&self) -> usize {
+        usize::from(!self.ended)
+    }
+
+    fn into_best(self, config: &GenerationConfig) -> Vec<Hypothesis> {
+        vec![hypothesis(self.tokens, self.score, config)]
+    }
+}
+
+impl GreedySearch<'_> {
     fn last(&self) -> u32 {
         *self.tokens.last().expect("a sequence begins with the decoder start token")
     }
@@ -107,7 +94,7 @@ impl<'a> Search<'a> {
     }
 
     /// Takes the logits of the next token.
-    fn advance(&mut self, logits: &mut [f32], config: &GenerationConfig) -> Result<()> {
+    fn read(&mut self, logits: &mut [f32], config: &GenerationConfig) -> Result<()> {
         let position = self.tokens.len();
         let normalizer = Normalizer::of(logits).ok_or(Error::Logits { document: self.index, position })?;
         let mut log_probs: Vec<f32> = logits.iter().map(|&logit| normalizer.log_probability(logit)).collect();
@@ -128,11 +115,5 @@ impl<'a> Search<'a> {
         self.score += log_probability;
         self.tokens.push(token);
         self.ended = self.tokens.len() >= config.max_length || config.eos_token_id.contains(&token);
-    }
-
-    fn into_hypothesis(mut self, config: &GenerationConfig) -> Hypothesis {
-        self.tokens.remove(0);
-        let score = normalized(self.score, self.tokens.len().max(1), config.length_penalty);
-        Hypothesis { tokens: self.tokens, score }
     }
 }

@@ -38,6 +38,7 @@ mod score;
 mod session;
 mod step;
 mod stepper;
+mod search;
 mod summarizer;
 mod summary;
 mod unread;
