@@ -120,7 +120,10 @@ fn tokens(config: &Config) -> Vec<(&'static str, String)> {
             "special tokens",
             format!(
                 "bos {}, pad {}, eos {}, decoder start {}",
-                config.bos_token_id, config.pad_token_id, config.eos_token_id, config.decoder_start_token_id
+                config.bos_token_id,
+                config.pad_token_id,
+                config.eos_token_id,
+                config.decoder_start()
             ),
         ),
     ]

@@ -129,7 +129,9 @@ impl GenerationConfig {
         path: &Path,
     ) -> Result<(Self, Vec<String>)> {
         let text = serde_json::to_string(model).expect("a config has only string keys");
-        let of_model = GenerationOptions::from_json(&text, path)?;
+        // `null` there means that no token ends a text, and not that nothing is said.
+        let eos_token_id = Some(model.eos_token_id.clone());
+        let of_model = GenerationOptions { eos_token_id, ..GenerationOptions::from_json(&text, path)? };
         let layers: Vec<&GenerationOptions> = [Some(options), saved, Some(&of_model)].into_iter().flatten().collect();
         // More beams than a first step has tokens would only take memory.
         num_beams(&Layers(&layers), model.vocab_size)?;

@@ -92,6 +92,27 @@ fn the_decoder_starts_at_bos_only_where_nothing_else_is_said() {
     assert_eq!(resolved(["{}", r#"{"decoder_start_token_id": 0}"#, OLD_CONFIG]).decoder_start_token_id, 0);
 }
 
+/// What is resolved for a model whose `config.json` and `generation_config.json`, if it has one, hold that.
+fn for_model(model: &str, saved: Option<&str>) -> (GenerationConfig, Vec<String>) {
+    let model = epitome_model::Config::from_json(model, Path::new("config.json")).unwrap();
+    let saved = saved.map(|saved| layer("generation_config.json", saved));
+    let options = layer("the command line", "{}");
+    GenerationConfig::for_model(&options, saved.as_ref(), &model, Path::new("config.json")).unwrap()
+}
+
+#[test]
+fn tokens_that_config_json_says_are_none() {
+    let tokens = |model: &str, saved: Option<&str>| {
+        let (config, _) = for_model(model, saved);
+        (config.decoder_start_token_id, config.eos_token_id)
+    };
+    let nulls = r#"{"decoder_start_token_id": null, "bos_token_id": 7, "eos_token_id": null}"#;
+    assert_eq!(tokens(nulls, None), (7, vec![]));
+    assert_eq!(tokens(nulls, Some(r#"{"bos_token_id": 8}"#)), (8, vec![]));
+    assert_eq!(tokens(nulls, Some(r#"{"decoder_start_token_id": 9, "eos_token_id": 4}"#)), (9, vec![4]));
+    assert_eq!(tokens("{}", None), (2, vec![2]));
+}
+
 #[track_caller]
 fn refused(command_line: &str, generation_config: &str, parts: &[&str]) {
     let message = resolve([command_line, generation_config, OLD_CONFIG]).unwrap_err().to_string();

@@ -42,7 +42,7 @@ mod step_input;
 mod weights;
 
 pub use cache::{CrossMemory, DecoderCache};
-pub use config::{AttentionWindow, Config, TokenIds};
+pub use config::{AttentionWindow, Config, TokenIds, one_token_id};
 pub use convert::{ConvertOptions, Converted, convert};
 pub use decoder::Decoder;
 pub use decoder_layer::{DecoderInputs, DecoderLayer, DecoderLayerKept};

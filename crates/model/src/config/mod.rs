@@ -1,8 +1,8 @@
 //! `config.json` of a LED model (`LEDConfig` of the hub).
 
+mod tokens;
 mod validate;
 
-use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use epitome_kernels::IGNORE_INDEX;
 
+pub use self::tokens::{TokenIds, one_token_id};
 use crate::{Error, Result};
 
 /// Other names of fields, which win where a file has both (`LEDConfig.attribute_map`).
@@ -21,33 +22,8 @@ const ALIASES: [(&str, &str); 4] = [
     ("initializer_range", "init_std"),
 ];
 
-/// One token id or a list of them.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "expected a token id or a list of token ids")]
-pub enum TokenIds {
-    /// A single id.
-    One(u32),
-    /// Any of several ids.
-    Many(Vec<u32>),
-}
-
-impl TokenIds {
-    /// The ids, whichever way they were written.
-    #[must_use]
-    pub fn as_slice(&self) -> &[u32] {
-        match self {
-            Self::One(id) => std::slice::from_ref(id),
-            Self::Many(ids) => ids,
-        }
-    }
-}
-
-impl fmt::Display for TokenIds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids: Vec<String> = self.as_slice().iter().map(u32::to_string).collect();
-        f.write_str(&ids.join(" or "))
-    }
-}
+/// Fields whose `null` says something else than their absence: no such token.
+const NULLABLE: [&str; 2] = ["decoder_start_token_id", "eos_token_id"];
 
 /// The two-sided attention window: one for all encoder layers or one per layer. A window of `w` lets token i see tokens
 /// `i - w/2 ..= i + w/2`.
@@ -99,13 +75,14 @@ pub struct Config {
     pub init_std: f64,
     /// Two-sided window(s) of the encoder's attention, even and positive.
     pub attention_window: AttentionWindow,
-    /// First input of the decoder.
-    pub decoder_start_token_id: u32,
+    /// First input of the decoder; that of `null` is [`Config::decoder_start`].
+    #[serde(deserialize_with = "one_token_id")]
+    pub decoder_start_token_id: Option<u32>,
     /// Padding id; its embedding receives no gradient from look-ups.
     pub pad_token_id: u32,
     /// Id of `<s>`.
     pub bos_token_id: u32,
-    /// Id of `</s>`, or the ids of all tokens that end a text, that of `</s>` first.
+    /// Id of `</s>`, or the ids of all tokens that end a text, that of `</s>` first. With `null` none does.
     pub eos_token_id: TokenIds,
     /// Everything else in the file.
     #[serde(flatten)]
@@ -132,7 +109,7 @@ impl Default for Config {
             activation_dropout: 0.0,
             init_std: 0.02,
             attention_window: AttentionWindow::Every(512),
-            decoder_start_token_id: 2,
+            decoder_start_token_id: Some(2),
             pad_token_id: 1,
             bos_token_id: 0,
             eos_token_id: TokenIds::One(2),
@@ -168,16 +145,18 @@ impl Config {
         Ok(config)
     }
 
-    /// A known field that is `null` counts as absent, as on the hub. An error names its field.
+    /// A known field that is `null` counts as absent unless it is [`NULLABLE`]. An error names its field.
     fn from_value(mut value: Value) -> std::result::Result<Self, String> {
         let known = serde_json::to_value(Self::default()).expect("a config has only string keys");
         let fields = value.as_object_mut().ok_or("must be a JSON object")?;
         rename_aliases(fields);
-        fields.retain(|name, value| !(value.is_null() && known.get(name).is_some()));
-        if let Some([start]) = fields.get("decoder_start_token_id").and_then(Value::as_array).map(Vec::as_slice) {
-            let start = start.clone();
-            fields.insert("decoder_start_token_id".into(), start);
+        if ["decoder_start_token_id", "bos_token_id"].iter().all(|name| fields.get(*name).is_some_and(Value::is_null)) {
+            return Err(
+                "decoder_start_token_id and bos_token_id are both null; name the token that the decoder starts with"
+                    .into(),
+            );
         }
+        fields.retain(|name, value| !value.is_null() || known.get(name).is_none() || NULLABLE.contains(&name.as_str()));
         let alone = |(name, value): (&String, &Value)| {
             let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
             serde_json::from_value::<Self>(alone).err().map(|error| format!("{name}: {error}"))
@@ -205,12 +184,19 @@ impl Config {
         epitome_files::replace_content(&path, text).map_err(Error::io(&path))
     }
 
+    /// The token that the decoder starts with: where `decoder_start_token_id` is `null` that which begins a text, as in
+    /// `transformers`' `generate`. So it is in training and scoring too, which `transformers` refuses then: a model is decoded as
+    /// it was trained.
+    pub fn decoder_start(&self) -> u32 {
+        self.decoder_start_token_id.unwrap_or(self.bos_token_id)
+    }
+
     /// What the decoder reads when it is to predict `labels`: the start token and the labels but the last, ignored ones as
     /// padding (`shift_tokens_right` of `transformers`).
     pub fn decoder_inputs(&self, labels: &[i64]) -> Vec<u32> {
         let previous = &labels[..labels.len().saturating_sub(1)];
         let ids = previous.iter().map(|&label| if label == IGNORE_INDEX { self.pad_token_id } else { label as u32 });
-        std::iter::once(self.decoder_start_token_id).chain(ids).take(labels.len()).collect()
+        std::iter::once(self.decoder_start()).chain(ids).take(labels.len()).collect()
     }
 
     /// Keys on one side of each token in the encoder's layer `layer`.
@@ -254,18 +240,34 @@ mod tests {
     #[test]
     fn lists_of_tokens_as_transformers_takes_them() {
         let config = read(r#"{"eos_token_id": [2, 5], "decoder_start_token_id": [7]}"#).unwrap();
-        assert_eq!((config.eos_token_id.as_slice(), config.decoder_start_token_id), (&[2, 5][..], 7));
+        assert_eq!((config.eos_token_id.as_slice(), config.decoder_start()), (&[2, 5][..], 7));
         let written = serde_json::to_value(&config).unwrap();
         assert_eq!(written["eos_token_id"], serde_json::json!([2, 5]));
         for (json, expected) in [
             (r#"{"eos_token_id": []}"#, "eos_token_id is an empty list"),
             (r#"{"eos_token_id": [2, 50265]}"#, "eos_token_id is 50265, outside vocab_size"),
             (r#"{"eos_token_id": -2}"#, "eos_token_id: expected a token id or a list of token ids"),
-            (r#"{"decoder_start_token_id": [2, 3]}"#, "decoder_start_token_id: "),
+            (r#"{"decoder_start_token_id": [2, 3]}"#, "decoder_start_token_id: names 2 tokens where one is needed"),
+            (r#"{"decoder_start_token_id": "</s>"}"#, "decoder_start_token_id: expected a token id"),
+            (r#"{"decoder_start_token_id": null, "bos_token_id": null}"#, "are both null"),
+            (r#"{"decoder_start_token_id": null, "bos_token_id": 50265}"#, "bos_token_id is 50265, outside"),
         ] {
             let message = read(json).unwrap_err().to_string();
             assert!(message.contains(expected), "{message:?} does not say {expected:?}");
         }
+    }
+
+    /// The decoder then starts as `generate` of `transformers` lets it; saving keeps the nulls.
+    #[test]
+    fn tokens_that_are_null_are_not_those_of_led() {
+        let config = read(r#"{"decoder_start_token_id": null, "bos_token_id": 6, "eos_token_id": null}"#).unwrap();
+        assert_eq!((config.decoder_start(), config.eos_token_id.as_slice()), (6, &[][..]));
+        assert_eq!(config.decoder_inputs(&[7, 8, 9]), [6, 7, 8]);
+        let written = serde_json::to_value(&config).unwrap();
+        assert!(written["decoder_start_token_id"].is_null() && written["eos_token_id"].is_null(), "{written}");
+        let config = read(r#"{"bos_token_id": null, "pad_token_id": null}"#).unwrap();
+        assert_eq!(config, Config::default());
+        assert_eq!(config.decoder_start(), 2);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{AttentionWindow, Config};
+use super::{AttentionWindow, Config, TokenIds};
 
 /// Token ids and positions are numbers of 32 bits.
 const MOST_ROWS: usize = u32::MAX as usize;
@@ -47,11 +47,11 @@ impl Config {
     }
 
     fn validate_tokens(&self) -> std::result::Result<(), String> {
-        if self.eos_token_id.as_slice().is_empty() {
+        if self.eos_token_id == TokenIds::Many(Vec::new()) {
             return Err("eos_token_id is an empty list; name the token that ends a text".into());
         }
         for (name, ids) in [
-            ("decoder_start_token_id", std::slice::from_ref(&self.decoder_start_token_id)),
+            ("decoder_start_token_id", self.decoder_start_token_id.as_slice()),
             ("pad_token_id", std::slice::from_ref(&self.pad_token_id)),
             ("bos_token_id", std::slice::from_ref(&self.bos_token_id)),
             ("eos_token_id", self.eos_token_id.as_slice()),

@@ -37,7 +37,7 @@ pub(crate) fn rehearse(setup: &mut Setup, config: &RunConfig, total_steps: usize
 fn run(setup: &Setup, config: &RunConfig, source: usize, target: usize) -> Result<()> {
     let Setup { model, trainable, optimizer, .. } = setup;
     let _optimizer = optimizer.room(trainable.parameters())?;
-    let start = model.decoder_start_token_id;
+    let start = model.decoder_start();
     let batch = Batch {
         documents: Documents::new([(vec![start; source].as_slice(), [0].as_slice())])?,
         decoder_ids: vec![start; target],
