@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::str::FromStr;
 
-use epitome_model::TokenIds;
+use epitome_model::{TokenIds, one_token_id};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -63,13 +63,13 @@ pub struct GenerationOptions {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bad_words_ids: Option<Vec<Vec<u32>>>,
     /// First generated token.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_token_id")]
     pub forced_bos_token_id: Option<u32>,
     /// Last generated token when the summary reaches its greatest length.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub forced_eos_token_id: Option<TokenIds>,
     /// First input of the decoder.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "one_token_id")]
     pub decoder_start_token_id: Option<u32>,
     /// Starts a text; the decoder start token where that is missing.
     #[serde(skip_serializing_if = "Option::is_none")]

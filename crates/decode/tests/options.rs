@@ -92,6 +92,19 @@ fn the_decoder_starts_at_bos_only_where_nothing_else_is_said() {
     assert_eq!(resolved(["{}", r#"{"decoder_start_token_id": 0}"#, OLD_CONFIG]).decoder_start_token_id, 0);
 }
 
+#[test]
+fn where_one_token_is_needed_a_list_of_one_will_do() {
+    let config = resolved(["{}", r#"{"decoder_start_token_id": [3], "forced_bos_token_id": [5]}"#, OLD_CONFIG]);
+    assert_eq!((config.decoder_start_token_id, config.forced_bos_token_id), (3, Some(5)));
+    let config = resolved(["{}", "{}", r#"{"decoder_start_token_id": [3], "forced_bos_token_id": [5]}"#]);
+    assert_eq!((config.decoder_start_token_id, config.forced_bos_token_id), (3, Some(5)));
+    for option in ["decoder_start_token_id", "forced_bos_token_id"] {
+        let json = format!(r#"{{"num_beams": 2, "{option}": [2, 3]}}"#);
+        let message = GenerationOptions::from_json(&json, Path::new("file")).unwrap_err().to_string();
+        assert!(message.contains(&format!("{option}: names 2 tokens where one is needed")), "{message}");
+    }
+}
+
 /// What is resolved for a model whose `config.json` and `generation_config.json`, if it has one, hold that.
 fn for_model(model: &str, saved: Option<&str>) -> (GenerationConfig, Vec<String>) {
     let model = epitome_model::Config::from_json(model, Path::new("config.json")).unwrap();
