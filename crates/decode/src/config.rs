@@ -117,7 +117,7 @@ impl GenerationConfig {
 
     /// The same for a model: below `options` and what its `generation_config.json` holds, if it has one, the weakest layer are
     /// the generation fields of its `config.json`, with LED's defaults where the file at `path`, which is only named in
-    /// messages, is silent. A warning says which of these fields `transformers` would not read.
+    /// messages, is silent. A warning says which fields `transformers` would not read where they are.
     ///
     /// # Errors
     /// As [`GenerationConfig::resolve`] and [`GenerationConfig::check_vocabulary`], and more beams than the vocabulary has
@@ -137,7 +137,7 @@ impl GenerationConfig {
         num_beams(&Layers(&layers), model.vocab_size)?;
         let (generation, mut warnings) = Self::resolve(&layers, model.max_decoder_position_embeddings)?;
         generation.check_vocabulary(model.vocab_size)?;
-        warnings.extend(saved.and_then(|saved| unread(&of_model, &[options, saved])));
+        warnings.extend(saved.and_then(|saved| unread(options, saved, &of_model)));
         Ok((generation, warnings))
     }
 

@@ -260,9 +260,43 @@ fn fields_of_config_json_that_transformers_would_not_read_are_named() {
         let options = layer("the command line", options);
         GenerationConfig::for_model(&options, saved.as_ref(), &model, Path::new("config.json")).unwrap().1
     };
-    let [warning] = warnings(r#"{"num_beams": 2}"#, Some(r#"{"max_new_tokens": 100}"#)).try_into().unwrap();
-    assert!(warning.starts_with("config.json: sets min_length=56, repetition_penalty=1.5, which"), "{warning}");
+    let saved = r#"{"max_new_tokens": 100, "decoder_start_token_id": 2, "eos_token_id": [2]}"#;
+    let [warning] = warnings(r#"{"num_beams": 2}"#, Some(saved)).try_into().unwrap();
+    assert!(warning.starts_with("config.json: gives min_length=56, repetition_penalty=1.5, which"), "{warning}");
     assert_eq!(warnings("{}", None), [""; 0]);
-    let saved = r#"{"num_beams": 1, "max_length": 60, "min_length": 9, "repetition_penalty": 1.0}"#;
+    let saved = r#"{"num_beams": 1, "max_length": 60, "min_length": 9, "repetition_penalty": 1.0, "bos_token_id": 2,
+        "eos_token_id": 2}"#;
     assert_eq!(warnings("{}", Some(saved)), [""; 0]);
+}
+
+/// `transformers` then starts at what begins a text, and ends nowhere.
+#[test]
+fn tokens_of_config_json_that_transformers_would_not_read_are_named() {
+    let named = |model: &str, saved: &str| for_model(model, Some(saved)).1.join("; ");
+    let warning = named("{}", r#"{"bos_token_id": 0, "decoder_start_token_id": null, "eos_token_id": null}"#);
+    assert!(warning.starts_with("config.json: gives decoder_start_token_id=2, eos_token_id=2, which"), "{warning}");
+    assert_eq!(named("{}", r#"{"bos_token_id": 2, "eos_token_id": 3}"#), "");
+    assert_eq!(named(r#"{"decoder_start_token_id": null, "eos_token_id": null}"#, r#"{"bos_token_id": 0}"#), "");
+}
+
+/// `save_pretrained` marks what it made of `config.json`; `transformers` then reads that again, all of it, if it sets anything.
+#[test]
+fn config_json_is_read_beside_what_was_made_from_it() {
+    let made = |fields: &str| {
+        format!(
+            r#"{{"_from_model_config": true, "bos_token_id": 0, "decoder_start_token_id": 2, "eos_token_id": 2{fields}}}"#
+        )
+    };
+    let named = |model: &str, saved: &str| for_model(model, Some(saved)).1.join("; ");
+    let model = r#"{"num_beams": 4, "temperature": 1, "eos_token_id": [2]}"#;
+    assert_eq!(named(model, &made("")), "");
+    assert_eq!(named(model, &made(r#", "num_beams": 4, "max_length": 20"#)), "");
+    let warning = named(model, &made(r#", "num_beams": 5, "no_repeat_ngram_size": 3"#));
+    let expected = "generation_config.json: sets num_beams=5, no_repeat_ngram_size=3, but `_from_model_config` there makes \
+                    transformers read config.json";
+    assert!(warning.starts_with(expected), "{warning}");
+    // With nothing to read there it reads the other.
+    assert_eq!(named(r#"{"temperature": 1}"#, &made(r#", "num_beams": 5"#)), "");
+    let warning = named("{}", r#"{"_from_model_config": true, "bos_token_id": 0, "eos_token_id": 2}"#);
+    assert!(warning.starts_with("config.json: gives decoder_start_token_id=2, which"), "{warning}");
 }
