@@ -7,14 +7,17 @@
 //! # Modules
 //!
 //! - `options`: [`GenerationOptions`], one layer of options as a person or a file wrote them;
-//!   `config`: [`GenerationConfig`], the layers merged and checked; `layers`: which of them decides
+//!   `config`: [`GenerationConfig`], the layers merged and checked; `layers`: which of them decides; `unread`: where
+//!   `transformers` would read another
 //! - `best`: the best permitted tokens of a step, where the model finds them
 //! - `stepper`: [`Stepper`], [`Document`], [`Hypothesis`], [`Progress`]: what a search takes and gives
 //! - [`processors`]: the rules about the next token, one struct each
 //! - `log_softmax`, `candidates`: the arithmetic over the vocabulary; `finished`: the result slots of a document
-//! - `beam` and `greedy`: the two searches; [`generate`] chooses
+//! - `beam` and `greedy`: the two searches; [`generate`] chooses; `search`: the loop that they share; `step`: one step of it
 //! - `session`: [`LedSession`], a LED model as a [`Stepper`]
-//! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out; `summary`: [`Summary`]
+//! - `summarizer`: [`Summarizer`], a model directory and records in, summaries and scores out; `summary`: [`Summary`];
+//!   `score`: log-probabilities of summaries that exist
+//! - `memory`: [`Memory`], what a document will take, and for which one keys and values are kept
 //! - `extracts`: which passages may be summaries, and how they become text
 //! - `attribution`: [`Attribution`], which passages of its documents a summary's sentences rest on
 
@@ -35,10 +38,10 @@ mod memory;
 mod options;
 pub mod processors;
 mod score;
+mod search;
 mod session;
 mod step;
 mod stepper;
-mod search;
 mod summarizer;
 mod summary;
 mod unread;

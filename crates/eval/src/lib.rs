@@ -20,9 +20,10 @@
 //!
 //! # Modules
 //!
-//! `input` and `join`: what comes in, record by record; `options`: how it is compared; `record`: what is
-//! found of one record, with `baselines` and `characteristics`; `gather` makes the `report` of all, with `comparison`;
-//! `cells` makes rows and notes that `render` (text, Markdown) and `html` lay out; `files` writes.
+//! `evaluate` goes through all records. `input` and `join`: what comes in, record by record; `options`: how it is compared;
+//! `record`: what is found of one record, with `baselines` and `characteristics`; `gather` makes the `report` of all, with
+//! `comparison` and the `lengths` of summaries; `cells` makes rows and notes that `render` (text, Markdown) and `html` lay out;
+//! `files` writes. `error`: what can go wrong.
 
 #![forbid(unsafe_code)]
 
