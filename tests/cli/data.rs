@@ -265,16 +265,26 @@ fn a_run_with_a_budget_of_tokens_resumes_to_the_bit() {
 }
 
 #[test]
-fn a_run_with_a_budget_of_tokens_may_be_as_long_as_its_updates_can_be_counted() {
+fn a_run_may_be_as_long_as_its_updates_can_be_counted() {
     let folder = Folder::new();
-    let (lines, _) = both(&folder);
+    let (_, lines) = both(&folder);
     let begin = |length: &str| {
-        let settings =
-            "batch_tokens = 60\neval_steps = 1\nearly_stopping_patience = 1\nearly_stopping_threshold = 1e9\n";
+        let settings = "eval_steps = 1\nearly_stopping_patience = 1\nearly_stopping_threshold = 1e9\n";
         let config = config(&folder, &lines, &format!("{settings}{length}\n"));
         run(&["train", "--config", &config, "--output", &folder.path("run")])
     };
-    begin("num_train_epochs = 1e18").fails_naming(&["run.num_train_epochs", "1000000000000000000", "run.max_steps"]);
-    let told = begin("max_steps = 1_000_000_000_000_000").succeeds().stderr;
+    let article = TEXT.repeat(100);
+    let long = serde_json::json!({"article": article, "abstract": "few words"}).to_string() + "\n";
+    folder.write("records.jsonl", folder.read("records.jsonl") + &long);
+    for size in ["batch_tokens = 60", "batch_size = 4"] {
+        let refused = begin(&format!("{size}\nmax_steps = 1_000_000_000_000_000\nmemory_limit_gib = 0.0235"));
+        refused.fails_naming(&["its largest update", "memory_limit_gib"]);
+    }
+    begin("batch_tokens = 60\nnum_train_epochs = 1e18").fails_naming(&[
+        "run.num_train_epochs",
+        "1000000000000000000",
+        "run.max_steps",
+    ]);
+    let told = begin("batch_tokens = 60\nmax_steps = 1_000_000_000_000_000").succeeds().stderr;
     assert!(told.contains("steps 1 to 1000000000000000") && told.contains("stopped early"), "{told}");
 }

@@ -95,8 +95,11 @@ fn predictions_that_are_whole_stay_until_others_are() {
     let fewer = [&evaluate[..], &["--num-beams", "2"]].concat();
     run_with_stdin(&fewer, &(data + "no record\n")).fails_naming(&["<stdin>:3"]);
     assert_eq!(folder.read("report/predictions.jsonl"), whole);
-    // What was made is not lost.
+    // What was made is not lost; and nothing that is an input.
     assert_eq!(folder.read("report/predictions.jsonl.partial").lines().count(), 2);
+    let input = folder.records("report/predictions.jsonl.partial", 3);
+    run(&["evaluate", "--data", &input, "--model", model(), "--output", &output]).misuses_naming(&[&input]);
+    assert_eq!(folder.read("report/predictions.jsonl.partial").lines().count(), 3);
 }
 
 /// Files of one evaluation.

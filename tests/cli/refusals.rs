@@ -59,7 +59,7 @@ fn a_model_without_a_tokenizer_reads_no_text() {
     run(&["decode", "--model", &directory, &text]).fails_naming(&[&directory, "no tokenizer", "tokenizer.json"]);
     let records = folder.records("in.jsonl", 1);
     for command in ["decode", "score"] {
-        run(&[command, "--model", &directory, "--input", &records]).fails_naming(&["in.jsonl:1", "no tokenizer.json"]);
+        run(&[command, "--model", &directory, "--input", &records]).fails_naming(&["in.jsonl:1", "tokenizer.json"]);
     }
 }
 

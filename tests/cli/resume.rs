@@ -125,7 +125,7 @@ fn signals_save_and_leave() {
         let stderr = String::from_utf8(ended.stderr).unwrap();
         assert_eq!(ended.status.code(), Some(1), "{stderr}");
         let settings = format!("{output}/config.toml");
-        let goes_on = ["--config", &settings, "--resume"];
+        let goes_on = ["--config", &settings, "--output", &output, "--resume"];
         assert!(stderr.contains("stopped after step") && stderr.contains(&goes_on.join(" ")), "{stderr}");
         assert!(
             !fs::exists(folder.path(&format!("{signal}/model.safetensors"))).unwrap(),

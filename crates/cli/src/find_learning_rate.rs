@@ -23,13 +23,16 @@ pub(crate) struct Arguments {
     #[arg(long, conflicts_with = "resume")]
     pub(crate) find_learning_rate: bool,
     /// First rate that is tried
-    #[arg(long, value_name = "RATE", default_value_t = 1e-7, value_parser = positive_real, requires = "find_learning_rate", conflicts_with = "resume")]
+    #[arg(long, value_name = "RATE", default_value_t = 1e-7, value_parser = positive_real)]
+    #[arg(requires = "find_learning_rate", conflicts_with = "resume")]
     sweep_start: f64,
     /// Last rate that is tried, unless the loss grows to four times its least before
-    #[arg(long, value_name = "RATE", default_value_t = 1.0, value_parser = positive_real, requires = "find_learning_rate", conflicts_with = "resume")]
+    #[arg(long, value_name = "RATE", default_value_t = 1.0, value_parser = positive_real)]
+    #[arg(requires = "find_learning_rate", conflicts_with = "resume")]
     sweep_end: f64,
     /// Updates, each with a rate of its own
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = steps(), requires = "find_learning_rate", conflicts_with = "resume")]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = steps())]
+    #[arg(requires = "find_learning_rate", conflicts_with = "resume")]
     sweep_steps: usize,
 }
 

@@ -68,7 +68,7 @@ impl Records {
     }
 
     /// The files that are read; `-` for standard input.
-    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = &Path> + Clone {
         self.files.iter().map(PathBuf::as_path)
     }
 

@@ -247,8 +247,8 @@ pub enum Error {
     },
     /// Text, but no tokenizer to make ids of it.
     #[error(
-        "{0}: a record with text needs a tokenizer, and the model's directory has no tokenizer.json, nor vocab.json with merges.txt; only \
-         records with `input_ids` do without"
+        "{0}: a record with text needs a tokenizer: tokenizer.json, or vocab.json with merges.txt, in the model's directory, or in that \
+         which model.tokenizer of a training run names; only records with `input_ids` do without"
     )]
     TokenizerNeeded(Location),
     /// No summary (or labels) where a target is needed.

@@ -70,11 +70,12 @@ fn weights(config: &Config, precision: Precision) -> usize {
 
 /// Keys and values, or what takes their place for a document for which they would be too many.
 fn kept(config: &Config, precision: Precision, tokens: usize) -> usize {
-    kept_bytes(config, precision, tokens).unwrap_or(2 * config.decoder_layers * config.d_model * config.d_model * F32)
+    keys_and_values_bytes(config, precision, tokens)
+        .unwrap_or(2 * config.decoder_layers * config.d_model * config.d_model * F32)
 }
 
 /// Bytes of the keys and values of a document of `tokens` tokens, in all layers, if they are few enough to be kept.
-pub(crate) fn kept_bytes(config: &Config, precision: Precision, tokens: usize) -> Option<usize> {
+pub(crate) fn keys_and_values_bytes(config: &Config, precision: Precision, tokens: usize) -> Option<usize> {
     let bytes = product([2, config.decoder_layers, tokens, config.d_model, precision.bytes()]);
     (bytes <= MOST_KEPT_BYTES).then_some(bytes)
 }
@@ -93,7 +94,7 @@ mod tests {
     #[test]
     fn keys_and_values_are_kept_up_to_the_limit() {
         let most = MOST_KEPT_BYTES / (2 * 12 * 1024 * 4);
-        let kept = |precision, tokens| kept_bytes(&Config::default(), precision, tokens);
+        let kept = |precision, tokens| keys_and_values_bytes(&Config::default(), precision, tokens);
         assert_eq!(kept(Precision::F32, most), Some(most * 98_304));
         assert_eq!(kept(Precision::F32, most + 1), None);
         assert_eq!(kept(Precision::Int8, most + 1), Some((most + 1) * 24_576));

@@ -9,7 +9,7 @@ use epitome_model::{Config, Documents, Led, WeightFiles};
 
 use crate::attribution::{Attribution, attribute};
 use crate::extracts::put_in_order;
-use crate::memory::kept_bytes;
+use crate::memory::keys_and_values_bytes;
 use crate::{
     Document, Error, GenerationConfig, GenerationOptions, Hypothesis, LedSession, Progress, Result, Sequence, Summary,
     generate,
@@ -191,7 +191,8 @@ impl Summarizer {
     /// too much memory are decoded alone without, so that this depends on no other document.
     pub(crate) fn groups(&self, sources: &[&Source]) -> Vec<(Vec<usize>, bool)> {
         let config = self.led.config();
-        let is_long = |&index: &usize| kept_bytes(config, self.precision, sources[index].input_ids.len()).is_none();
+        let is_long =
+            |&index: &usize| keys_and_values_bytes(config, self.precision, sources[index].input_ids.len()).is_none();
         let (long, short): (Vec<usize>, Vec<usize>) = (0..sources.len()).partition(is_long);
         let alone = long.into_iter().map(|index| (vec![index], false));
         (!short.is_empty()).then_some((short, true)).into_iter().chain(alone).collect()

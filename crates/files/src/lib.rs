@@ -5,7 +5,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the name of a file ends with until it is whole.
 const UNFINISHED: &str = ".partial";
@@ -17,20 +17,35 @@ const UNFINISHED: &str = ".partial";
 /// # Errors
 /// Those of `write`, or when the directory cannot be written; the sibling is removed and the old file stays.
 pub fn replace_file(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(UNFINISHED);
-    let sibling = path.with_file_name(name);
+    let sibling = unfinished(path);
     let outcome = File::create(&sibling)
         .and_then(|new| Ok(new.metadata()?.permissions()))
         .and_then(|permissions| write(&sibling).and_then(|()| fs::set_permissions(&sibling, permissions)))
-        .and_then(|()| File::open(&sibling)?.sync_all())
-        .and_then(|()| fs::rename(&sibling, path))
-        .and_then(|()| sync_directory(path.parent().unwrap_or(Path::new("."))));
+        .and_then(|()| finish_file(path));
     if outcome.is_err() {
         // The first error is the one to report; a sibling that was never made cannot be removed.
         let _ = fs::remove_file(&sibling);
     }
     outcome
+}
+
+/// The name beside `path` that a file has until it is whole.
+pub fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(UNFINISHED);
+    path.with_file_name(name)
+}
+
+/// Gives the file that was written as [`unfinished`] says its name: what [`replace_file`] ends with, for files that are written over
+/// hours and of which the beginning is worth something.
+///
+/// # Errors
+/// When there is no such file, or the directory cannot be written.
+pub fn finish_file(path: &Path) -> io::Result<()> {
+    let sibling = unfinished(path);
+    File::open(&sibling)?.sync_all()?;
+    fs::rename(&sibling, path)?;
+    sync_directory(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// As [`replace_file`], by a file of this content.

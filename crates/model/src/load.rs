@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor, safetensors};
 use serde_json::Value;
 
+use crate::save::WEIGHTS;
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED, is_position_table};
 use crate::{Config, Error, ParameterKind, Result, TensorSource, Weights, parameter_shapes, pickled};
 
@@ -128,7 +129,7 @@ fn stored_name<'a>(name: &str, names: &'a BTreeSet<String>) -> Option<&'a str> {
 
 impl Files {
     pub(crate) fn open(directory: &Path) -> Result<Self> {
-        let single = directory.join("model.safetensors");
+        let single = directory.join(WEIGHTS);
         if single.exists() {
             return Ok(Self::SafeTensors(vec![map(single)?]));
         }

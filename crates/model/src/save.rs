@@ -13,14 +13,12 @@ use crate::{Error, Result, Weights};
 /// The file of a model directory that says how to search with it: it goes along unchanged when a model is saved anew.
 pub const GENERATION_CONFIG: &str = "generation_config.json";
 
+/// The file that holds the weights of a model that is saved.
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+
 /// Files of a model directory that make it a model.
-const MODEL_FILES: [&str; 5] = [
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "config.json",
-];
+const MODEL_FILES: [&str; 5] =
+    [WEIGHTS, "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json", "config.json"];
 
 /// The file that makes `directory` a model, if it is one: whoever writes another there would destroy it.
 pub fn held_model(directory: &Path) -> Option<PathBuf> {
@@ -42,7 +40,7 @@ impl Weights {
     /// # Errors
     /// When the file cannot be written; the old one is then untouched.
     pub fn save(&self, directory: &Path, dtype: SavedDtype) -> Result<()> {
-        let path = directory.join("model.safetensors");
+        let path = directory.join(WEIGHTS);
         let views = self.iter().map(|(name, tensor)| (name, Saved { tensor, dtype }));
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         let written = epitome_files::replace_file(&path, |temporary| {

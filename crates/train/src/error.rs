@@ -102,9 +102,10 @@ pub enum Error {
     Interrupted,
     /// A run was asked to stop and has saved what it had.
     #[error(
-        "stopped after step {step}: continue in the same working directory with --config {} --resume; that file holds all \
-         settings of the run",
-        output.join("config.toml").display()
+        "stopped after step {step}: continue in the same working directory with --config {} --output {} --resume; that \
+         configuration holds all settings of the run",
+        output.join("config.toml").display(),
+        output.display()
     )]
     Stopped {
         /// Updates made.

@@ -39,7 +39,7 @@ const FIXED: &[&str] = &[
 /// Refuses to start over a directory that holds something, and to continue a run with another model, data or batches. Returns
 /// what the user should know of a run that is continued with other settings.
 pub(crate) fn check(config: &RunConfig, output: &Path, resume: bool) -> Result<Option<String>> {
-    config.check_paths()?;
+    config.check_output()?;
     let refuse = |path: &Path, message: &str| Err(Error::Checkpoint { path: path.to_owned(), message: message.into() });
     if config.model.path.as_ref().is_some_and(|path| epitome_files::same_file(path, output)) {
         return refuse(output, "is model.path itself: choose another --output");

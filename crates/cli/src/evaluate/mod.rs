@@ -48,8 +48,8 @@ pub(crate) struct Arguments {
     /// Summaries of a system: JSON Lines with `id` and `summary` such as `epitome decode` writes, text with one summary a
     /// line (.txt), or a table with a column `prediction` or `summary` and perhaps `id` (.csv, .tsv); repeat it to compare
     /// systems
-    #[arg(long, value_name = "[NAME=]FILE", value_parser = OsStringValueParser::new().try_map(|text| Named::parse(&text)), requires = "references")]
-    #[arg(conflicts_with = "data", conflicts_with_all = DECODING)]
+    #[arg(long, value_name = "[NAME=]FILE", value_parser = OsStringValueParser::new().try_map(|text| Named::parse(&text)))]
+    #[arg(requires = "references", conflicts_with = "data", conflicts_with_all = DECODING)]
     predictions: Vec<Named>,
     /// Records with `id` and `summary` or `references`; without --predictions only the baselines are scored
     #[arg(long, value_name = "FILE", conflicts_with = "data", conflicts_with_all = DECODING)]

@@ -142,19 +142,30 @@ fn passes(
 /// Predictions on their way into a file, which has its name when all are there: until then what a run before left stays.
 struct WholeOutput {
     lines: Output,
-    unfinished: PathBuf,
-    path: PathBuf,
+    /// What is to be replaced.
+    path: Option<PathBuf>,
 }
 
 impl WholeOutput {
-    fn create(path: PathBuf) -> Result<Self> {
-        let unfinished = path.with_added_extension("partial");
-        Ok(Self { lines: Output::create(Some(&unfinished))?, unfinished, path })
+    /// # Errors
+    /// When the file cannot be written, or is one of `inputs`.
+    fn create<'p>(path: &Path, inputs: impl Iterator<Item = &'p Path> + Clone) -> Result<Self> {
+        check_paths("--output", Some(path), inputs.clone())?;
+        if path.exists() && !path.is_file() {
+            // A device has nothing to keep, and a directory is an error.
+            return Ok(Self { lines: Output::create(Some(path))?, path: None });
+        }
+        // A link stays one.
+        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let unfinished = epitome_files::unfinished(&path);
+        check_paths("--output", Some(&unfinished), inputs)?;
+        Ok(Self { lines: Output::create(Some(&unfinished))?, path: Some(path) })
     }
 
     fn finish(mut self) -> Result<()> {
         self.lines.begin()?;
-        fs::rename(&self.unfinished, &self.path).with_context(|| format!("cannot write {}", self.path.display()))
+        let Some(path) = self.path else { return Ok(()) };
+        epitome_files::finish_file(&path).with_context(|| format!("cannot write {}", path.display()))
     }
 }
 
@@ -177,8 +188,7 @@ impl Run<'_> {
     ) -> Result<(Vec<Prediction>, HashSet<String>, AblationPoint)> {
         let Self { arguments, group, .. } = self;
         let path = arguments.output.as_ref().map(|directory| directory.join(self.file_name()));
-        check_paths("--output", path.as_deref(), records.files())?;
-        let mut output = path.map(WholeOutput::create).transpose()?;
+        let mut output = path.map(|path| WholeOutput::create(&path, records.files())).transpose()?;
         let bar = progress::bar(progress::count_records(self.data, arguments.decoding.fields.names()?), "records");
         let mut decoding = arguments.decoding.decoding(self.summarizer, group, bar);
         if let Some(length) = self.length {

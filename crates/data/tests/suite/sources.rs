@@ -165,7 +165,7 @@ fn tokenized_records_need_no_tokenizer() {
 fn text_without_tokenizer_and_records_without_target() {
     let text = record(r#"{"id": "x", "document": "a"}"#);
     let message = Source::new(&text, None, None).unwrap_err().to_string();
-    assert!(message.starts_with("records.jsonl:7: ") && message.contains("no tokenizer.json"), "{message}");
+    assert!(message.starts_with("records.jsonl:7: ") && message.contains("tokenizer.json"), "{message}");
     let message = small_tokenizer().target(&text, None).unwrap_err().to_string();
     assert_eq!(message, "records.jsonl:7: record `x` has no `summary`, which is needed as the target");
     let tokens = record(r#"{"id": "y", "input_ids": [1], "summary": "text does not count here"}"#);

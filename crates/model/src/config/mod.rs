@@ -150,12 +150,6 @@ impl Config {
         let known = serde_json::to_value(Self::default()).expect("a config has only string keys");
         let fields = value.as_object_mut().ok_or("must be a JSON object")?;
         rename_aliases(fields);
-        if ["decoder_start_token_id", "bos_token_id"].iter().all(|name| fields.get(*name).is_some_and(Value::is_null)) {
-            return Err(
-                "decoder_start_token_id and bos_token_id are both null; name the token that the decoder starts with"
-                    .into(),
-            );
-        }
         fields.retain(|name, value| !value.is_null() || known.get(name).is_none() || NULLABLE.contains(&name.as_str()));
         let alone = |(name, value): (&String, &Value)| {
             let alone = Value::Object(Map::from_iter([(name.clone(), value.clone())]));
@@ -249,7 +243,6 @@ mod tests {
             (r#"{"eos_token_id": -2}"#, "eos_token_id: expected a token id or a list of token ids"),
             (r#"{"decoder_start_token_id": [2, 3]}"#, "decoder_start_token_id: names 2 tokens where one is needed"),
             (r#"{"decoder_start_token_id": "</s>"}"#, "decoder_start_token_id: expected a token id"),
-            (r#"{"decoder_start_token_id": null, "bos_token_id": null}"#, "are both null"),
             (r#"{"decoder_start_token_id": null, "bos_token_id": 50265}"#, "bos_token_id is 50265, outside"),
         ] {
             let message = read(json).unwrap_err().to_string();
@@ -265,6 +258,7 @@ mod tests {
         assert_eq!(config.decoder_inputs(&[7, 8, 9]), [6, 7, 8]);
         let written = serde_json::to_value(&config).unwrap();
         assert!(written["decoder_start_token_id"].is_null() && written["eos_token_id"].is_null(), "{written}");
+        assert_eq!(read(r#"{"decoder_start_token_id": null, "bos_token_id": null}"#).unwrap().decoder_start(), 0);
         let config = read(r#"{"bos_token_id": null, "pad_token_id": null}"#).unwrap();
         assert_eq!(config, Config::default());
         assert_eq!(config.decoder_start(), 2);

@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use self::source::Source;
+use crate::save::WEIGHTS;
 use crate::{Config, Error, GENERATION_CONFIG, Result, SavedDtype, Weights, held_model};
 
 /// What may be chosen in a conversion.
@@ -60,7 +61,7 @@ pub fn convert(from: &Path, output: &Path, options: ConvertOptions) -> Result<Co
     let complete = copied.and_then(|copied| config.save(output).map(|()| copied));
     if complete.is_err() {
         // The first error is the one to report. Weights alone would be taken for a model, which is never replaced.
-        let _ = held_model(output).map(fs::remove_file);
+        let _ = fs::remove_file(output.join(WEIGHTS));
     }
     converted.copied = complete?;
     Ok(converted)

@@ -52,7 +52,8 @@ fn sequence(reader: &mut (impl BufRead + Seek), size: u64) -> Found<HashMap<Stri
     if entry(&machine, "little_endian") == Some(&Object::Bool(false)) {
         return Err("written on a big-endian machine; load and save it with torch there".into());
     }
-    let views = views(object(reader)?)?;
+    // What cannot be read stands in the way of what lies behind it.
+    let views = views(object(reader)?)?.map(|(name, view)| Ok((name, view?))).collect::<Found<Vec<_>>>()?;
     let Object::List(keys) = object(reader)? else { return Err("no list of storages after the tensors".into()) };
     let mut tensors = HashMap::new();
     for key in keys {
@@ -79,19 +80,18 @@ fn entry<'a>(object: &'a Object, name: &str) -> Option<&'a Object> {
     entries.iter().find(|(key, _)| matches!(key, Object::Unicode(key) if key == name)).map(|(_, value)| value)
 }
 
-/// The named tensors of a state dict; whatever else is in it is left out.
-fn views(object: Object) -> Found<Vec<(String, View)>> {
+/// What has a name in a state dict and may be a tensor; whatever else is in it is left out.
+fn views(object: Object) -> Found<impl Iterator<Item = (String, Found<View>)>> {
     let Object::Dict(entries) = object else {
         return Err("holds no dictionary of named tensors (`model.state_dict()`)".into());
     };
-    let mut views = Vec::new();
-    for (key, value) in entries {
-        if let (Object::Unicode(name), Object::Reduce { callable, args }) = (key, value) {
-            let view = View::of(*callable, *args).map_err(|message| format!("tensor {name}: {message}"))?;
-            views.push((name, view));
+    Ok(entries.into_iter().filter_map(|entry| match entry {
+        (Object::Unicode(name), Object::Reduce { callable, args }) => {
+            let view = View::of(*callable, *args).map_err(|message| format!("tensor {name}: {message}"));
+            Some((name, view))
         }
-    }
-    Ok(views)
+        _ => None,
+    }))
 }
 
 /// Adds the tensors that are views of the storage `key`, whose bytes are `storage`.
@@ -181,7 +181,6 @@ mod tests {
             entry("transposed", "FloatStorage", "1", 0, &[3, 2], &[1, 3]),
             entry("columns", "FloatStorage", "1", 1, &[2, 2], &[3, 1]),
             entry("strided", "FloatStorage", "1", 1, &[3], &[2]),
-            entry("expanded", "FloatStorage", "1", 4, &[3, 2], &[0, 1]),
             entry("overlapping", "FloatStorage", "1", 0, &[2, 3], &[1, 1]),
             entry("empty", "FloatStorage", "1", 6, &[0, 3], &[3, 1]),
             entry("half", "HalfStorage", "2", 0, &[2], &[1]),
@@ -191,7 +190,6 @@ mod tests {
         assert_eq!(rows("whole"), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]);
         assert_eq!(rows("transposed"), [[0.0, 3.0], [1.0, 4.0], [2.0, 5.0]]);
         assert_eq!(rows("columns"), [[1.0, 2.0], [4.0, 5.0]]);
-        assert_eq!(rows("expanded"), [[4.0, 5.0]; 3]);
         assert_eq!(rows("overlapping"), [[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]]);
         assert_eq!(tensors["strided"].to_vec1::<f32>().unwrap(), [1.0, 3.0, 5.0]);
         assert_eq!(tensors["empty"].dims(), [0, 3]);
@@ -216,11 +214,11 @@ mod tests {
         refused(&[entry("a", "FloatStorage", "1", 1, &[2, 3], &[3, 1])], 6, "reaches beyond the 6 elements");
         refused(&[entry("a", "FloatStorage", "1", 0, &[-2], &[1])], 6, "negative");
         refused(&[entry("a", "FloatStorage", "1", 0, &[2], &[])], 6, "strides");
-        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0])], 6, "of no parameter");
-        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30], &[0, 0])], 6, "of no parameter");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30, 1 << 30], &[0, 0, 0])], 6, "reaches beyond");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[1 << 30, 1 << 30], &[0, 0])], 6, "repeats elements");
         refused(&[entry("a", "FloatStorage", "1", 6, &[1 << 30], &[0])], 6, "reaches beyond");
         refused(&[entry("a", "FloatStorage", "1", 0, &[2, i32::MAX], &[i32::MAX, 1])], 6, "reaches beyond");
-        refused(&[entry("a", "FloatStorage", "1", 0, &[3, 3], &[1, 1])], 6, "its elements overlap");
+        refused(&[entry("a", "FloatStorage", "1", 0, &[3, 3], &[1, 1])], 6, "repeats elements");
         refused(&[entry("a", "FloatStorage", "2", 0, &[2], &[1])], 6, "storage 1 belongs to no tensor");
         refused(&[entry("a", "QInt8Storage", "1", 0, &[2], &[1])], 6, "`QInt8Storage` are not supported");
         let mut calls = entry("a", "FloatStorage", "1", 0, &[2], &[1]);

@@ -7,9 +7,6 @@ use candle_core::{DType, Device, Shape, Tensor};
 
 use super::Found;
 
-/// Far more than any parameter has: a file says in a few bytes that an expanded tensor has as many as it likes.
-const MOST_ELEMENTS: usize = 1 << 32;
-
 /// A tensor that a pickle describes: a view of a storage.
 pub(super) struct View {
     pub(super) storage: String,
@@ -47,26 +44,20 @@ impl View {
     }
 
     /// A copy of the tensor out of its storage's bytes: parameters that share memory could not be changed one at a time.
-    /// Dimensions along which everything is the same (those of `expand`, of stride 0) are there once and take no memory.
     pub(super) fn tensor(&self, storage: &[u8]) -> Found<Tensor> {
-        let dimensions = self.shape.iter().zip(&self.strides);
-        let once: Vec<usize> =
-            dimensions.map(|(&length, &stride)| if stride == 0 { length.min(1) } else { length }).collect();
         let elements = storage.len() / self.dtype.size_in_bytes();
         let outside = || format!("reaches beyond the {elements} elements of its storage");
-        if product(&self.shape).is_none_or(|count| count > MOST_ELEMENTS) {
-            return Err(format!("its shape {:?} is that of no parameter", self.shape));
-        }
-        let count: usize = once.iter().product();
+        let count =
+            self.shape.iter().try_fold(1usize, |count, &length| count.checked_mul(length)).ok_or_else(outside)?;
         if count > 0 && self.last().is_none_or(|last| last >= elements) {
             return Err(outside());
         }
+        // A few bytes of a file can say that a tensor has as many elements as it likes.
         if count > elements {
-            return Err("its elements overlap; save it again from `tensor.contiguous()`".into());
+            return Err("repeats elements of its storage; save it again from `tensor.contiguous()`".into());
         }
-        let data = if count > 0 { self.gathered(&once, storage) } else { Cow::Borrowed(&[][..]) };
-        let tensor = Tensor::from_raw_buffer(&data, self.dtype, &once, &Device::Cpu);
-        tensor.and_then(|tensor| tensor.broadcast_as(self.shape.as_slice())).map_err(|error| error.to_string())
+        let data = if count > 0 { self.gathered(count, storage) } else { Cow::Borrowed(&[][..]) };
+        Tensor::from_raw_buffer(&data, self.dtype, &self.shape, &Device::Cpu).map_err(|error| error.to_string())
     }
 
     /// The place of the last element of a tensor that has any, unless that is no number.
@@ -75,29 +66,19 @@ impl View {
         dimensions.try_fold(self.offset, |last, (&length, &stride)| last.checked_add((length - 1).checked_mul(stride)?))
     }
 
-    /// The bytes of the elements, row by row, of a tensor of shape `once` that has some and lies within the storage.
-    fn gathered<'s>(&self, once: &[usize], storage: &'s [u8]) -> Cow<'s, [u8]> {
+    /// The bytes of its `count` elements, which are some and lie within the storage, row by row.
+    fn gathered<'s>(&self, count: usize, storage: &'s [u8]) -> Cow<'s, [u8]> {
         let size = self.dtype.size_in_bytes();
         let bytes = |start: usize, count: usize| &storage[start * size..][..count * size];
-        let (Some((&row, outer)), false) = (once.split_last(), Shape::from(once).is_contiguous(&self.strides)) else {
-            return Cow::Borrowed(bytes(self.offset, once.iter().product()));
-        };
-        let mut starts = vec![self.offset];
-        for (&length, &stride) in outer.iter().zip(&self.strides) {
-            starts = starts.iter().flat_map(|start| (0..length).map(move |i| start + i * stride)).collect();
+        if Shape::from(self.shape.as_slice()).is_contiguous(&self.strides) {
+            return Cow::Borrowed(bytes(self.offset, count));
         }
-        let stride = self.strides[outer.len()];
-        let mut data = Vec::with_capacity(starts.len() * row * size);
-        for start in starts {
-            (0..row).for_each(|i| data.extend_from_slice(bytes(start + i * stride, 1)));
+        let mut places = vec![self.offset];
+        for (&length, &stride) in self.shape.iter().zip(&self.strides) {
+            places = places.iter().flat_map(|place| (0..length).map(move |i| place + i * stride)).collect();
         }
-        Cow::Owned(data)
+        Cow::Owned(places.into_iter().flat_map(|place| bytes(place, 1)).copied().collect())
     }
-}
-
-/// A product of counts, unless that is no number.
-fn product(counts: &[usize]) -> Option<usize> {
-    counts.iter().try_fold(1usize, |product, &count| product.checked_mul(count))
 }
 
 /// The key of a storage and the type of its elements.

@@ -65,20 +65,15 @@ impl RunConfig {
         toml::to_string_pretty(self).map_err(|error| Error::config("the configuration", error.to_string()))
     }
 
-    /// Refuses paths that `config.toml`, which is UTF-8, could not say.
-    pub(crate) fn check_paths(&self) -> Result<()> {
-        for (option, path) in [
-            ("model.path", &self.model.path),
-            ("model.tokenizer", &self.model.tokenizer),
-            ("data.cache_dir", &self.data.cache_dir),
-            ("--output or run.output", &self.run.output),
-        ] {
-            if let Some(path) = path.as_ref().filter(|path| path.to_str().is_none()) {
+    /// Refuses an output that `config.toml`, which is UTF-8, could not name; other paths are read from such files.
+    pub(crate) fn check_output(&self) -> Result<()> {
+        match self.run.output.as_ref().filter(|path| path.to_str().is_none()) {
+            Some(path) => {
                 let message = format!("{} is not UTF-8, as config.toml is: choose another name", path.display());
-                return Err(Error::config(option, message));
+                Err(Error::config("--output or run.output", message))
             }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn validate(&self, origin: &str) -> Result<()> {
