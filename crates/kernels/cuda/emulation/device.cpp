@@ -85,14 +85,15 @@ struct Block {
 thread_local Block block;
 
 #ifdef __SANITIZE_ADDRESS__
-void switch_context(Context &from, Context &to) {
+/// `ends`: nobody comes back, and what the sanitizer keeps of the stack is given back.
+void switch_context(Context &from, Context &to, bool ends) {
     void *fake = nullptr;
-    __sanitizer_start_switch_fiber(&fake, to.stack, to.stack_bytes);
+    __sanitizer_start_switch_fiber(ends ? nullptr : &fake, to.stack, to.stack_bytes);
     swapcontext(&from.start, &to.start);
     __sanitizer_finish_switch_fiber(fake, nullptr, nullptr);
 }
 #else
-void switch_context(Context &from, Context &to) {
+void switch_context(Context &from, Context &to, bool) {
     if (_setjmp(from.resume) != 0) return;
     if (to.started) _longjmp(to.resume, 1);
     to.started = true;
@@ -106,7 +107,7 @@ Warp &warp_of(const Thread &thread) { return block.warps[thread.index.x / LANES]
 
 void yield(State state) {
     running().state = state;
-    switch_context(running().context, block.scheduler);
+    switch_context(running().context, block.scheduler, state == State::Done);
 }
 
 void fiber_main() {
@@ -166,7 +167,7 @@ void run_block(dim3 grid, dim3 index) {
             Fiber &fiber = *block.fibers[backwards ? block.threads - 1 - i : i];
             if (fiber.state != State::Ready) continue;
             current = &fiber;
-            switch_context(block.scheduler, fiber.context);
+            switch_context(block.scheduler, fiber.context, false);
             progress = true;
             done += fiber.state == State::Done;
         }
