@@ -79,6 +79,14 @@ mod kernels {
         build.cpp(true).std("c++17").opt_level(2).flag("-x").flag("c++");
         // Numbers are read through pointers to other types, as CUDA allows.
         build.flag("-fno-strict-aliasing").flag("-Wno-unknown-pragmas");
-        build.files(["cuda/emulation/device.cpp", "cuda/emulation/products.cpp"]).files(sources).compile(LIBRARY);
+        let mut kernels = build.clone();
+        if !std::env::var("CXXFLAGS").is_ok_and(|flags| flags.contains("-fsanitize=address")) {
+            // Calls at loads and stores, which `announced.cpp` answers. An address sanitizer does not go with it.
+            kernels.flag("-fsanitize=thread");
+        }
+        kernels.file("cuda/emulation/faults.cpp").files(sources).compile(LIBRARY);
+        let emulation =
+            ["announced", "copies", "device", "products", "races"].map(|name| format!("cuda/emulation/{name}.cpp"));
+        build.files(emulation).compile("epitome_cuda_emulation");
     }
 }

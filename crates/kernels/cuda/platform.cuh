@@ -84,23 +84,30 @@ int launch_early(
 
 #include "emulation/device.h"
 
+template <typename Call> int emulate(dim3 grid, int threads, size_t shared_bytes, bool early, const Call &call) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) return 0;
+    emulation::run(
+        grid, threads, shared_bytes, early,
+        {[](const void *kernel) { (*static_cast<const Call *>(kernel))(); }, &call}
+    );
+    return 0;
+}
+
 template <typename... Parameters, typename... Arguments>
 int launch(
     void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t, Arguments... arguments
 ) {
-    emulation::run(grid, threads, shared_bytes, [&] { kernel(arguments...); });
-    return 0;
+    return emulate(grid, threads, shared_bytes, false, [&] { kernel(arguments...); });
 }
 
 /// So few that what stays on one to the end has several turns in tests.
 inline int processor_count() { return 1; }
 
-/// Kernels run one after the other.
 template <typename... Parameters, typename... Arguments>
 int launch_early(
-    void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t stream, Arguments... arguments
+    void (*kernel)(Parameters...), dim3 grid, int threads, size_t shared_bytes, cudaStream_t, Arguments... arguments
 ) {
-    return launch(kernel, grid, threads, shared_bytes, stream, arguments...);
+    return emulate(grid, threads, shared_bytes, true, [&] { kernel(arguments...); });
 }
 
 #endif

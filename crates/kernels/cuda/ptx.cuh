@@ -144,6 +144,7 @@ template <bool TRANSPOSED> void gather_matrices(void *const lanes[32]) {
                 int row = lane / 4, column = lane % 4 * 2 + half;
                 if (TRANSPOSED) std::swap(row, column);
                 auto *values = static_cast<const uint16_t *>(static_cast<Matrices *>(lanes[matrix * 8 + row])->row);
+                emulation::note_warp_read(&values[column], sizeof *values);
                 halves[half] = values[column];
             }
             static_cast<Matrices *>(lanes[lane])->registers[matrix] = halves[1] << 16 | halves[0];
@@ -216,7 +217,7 @@ inline uint4 load_16(const void *address) {
     return value;
 }
 
-inline void wait_for_kernels_before() {}
+inline void wait_for_kernels_before() { emulation::order_launches(); }
 inline void let_next_kernel_start() {}
 
 inline uint4 stream_16(const void *address) { return load_16(address); }

@@ -3,6 +3,7 @@
 // Its check of longjmp knows nothing of stacks of our own.
 #undef _FORTIFY_SOURCE
 
+#include "copies.h"
 #include "device.h"
 #include "products.h"
 
@@ -25,22 +26,11 @@ __thread Thread *current;
 namespace {
 
 constexpr size_t STACK_BYTES = 256 << 10;
-constexpr int LANES = 32;
+constexpr int LANES = 32, MOST_THREADS = 1024;
 /// NaN in every format, and the least likely index.
 constexpr int POISON = 0xff;
-/// Bytes of the smallest part of shared memory that is followed.
-constexpr size_t CHUNK = 16;
-/// Where a block's shared memory begins: a multiple of 128 bytes, as on a GPU, and of no more.
-constexpr uint32_t FIRST_SHARED = 1024 + 128;
 
 enum class State { Ready, AtWarp, AtBlock, Done };
-
-struct Copy {
-    void *target;
-    const void *source;
-    size_t bytes;
-    int group;
-};
 
 /// Where a fiber, or the scheduler, goes on. `_setjmp` makes no system call, as `swapcontext` does.
 struct Context {
@@ -54,11 +44,7 @@ struct Context {
 struct Fiber : Thread {
     Context context;
     State state = State::Ready;
-    std::vector<Copy> copies;
-    /// Chunks of shared memory that arrived and that no fence has shown to the matrix units yet.
-    std::vector<size_t> unfenced;
-    int groups = 0;
-    std::unique_ptr<char[]> stack{new char[STACK_BYTES]};
+    char *stack = nullptr;
 };
 
 struct Warp {
@@ -69,17 +55,15 @@ struct Warp {
 
 struct Block {
     std::vector<std::unique_ptr<Fiber>> fibers;
+    /// Of all fibers, one behind the other.
+    std::unique_ptr<char[]> stacks{new char[MOST_THREADS * STACK_BYTES]};
     std::vector<Warp> warps;
     Context scheduler;
-    const std::function<void()> *body = nullptr;
+    Body body{};
     unsigned char *shared = nullptr;
     size_t shared_bytes = 0;
-    /// Which fiber has filled a chunk and not fenced it since, counted from 1.
-    std::vector<int> unfenced;
     int at_barrier = 0;
     int threads = 0;
-    /// Blocks that have run on this thread of the process.
-    int count = 0;
 };
 
 thread_local Block block;
@@ -118,24 +102,21 @@ void fiber_main() {
     block.scheduler.stack = const_cast<void *>(stack);
     block.scheduler.stack_bytes = bytes;
 #endif
-    (*block.body)();
-    if (!running().copies.empty()) fail("a thread ended while its copies were in flight");
+    block.body.function(block.body.kernel);
+    end_copies();
     yield(State::Done);
 }
 
 void start(Fiber &fiber) {
     getcontext(&fiber.context.start);
-    fiber.context.start.uc_stack.ss_sp = fiber.stack.get();
+    fiber.context.start.uc_stack.ss_sp = fiber.stack;
     fiber.context.start.uc_stack.ss_size = STACK_BYTES;
     fiber.context.start.uc_link = nullptr;
-    fiber.context.stack = fiber.stack.get();
+    fiber.context.stack = fiber.stack;
     fiber.context.stack_bytes = STACK_BYTES;
     fiber.context.started = false;
     makecontext(&fiber.context.start, fiber_main, 0);
     fiber.state = State::Ready;
-    fiber.copies.clear();
-    fiber.unfenced.clear();
-    fiber.groups = 0;
 }
 
 void release(State waiting, size_t first, size_t end) {
@@ -146,9 +127,10 @@ void release(State waiting, size_t first, size_t end) {
 
 void run_block(dim3 grid, dim3 index) {
     std::memset(block.shared, POISON, block.shared_bytes);
-    block.unfenced.assign(block.shared_bytes / CHUNK + 1, 0);
     block.at_barrier = 0;
     begin_products(block.threads / LANES);
+    begin_copies(block.threads, block.shared, block.shared_bytes);
+    begin_block(block.threads, block.shared, block.shared_bytes, block.stacks.get(), MOST_THREADS * STACK_BYTES);
     for (int i = 0; i < block.threads; i++) {
         Fiber &fiber = *block.fibers[i];
         fiber.index = dim3(i, 0, 0);
@@ -158,13 +140,10 @@ void run_block(dim3 grid, dim3 index) {
         start(fiber);
     }
     std::fill(block.warps.begin(), block.warps.end(), Warp());
-    // Every other block from the last thread to the first, so that whoever reads what another writes without waiting for it
-    // comes too early somewhere.
-    bool backwards = block.count++ % 2 == 1;
     for (int done = 0; done < block.threads;) {
         bool progress = false;
         for (int i = 0; i < block.threads; i++) {
-            Fiber &fiber = *block.fibers[backwards ? block.threads - 1 - i : i];
+            Fiber &fiber = *block.fibers[i];
             if (fiber.state != State::Ready) continue;
             current = &fiber;
             switch_context(block.scheduler, fiber.context, false);
@@ -173,24 +152,14 @@ void run_block(dim3 grid, dim3 index) {
         }
         if (block.at_barrier == block.threads) {
             block.at_barrier = 0;
+            order_block();
             release(State::AtBlock, 0, block.threads);
         } else if (!progress) {
             fail("threads wait for others that never come");
         }
     }
     end_products();
-}
-
-/// Delivers a copy of the running fiber.
-void deliver(const Copy &copy) {
-    if (copy.source != nullptr) {
-        std::memcpy(copy.target, copy.source, copy.bytes);
-    } else {
-        std::memset(copy.target, 0, copy.bytes);
-    }
-    size_t chunk = (static_cast<unsigned char *>(copy.target) - block.shared) / CHUNK;
-    block.unfenced[chunk] = running().index.x + 1;
-    running().unfenced.push_back(chunk);
+    order_block();
 }
 
 } // namespace
@@ -201,14 +170,18 @@ void fail(const char *what) {
     std::abort();
 }
 
-void run(dim3 grid, int threads, size_t shared_bytes, const std::function<void()> &body) {
+void run(dim3 grid, int threads, size_t shared_bytes, bool early, Body body) {
     Thread launcher;
     current = &launcher;
-    if (threads % LANES != 0) fail("a block must be whole warps");
-    while (block.fibers.size() < size_t(threads)) block.fibers.push_back(std::make_unique<Fiber>());
+    if (threads % LANES != 0 || threads > MOST_THREADS) fail("a block must be whole warps, at most 32");
+    while (block.fibers.size() < size_t(threads)) {
+        block.fibers.push_back(std::make_unique<Fiber>());
+        block.fibers.back()->stack = &block.stacks[(block.fibers.size() - 1) * STACK_BYTES];
+    }
+    begin_launch(early);
     block.threads = threads;
     block.warps.resize(threads / LANES);
-    block.body = &body;
+    block.body = body;
     block.shared_bytes = shared_bytes;
     // Exactly as much as was asked for, so that an address sanitizer sees what lies outside.
     block.shared = static_cast<unsigned char *>(std::aligned_alloc(128, (shared_bytes + 127) / 128 * 128));
@@ -217,6 +190,8 @@ void run(dim3 grid, int threads, size_t shared_bytes, const std::function<void()
             for (unsigned x = 0; x < grid.x; x++) run_block(grid, dim3(x, y, z));
         }
     }
+    current = &launcher;
+    end_launch();
     std::free(block.shared);
     current = nullptr;
 }
@@ -228,7 +203,8 @@ void barrier() {
     yield(State::AtBlock);
 }
 
-void collective(Operation operation, void *operands) {
+void collective(Operation operation, void *operands, const void *caller) {
+    current->collective = caller != nullptr ? caller : __builtin_return_address(0);
     Warp &warp = warp_of(*current);
     if (warp.arrived == 0) {
         warp.operation = operation;
@@ -254,47 +230,6 @@ void require_shared(const void *address, size_t bytes) {
     require_aligned(address, bytes);
     auto *byte = static_cast<const unsigned char *>(address);
     if (byte < block.shared || byte + bytes > block.shared + block.shared_bytes) fail("an address outside shared memory");
-}
-
-void copy_async(void *shared, const void *global, size_t bytes, bool valid) {
-    require_shared(shared, bytes);
-    if (valid) require_aligned(global, bytes);
-    std::memset(shared, POISON, bytes);
-    running().copies.push_back({shared, valid ? global : nullptr, bytes, running().groups});
-}
-
-void commit_copies() { running().groups++; }
-
-void wait_copies(int pending) {
-    auto &copies = running().copies;
-    int delivered = running().groups - pending;
-    size_t kept = 0;
-    for (auto &copy : copies) {
-        if (copy.group >= delivered) {
-            copies[kept++] = copy;
-        } else {
-            deliver(copy);
-        }
-    }
-    copies.resize(kept);
-}
-
-void fence_copies() {
-    for (size_t chunk : running().unfenced) {
-        if (block.unfenced[chunk] == int(running().index.x) + 1) block.unfenced[chunk] = 0;
-    }
-    running().unfenced.clear();
-}
-
-uint32_t shared_address(const void *pointer) {
-    return FIRST_SHARED + (static_cast<const unsigned char *>(pointer) - block.shared);
-}
-
-const unsigned char *shared_pointer(uint32_t address, size_t bytes) {
-    size_t at = address - FIRST_SHARED;
-    if (address < FIRST_SHARED || at + bytes > block.shared_bytes) fail("an address outside shared memory");
-    if (block.unfenced[at / CHUNK] != 0) fail("matrix units read what was copied and not fenced");
-    return block.shared + at;
 }
 
 } // namespace emulation

@@ -1,22 +1,25 @@
 // CUDA's language on the CPU, enough for the kernels here: every thread of a block is a fiber, blocks run one after another.
-// A fiber runs until it waits for its warp or block, in turn from the first to the last and from the last to the first: a read
-// that lacks a barrier finds in one of them what a lagging thread would.
+// A fiber runs until it waits for its warp or block.
 //
 // Ends the process with a message when threads part where all must meet (a barrier, a warp's collective instruction), when
-// an address is not aligned or not in shared memory, and when a thread ends while its copies are in flight.
+// an address is not aligned or not in shared memory, when a thread ends while its copies are in flight, and when nothing orders two
+// accesses (races.h).
 #pragma once
+
+#include "copies.h"
+#include "races.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <functional>
 
 #define __global__
 #define __device__
 #define __host__
-#define __forceinline__ inline
+// Compilers do not announce what a function returns into memory: races.h.
+#define __forceinline__ inline __attribute__((always_inline))
 #define __launch_bounds__(...)
 // Blocks of one launch run on one thread, one after another.
 #define __shared__ static thread_local
@@ -44,13 +47,22 @@ namespace emulation {
 
 struct Thread {
     dim3 index, block_index, block_size, grid_size;
+    /// Where the last collective instruction stands in the program.
+    const void *collective = nullptr;
 };
 
 /// The thread that runs now.
 extern __thread Thread *current;
 
-/// Runs `body` as every thread of every block; threads are a multiple of a warp.
-void run(dim3 grid, int threads, size_t shared_bytes, const std::function<void()> &body);
+/// What a thread does: a function and what it is called with.
+struct Body {
+    void (*function)(const void *kernel);
+    const void *kernel;
+};
+
+/// Runs `body` as every thread of every block; threads are a multiple of a warp. `early`: it may begin before the launches before have
+/// ended, as far as its threads do not wait for them.
+void run(dim3 grid, int threads, size_t shared_bytes, bool early, Body body);
 
 unsigned char *shared_memory();
 
@@ -59,25 +71,12 @@ void barrier();
 
 /// What the 32 lanes of a warp do together: `operation` is called once, with what each lane gave, when all have come.
 using Operation = void (*)(void *const lanes[32]);
-void collective(Operation operation, void *operands);
+/// `caller` is the kernel, where this is not called from there.
+void collective(Operation operation, void *operands, const void *caller = nullptr);
 
 /// Ends the process unless all bytes at `address`, a multiple of their number, are dynamic shared memory of this block.
 void require_shared(const void *address, size_t bytes);
 void require_aligned(const void *address, size_t bytes);
-
-/// An asynchronous copy, or zeros where there is no source: it arrives when the thread waits for its group, until when the
-/// target holds NaN.
-void copy_async(void *shared, const void *global, size_t bytes, bool valid);
-void commit_copies();
-/// Waits for all but the latest `pending` groups.
-void wait_copies(int pending);
-/// Lets matrix units see what this thread's copies brought.
-void fence_copies();
-
-/// The address by which matrix units know shared memory.
-uint32_t shared_address(const void *pointer);
-/// What they read there. Ends the process if a copy filled it and was not fenced.
-const unsigned char *shared_pointer(uint32_t address, size_t bytes);
 
 /// Ends the process, saying what is wrong with the kernel.
 [[noreturn]] void fail(const char *what);
@@ -107,7 +106,7 @@ inline unsigned char *dynamic_shared_memory() { return emulation::shared_memory(
 
 inline void __syncthreads() { emulation::barrier(); }
 inline void __syncwarp() {
-    emulation::collective([](void *const *) {}, nullptr);
+    emulation::collective([](void *const *) { emulation::order_warp(); }, nullptr);
 }
 
 template <typename T> T __shfl_sync(unsigned, T value, int source) { return emulation::shuffle(value, source); }

@@ -199,7 +199,7 @@ void wait(void *const operands[LANES]) {
 
 } // namespace
 
-void multiply_group(GroupProduct product) { collective(start, &product); }
+void multiply_group(GroupProduct product) { collective(start, &product, __builtin_return_address(0)); }
 
 void fence_products() {
     collective([](void *const *) { own_warp().fenced = true; }, nullptr);
@@ -209,7 +209,7 @@ void commit_products() {
     collective([](void *const *) { own_warp().groups++; }, nullptr);
 }
 
-void wait_products(int pending) { collective(wait, &pending); }
+void wait_products(int pending) { collective(wait, &pending, __builtin_return_address(0)); }
 
 void begin_products(size_t count) { warps.assign(count, Warp()); }
 

@@ -4,7 +4,7 @@ use super::check;
 use super::element::{FLOATS, of_type};
 use super::ffi::{self, Stream};
 use super::key_splits::KeySplits;
-use super::place::{address, address_mut, dense, room, row_address, rows, stream};
+use super::place::{self, address, address_mut, dense, room, row_address, rows, stream};
 use super::plan::Plan;
 use super::units::Units;
 use crate::ops::attention::Attended;
@@ -180,7 +180,7 @@ pub(super) struct PlacedPlan {
 
 impl PlacedPlan {
     pub(super) fn new(plan: Plan, device: &Device) -> Result<Self> {
-        let words = Tensor::from_slice(plan.words(), plan.words().len(), device)?;
+        let words = place::words(plan.words(), device)?;
         Ok(Self { plan, words })
     }
 }

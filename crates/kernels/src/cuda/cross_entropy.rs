@@ -1,6 +1,6 @@
 //! Cross-entropy of logits by the kernel of `cuda/training/`.
 
-use super::place::{address, address_mut, dense, room, stream};
+use super::place::{self, address, address_mut, dense, room, stream};
 use super::{check, ffi};
 use crate::cpu::cross_entropy::RowLoss;
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -79,7 +79,7 @@ impl RowTargets<'_> {
         let tokens = self.choices.iter().copied().flatten().map(|token| *token as i32);
         let weights = self.weights.iter().map(|weight| weight.to_bits() as i32);
         let words: Vec<i32> = self.labels.iter().copied().chain([0]).chain(ends).chain(weights).chain(tokens).collect();
-        Tensor::from_slice(&words, words.len(), device)
+        place::words(&words, device)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Look-ups in tables and their gradients by the kernels of `cuda/rows/embedding.cu`.
 
 use super::element::{FLOATS, of_type};
-use super::place::{address, address_mut, dense, room, stream};
+use super::place::{self, address, address_mut, dense, room, stream};
 use super::step::Step;
 use super::{check, ffi};
 use candle_core::{DType, Result, Tensor, bail};
@@ -23,7 +23,7 @@ pub fn embed(words: (&Tensor, &[u32]), positions: Option<(&Tensor, &[u32])>, dty
             bail!("{op}: {} ids of a table {:?} for {count} rows", ids.len(), table.dims());
         }
         let dtypes = if dense_tables.is_empty() { &FLOATS[..] } else { &[words.0.dtype()] };
-        dense_tables.push((dense(op, table, dtypes)?, Tensor::from_slice(ids, count, device)?));
+        dense_tables.push((dense(op, table, dtypes)?, place::words(ids, device)?));
     }
     let y = room((count, width), dtype, device)?;
     let lie = |(table, ids): &(Tensor, Tensor)| Ok::<_, candle_core::Error>((address(table)?, address(ids)?.cast()));
@@ -109,8 +109,8 @@ pub fn accumulate_rows(sums: &Tensor, ids: &[u32], gradient: &Tensor, skip: Opti
         return Ok(());
     }
     let count = ids.len() as c_int;
-    let words = |words: Vec<u32>| Tensor::from_slice(&words, words.len(), device);
-    let (ids, starts, places) = (words(ids)?, words(starts)?, words(places)?);
+    let [ids, starts, places] = [&ids, &starts, &places].map(|words| place::words(words, device));
+    let (ids, starts, places) = (ids?, starts?, places?);
     let [f32, bf16]: [ffi::AccumulateRows; 2] = [ffi::epitome_accumulate_rows_f32, ffi::epitome_accumulate_rows_bf16];
     let launch = of_type(op, gradient.dtype(), f32, bf16)?;
     // SAFETY: ids are rows of `sums`, places are rows of `gradient`.

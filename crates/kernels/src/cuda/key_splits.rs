@@ -2,7 +2,7 @@
 
 use super::attention::{attend, gradients};
 use super::indexed::gather_rows;
-use super::place::{address, address_mut, room, stream};
+use super::place::{self, address, address_mut, room, stream};
 use super::plan::BLOCK;
 use super::units::Units;
 use super::{check, ffi};
@@ -122,6 +122,6 @@ impl<'a> KeySplits<'a> {
     /// Where each document's queries begin, then their number.
     fn offsets(&self, q: &Tensor) -> Result<Tensor> {
         let offsets = [0].into_iter().chain(self.queries.ranges().map(|rows| rows.end as u32)).collect::<Vec<u32>>();
-        Tensor::from_slice(&offsets, offsets.len(), q.device())
+        place::words(&offsets, q.device())
     }
 }

@@ -63,7 +63,7 @@ pub(crate) use optimizer::{adamw_step, round_all, sum_of_squares};
 #[cfg(feature = "cuda")]
 pub(crate) use place::memory;
 pub(crate) use place::room;
-pub use place::runs_on;
+pub use place::{copies_between_launches, runs_on};
 #[cfg(feature = "cuda-emulation")]
 pub use place::{emulated, emulated_gpus};
 pub(crate) use place::{gpu_count, open};

@@ -1,6 +1,6 @@
 //! Sums of squares, AdamW and copies in bf16, of all tensors of a list at once, by the kernels of `cuda/training/`.
 
-use super::place::{address, address_mut, dense, room, stream};
+use super::place::{self, address, address_mut, dense, room, stream};
 use super::{check, ffi};
 use crate::{AdamW, AdamWParameter};
 use candle_core::{DType, Device, Result, Tensor, bail};
@@ -37,7 +37,7 @@ impl List {
 fn words<T: Copy>(items: &[T], device: &Device) -> Result<Tensor> {
     // SAFETY: the structs of `ffi` are C's, of whole words without gaps, and any bits are words.
     let words = unsafe { std::slice::from_raw_parts(items.as_ptr().cast::<u32>(), size_of_val(items) / 4) };
-    Tensor::from_slice(words, words.len(), device)
+    place::words(words, device)
 }
 
 /// [`sum_of_squares`](crate::sum_of_squares) of tensors of one device: a list of two launches, and one number that comes back.

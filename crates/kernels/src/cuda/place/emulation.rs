@@ -16,6 +16,23 @@ pub(crate) fn open(index: usize) -> Result<Device> {
     }
 }
 
+/// Says that all launches so far have ended.
+pub(super) fn end_launches() {
+    unsafe extern "C" {
+        safe fn epitome_emulation_end_launches();
+    }
+    epitome_emulation_end_launches();
+}
+
+/// Says that a launch of one thread has written so many bytes there.
+pub(super) fn written_by_product(target: *mut c_void, bytes: usize) {
+    unsafe extern "C" {
+        // It keeps the address and looks at nothing there.
+        safe fn epitome_emulation_product(target: *mut c_void, bytes: usize);
+    }
+    epitome_emulation_product(target, bytes);
+}
+
 /// Of the storage's first number.
 pub(super) fn address(storage: &CpuStorage) -> Result<*const c_void> {
     Ok(match storage {

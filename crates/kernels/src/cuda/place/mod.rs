@@ -7,7 +7,7 @@ mod gpu;
 
 use super::ffi::Stream;
 use super::recording::recorded_room;
-use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, bail};
+use candle_core::{CpuStorage, DType, Device, InplaceOp1, Layout, Result, Shape, Storage, Tensor, WithDType, bail};
 use std::cell::Cell;
 use std::ffi::c_void;
 use std::ptr::null_mut;
@@ -161,11 +161,33 @@ fn new_room(shape: Shape, dtype: DType, device: &Device) -> Result<Tensor> {
     unsafe { Tensor::empty(shape, dtype, device) }
 }
 
+/// Brings words to a device.
+pub(super) fn words<T: WithDType>(words: &[T], device: &Device) -> Result<Tensor> {
+    copies_between_launches();
+    Tensor::from_slice(words, words.len(), device)
+}
+
+/// Tells the emulation, where there is one, of a copy: launches after it begin when those before it have ended.
+pub fn copies_between_launches() {
+    #[cfg(feature = "cuda-emulation")]
+    emulation::end_launches();
+}
+
+/// Tells the emulation, where there is one, that a product which is no kernel here has written a dense tensor.
+pub(super) fn written_by_product(target: &Tensor) -> Result<()> {
+    #[cfg(feature = "cuda-emulation")]
+    emulation::written_by_product(address_mut(target)?, target.elem_count() * target.dtype().size_in_bytes());
+    #[cfg(not(feature = "cuda-emulation"))]
+    let _ = target;
+    Ok(())
+}
+
 /// Writes words to a dense tensor of them.
 pub(super) fn write_words(target: &Tensor, words: &[u32]) -> Result<()> {
     if target.dtype() != DType::U32 || target.elem_count() != words.len() {
         bail!("{} words for {:?} in {:?}", words.len(), target.dims(), target.dtype());
     }
+    copies_between_launches();
     if target.device().is_cpu() {
         return target.slice_set(&Tensor::from_slice(words, target.shape(), target.device())?, 0, 0);
     }

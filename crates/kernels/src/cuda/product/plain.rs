@@ -1,6 +1,7 @@
 //! Products by candle, in f32: those of an emulated GPU, and of shapes for which the library has no algorithm.
 
 use super::{Product, Then};
+use crate::cuda::place::written_by_product;
 use candle_core::{DType, Result, Tensor};
 
 /// Writes or adds the product, rounded once.
@@ -19,5 +20,6 @@ pub(super) fn multiply(product: &Product, target: &Tensor, then: Then<'_>) -> Re
     }
     // Rows of the target may be longer.
     let result = result.pad_with_zeros(1, 0, target.dim(1)? - result.dim(1)?)?;
-    target.slice_set(&result.to_dtype(target.dtype())?, 0, 0)
+    target.slice_set(&result.to_dtype(target.dtype())?, 0, 0)?;
+    written_by_product(target)
 }

@@ -42,6 +42,7 @@ pub(crate) fn on_device<R>(body: impl FnOnce() -> R) -> R {
 
 /// A tensor there.
 pub(crate) fn place(values: &[f64], shape: &[usize], dtype: DType) -> Tensor {
+    epitome_kernels::cuda::copies_between_launches();
     let singles: Vec<f32> = values.iter().map(|value| *value as f32).collect();
     // Its type is changed on the CPU: candle launches no kernel for a tensor without elements.
     Tensor::from_vec(singles, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap().to_device(&device()).unwrap()
