@@ -40,6 +40,9 @@ fn memories_of_many_lengths() {
     // More splits than are merged at once.
     check_memory(1, 64, &[2], &[8800], 0.0);
     check_memory(1, 128, &[1], &[8800], 0.0);
+    // Splits of so many tiles that these take each other's places.
+    check_memory(8, 64, &[33], &[4300], 0.0);
+    check_memory(8, 128, &[33], &[4300], 0.0);
     // What was summed is rescaled: by more than the slack of a maximum, and by less.
     for growth in [0.003, 0.01, 0.05] {
         check_memory(2, 64, &[3], &[1500], growth);
