@@ -47,7 +47,10 @@ template <int N> __device__ __forceinline__ void pin(uint32_t (&a)[N][4]) {
 /// Has `value`, which is not negative, computed before a wait that follows. The assembler puts a wait before whatever does not
 /// need its products, unless a branch stands between: one of the whole warp, for else it makes products wait for each other.
 __device__ __forceinline__ void come_before_wait(float value) {
-    if (__any_sync(0xffffffff, value < 0.0f)) __trap();
+    if (__any_sync(0xffffffff, value < 0.0f)) {
+        wait_products<0>();
+        __trap();
+    }
 }
 
 /// The same of many values.
@@ -129,16 +132,21 @@ template <bool TRANSPOSED, int N> void multiply_group(float (&c)[N][4], uint64_t
 
 #endif
 
+/// A descriptor with this lower word.
+__device__ __forceinline__ uint64_t matrix_descriptor(uint32_t low, int stride) {
+    constexpr uint32_t SWIZZLE_128 = 1;
+    uint32_t high = stride >> 4 | SWIZZLE_128 << 30;
+    return uint64_t(high) << 32 | low;
+}
+
 /// Describes a matrix in shared memory in the pattern of 128 bytes: chunk c of 16 bytes of line r of 128 lies at c ^ (r % 8).
 /// Eight lines are a block of the matrix, and `stride` bytes lie between one block and the next in the direction across the
 /// lines, `leading` in the direction along them.
 /// It begins `offset` bytes after `tile`, to which the pattern belongs.
 __device__ __forceinline__ uint64_t matrix_descriptor(const void *tile, int offset, int leading, int stride) {
-    constexpr uint32_t SWIZZLE_128 = 1;
     // A block's own shared memory is less than 256 KB: sums of addresses stay in their 14 bits.
     uint32_t low = ((shared_address(tile) & 0x3ffff) >> 4 | leading >> 4 << 16) + (offset >> 4);
-    uint32_t high = stride >> 4 | SWIZZLE_128 << 30;
-    return uint64_t(high) << 32 | low;
+    return matrix_descriptor(low, stride);
 }
 
 } // namespace ptx

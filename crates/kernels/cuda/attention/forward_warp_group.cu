@@ -8,14 +8,18 @@
 //
 // Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers. Tiles of 64 keys
 // and values arrive in rings of four, keys three tiles ahead, values two: one barrier a tile. A warp group starts the scores of
-// a tile, then the weighted sum of the tile before, copies its part of a tile to come, and makes the softmax while the sum goes
-// on; probabilities are operand A from registers. Where all queries see a tile nothing is masked, and the maximum is the known one,
-// which fails seldom. A warp group leaves out tiles that it does not see. Two blocks a multiprocessor, one for heads of 128.
+// a tile, then the weighted sum of the tile before, meets the other while these go on, copies its part of a tile to come, and makes
+// the softmax while the sum goes on; probabilities are operand A from registers. A warp group leaves out tiles that it does not
+// see. Two blocks a multiprocessor, one for heads of 128.
 //
-// What a warp issues counts most: 300 instructions a tile, of which the exponentials and their sums are a third. Copies' addresses
-// are sums, because products of 64 bits and masks of every tile had made it 370 and 12 % slower.
+// Nearly all tiles are seen by all queries of a warp group. These have a loop of their own in which nothing is asked: nothing is
+// masked, the maximum is the known one, which fails seldom, tiles to come are whole, and the addresses of operands and copies are
+// sums. What a warp issues counts most, and it issues 190 instructions for such a tile, of which the exponentials and their sums
+// are the half; with one loop for all tiles it was 305, and with products of 64 bits and masks of every tile 370, which was 12 %
+// slower than that.
 //
-// Registers, 128 of 128 for heads of 64, 236 for 128 (240 with dropout); shared memory 82,944 and 164,864 bytes.
+// Registers, 128 of 128 for heads of 64 (16 bytes spilled that the loop of plain tiles does not use, 28 with dropout), 231 for 128 (237
+// with dropout); shared memory 82,944 and 164,864 bytes.
 
 #include "panels.cuh"
 #include "softmax.cuh"
@@ -59,7 +63,8 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
 
     auto stage = [&](int place) { return typename S::Keys{memory + S::Queries::BYTES + place * S::Keys::BYTES}; };
     auto key_tile = [&](int index) { return stage(uint32_t(index) % STAGES); };
-    auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index) % STAGES); };
+    // One place on, so that the places of a step's keys and values are the same.
+    auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index + 1) % STAGES); };
     auto keys = own_key_copies<THREADS, D>(tiles, problem.k, problem.k_stride, head);
     auto values = own_key_copies<THREADS, D>(tiles, problem.v, problem.v_stride, head);
     // Values are needed one step after their keys, and so are their places. What follows the last tile is zeros that nobody reads.
@@ -81,12 +86,11 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
 
     int first_row = 16 * warp_index();
     auto query_of = [&](int row) { return queries.first + first_row + row; };
+    ptx::wait_copies<STAGES - 2>();
+    ptx::fence_copies();
+    __syncthreads();
     uint32_t registers[1][D / 16][4];
-    if constexpr (S::QUERIES_IN_REGISTERS) {
-        ptx::wait_copies<STAGES - 2>();
-        __syncthreads();
-        load_a_rows<1>(registers, query_tile, first_row);
-    }
+    if constexpr (S::QUERIES_IN_REGISTERS) load_a_rows<1>(registers, query_tile, first_row);
     Stream streams[1][2];
     if constexpr (DROPOUT) {
 #pragma unroll
@@ -101,19 +105,22 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
     clear(context);
     Softmax<1> softmax;
     float scale = problem.scale * LOG2_E;
-    auto start_scores = [&](int index) {
+    // The keys of step `index` and the values of the one before are at the same place, `index` % STAGES.
+    auto own_operand = Operand<BLOCK, D>::of(query_tile, own_rows);
+    auto first_keys = Operand<KEYS, D>::of(stage(0), 0);
+    auto start_scores = [&](uint32_t place) {
         if constexpr (S::QUERIES_IN_REGISTERS) {
-            start_transposed(scores[0], registers[0], key_tile(index));
+            start_transposed(scores[0], registers[0], first_keys.behind(place));
         } else {
-            start_transposed(scores[0], query_tile, own_rows, key_tile(index));
+            start_transposed(scores[0], own_operand, first_keys.behind(place));
         }
         ptx::commit_products();
     };
-    auto start_context = [&](int index) {
-        start_product(context[0], probabilities, value_tile(index));
+    auto start_context = [&](uint32_t place) {
+        start_product(context[0], probabilities, first_keys.behind(STAGES + place));
         ptx::commit_products();
     };
-    Range seen = own_tiles.seen_tiles(tiles), plain = own_tiles.plain_tiles(tiles, 0);
+    Range seen = own_tiles.seen_tiles(tiles), plain = agreed(own_tiles.plain_tiles(tiles, 0));
     // A warp that the known maximum fails makes its scores again: products of warp groups take all four warps.
     auto make_scores_again = [&](int index) {
         clear(scores);
@@ -132,39 +139,79 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         clear(scores);
         copy_few(scores, few);
     };
+    // Of any tile but those of the loop of their own.
     auto weigh = [&](int index) {
-        bool is_plain = index >= plain.first && index < plain.end;
         if (index < tiles.global_tiles && document.global_count <= FEW) {
             weigh_few();
-        } else if (!is_plain || !softmax.add_by_known(scores, scale)) {
-            if (is_plain) {
-                make_scores_again(index);
-            } else {
-                KeyTile tile = tiles.at(index);
-                uint64_t hidden = own_tiles.hidden(tile);
-                if (!own_tiles.whole(tile, hidden)) {
-                    hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
-                }
-                plain = own_tiles.plain_tiles(tiles, index + 1);
+        } else {
+            KeyTile tile = tiles.at(index);
+            uint64_t hidden = own_tiles.hidden(tile);
+            if (!own_tiles.whole(tile, hidden)) {
+                hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
             }
-            // The known maximum is as good as it can be, for the tiles to come.
+            plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
             softmax.add(scores, scale, 0.0f);
         }
-        if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tiles.at(index));
     };
-    // Whether there are probabilities whose values have not been added yet.
-    bool pending = false;
-    for (int index = 0; index <= tiles.count; index++) {
-        ptx::wait_copies<STAGES - 2>();
+    // Waits until what the next step reads has arrived and all threads have made the step before, whose places are free then.
+    auto meet = [&] {
+        ptx::wait_copies<STAGES - 3>();
         ptx::fence_copies();
         __syncthreads();
-        bool current = index < seen.end && (index >= seen.first || index < tiles.global_tiles);
+    };
+    unsigned char *own_stage = keys.own_place(stage(0));
+    // Whether this warp group sees a tile.
+    auto sees = [&](int index) { return index >= 0 && index < seen.end && (index >= seen.first || index < tiles.global_tiles); };
+    auto make_probabilities = [&](int index) {
+        if constexpr (DROPOUT) drop<1, KEYS>(scores, problem.draws, streams, own_tiles, tiles.at(index));
+        pack(probabilities, scores[0]);
+        ptx::pin(context[0]);
+        ptx::pin(probabilities);
+    };
+    for (int index = 0; index <= tiles.count; index++) {
+        bool pending = sees(index - 1);
+        if (pending && index >= plain.first) {
+            uint32_t place = uint32_t(index) % STAGES, place_before = uint32_t(index - 1) % STAGES;
+            for (; index < plain.end; index++) {
+                ptx::fence_products();
+                start_scores(place);
+                start_context(place);
+                meet();
+                if (keys.next_is_whole()) {
+                    unsigned char *free = own_stage + place_before * S::Keys::BYTES;
+                    keys.start_whole(free);
+                    values.start_whole(free + STAGES * S::Keys::BYTES);
+                } else {
+                    keys.start(key_tile(index + STAGES - 1));
+                    values.start(value_tile(index + STAGES - 2));
+                }
+                ptx::commit_copies();
+                place_before = place;
+                place = (place + 1) % STAGES;
+                ptx::wait_products<1>();
+                ptx::pin(scores[0]);
+                if (!softmax.add_by_known(scores, scale)) {
+                    make_scores_again(index);
+                    // The known maximum is then as good as it can be, for the tiles to come.
+                    softmax.add(scores, scale, 0.0f);
+                    ptx::wait_products<0>();
+                    ptx::pin(context[0]);
+                    softmax.renew(context);
+                    ptx::pin(context[0]);
+                }
+                ptx::wait_products<0>();
+                ptx::pin(context[0]);
+                ptx::pin(probabilities);
+                make_probabilities(index);
+            }
+        }
+        bool current = sees(index);
+        meet();
+        copy_step(index + STAGES - 1);
         if (current && pending) {
-            // The values of the tile before are added while the softmax of this one is made.
             ptx::fence_products();
-            start_scores(index);
-            start_context(index - 1);
-            copy_step(index + STAGES - 1);
+            start_scores(uint32_t(index) % STAGES);
+            start_context(uint32_t(index) % STAGES);
             ptx::wait_products<1>();
             ptx::pin(scores[0]);
             weigh(index);
@@ -172,29 +219,22 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             ptx::wait_products<0>();
             ptx::pin(context[0]);
             ptx::pin(probabilities);
+            softmax.renew(context);
+            make_probabilities(index);
         } else if (current) {
             ptx::fence_products();
-            start_scores(index);
-            copy_step(index + STAGES - 1);
+            start_scores(uint32_t(index) % STAGES);
             ptx::wait_products<0>();
             ptx::pin(scores[0]);
             weigh(index);
+            softmax.renew(context);
+            make_probabilities(index);
         } else if (pending) {
             ptx::fence_products();
-            start_context(index - 1);
-            copy_step(index + STAGES - 1);
+            start_context(uint32_t(index) % STAGES);
             ptx::wait_products<0>();
             ptx::pin(context[0]);
-        } else {
-            copy_step(index + STAGES - 1);
         }
-        if (current) {
-            softmax.renew(context);
-            pack(probabilities, scores[0]);
-            ptx::pin(context[0]);
-            ptx::pin(probabilities);
-        }
-        pending = current;
     }
     ptx::wait_copies<0>();
 

@@ -11,6 +11,11 @@ constexpr int GROUP_ROWS = 64;
 /// By a shuffle, from which the compiler knows that a warp's lanes agree.
 __device__ __forceinline__ int group_index() { return __shfl_sync(ALL_LANES, int(threadIdx.x) / GROUP_THREADS, 0); }
 
+/// The same range, of which the compiler then knows it, too.
+__device__ __forceinline__ Range agreed(Range range) {
+    return {__shfl_sync(ALL_LANES, range.first, 0), __shfl_sync(ALL_LANES, range.end, 0)};
+}
+
 /// ROWS rows of D numbers, in panels of 64 columns. A row of a panel is 8 chunks of 16 bytes, chunk c of row r at c ^ (r % 8).
 template <int ROWS, int D> struct Panels {
     static constexpr int CHUNKS = D / 8;
@@ -38,6 +43,36 @@ template <int ROWS, int D> struct Panels {
     __device__ __forceinline__ uint64_t along(int row) const {
         return ptx::matrix_descriptor(memory, row * ROW_BYTES, PANEL_BYTES, BLOCK_BYTES);
     }
+};
+
+/// Tiles as operands, by the lower word of a descriptor, in which an address is a number of chunks of 16 bytes: what follows a tile,
+/// or lies elsewhere in it, is a sum away.
+template <int ROWS, int D> struct Operand {
+    using Tile = Panels<ROWS, D>;
+    /// What lies from one tile to the next behind it.
+    static constexpr uint32_t STEP = Tile::BYTES / 16;
+    /// From a tile as an operand across to the same along.
+    static constexpr uint32_t TURN = uint32_t(Tile::PANEL_BYTES / 16 - 1) << 16;
+
+    uint32_t low;
+
+    /// From a row on. By a shuffle, from which the compiler knows that it is the same for a warp, and does not make it again.
+    static __device__ __forceinline__ Operand of(Tile tile, int row) {
+        return {__shfl_sync(ALL_LANES, uint32_t(tile.across(row, 0)), 0)};
+    }
+
+    /// As Panels::across from that row on.
+    __device__ __forceinline__ uint64_t across(int column) const {
+        return ptx::matrix_descriptor(low + (column / 64 * Tile::PANEL_BYTES + column % 64 * 2) / 16, Tile::BLOCK_BYTES);
+    }
+
+    /// As Panels::along.
+    __device__ __forceinline__ uint64_t along(int row) const {
+        return ptx::matrix_descriptor(low + TURN + row * Tile::ROW_BYTES / 16, Tile::BLOCK_BYTES);
+    }
+
+    /// The tile `places` behind this one.
+    __device__ __forceinline__ Operand behind(uint32_t places) const { return {low + places * STEP}; }
 };
 
 /// Starts to copy ROWS rows, `source(row)` saying from where; all THREADS of the block take part.
@@ -83,6 +118,27 @@ template <int THREADS, int ROWS, int D> class RowCopies {
         }
         next += uint64_t(uint32_t(ROWS)) * row_bytes;
         left -= ROWS;
+    }
+
+    /// Whether all rows of the next tile exist.
+    __device__ __forceinline__ bool next_is_whole() const { return left >= ROWS; }
+
+    /// As `start` of such a tile; `to` is where in it this thread's first bytes go.
+    __device__ __forceinline__ void start_whole(unsigned char *to) {
+        const unsigned char *from = next + own;
+        uint64_t step = uint64_t(uint32_t(STEP)) * row_bytes;
+#pragma unroll
+        for (int row = 0; row < ROWS; row += STEP) {
+            ptx::copy_async(to + row * Panels<ROWS, D>::ROW_BYTES, from, true);
+            from += step;
+        }
+        next += uint64_t(uint32_t(ROWS)) * row_bytes;
+        left -= ROWS;
+    }
+
+    /// Where in a tile this thread's first bytes go.
+    static __device__ __forceinline__ unsigned char *own_place(Panels<ROWS, D> tile) {
+        return tile.chunk(threadIdx.x / CHUNKS, threadIdx.x % CHUNKS);
     }
 };
 
@@ -143,6 +199,31 @@ __device__ __forceinline__ void start_transposed(
 template <int ROWS, int D>
 __device__ __forceinline__ void start_product(
     float (&acc)[D / 8][4], const uint32_t (&left)[ROWS / 16][4], Panels<ROWS, D> right
+) {
+#pragma unroll
+    for (int k = 0; k < ROWS / 16; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);
+}
+
+/// The same by operands.
+template <int ROWS, int D>
+__device__ __forceinline__ void start_transposed(
+    float (&acc)[ROWS / 8][4], const uint32_t (&left)[D / 16][4], Operand<ROWS, D> right
+) {
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) ptx::multiply_group<false>(acc, left[k], right.across(16 * k), k > 0);
+}
+
+template <int ROWS, int D, int LEFT_ROWS>
+__device__ __forceinline__ void start_transposed(
+    float (&acc)[ROWS / 8][4], Operand<LEFT_ROWS, D> left, Operand<ROWS, D> right
+) {
+#pragma unroll
+    for (int k = 0; k < D / 16; k++) ptx::multiply_group<false>(acc, left.across(16 * k), right.across(16 * k), k > 0);
+}
+
+template <int ROWS, int D>
+__device__ __forceinline__ void start_product(
+    float (&acc)[D / 8][4], const uint32_t (&left)[ROWS / 16][4], Operand<ROWS, D> right
 ) {
 #pragma unroll
     for (int k = 0; k < ROWS / 16; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);

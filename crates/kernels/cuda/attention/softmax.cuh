@@ -42,6 +42,9 @@ template <int M> struct Softmax {
             any |= scale * (most[m][half] - maximum[m][half]) > slack;
         }
         renewed = __any_sync(ALL_LANES, any);
+        // So that nothing of before is kept for it.
+#pragma unroll
+        for (int i = 0; i < 2 * M; i++) rescale[i / 2][i % 2] = 1.0f;
         if (renewed) {
 #pragma unroll
             for (int i = 0; i < 2 * M; i++) {
@@ -95,14 +98,14 @@ template <int M> struct Softmax {
     /// Replaces the scores of one of a fragment's rows by their exponentials, of which it returns the sum.
     template <int N>
     static __device__ __forceinline__ float exponentials(float (&scores)[N][4], int half, float scale, float base) {
-        float even = 0.0f, odd = 0.0f;
+        float even, odd;
 #pragma unroll
         for (int n = 0; n < N; n++) {
             float &left = scores[n][2 * half], &right = scores[n][2 * half + 1];
             left = ptx::exp2_approximate(scale * left - base);
             right = ptx::exp2_approximate(scale * right - base);
-            even += left;
-            odd += right;
+            even = n == 0 ? left : even + left;
+            odd = n == 0 ? right : odd + right;
         }
         return even + odd;
     }
