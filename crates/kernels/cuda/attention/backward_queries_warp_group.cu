@@ -6,11 +6,16 @@
 // Work: three products, 6 D operations a visible pair and head, 77 GFLOP for the layer of forward_bf16.cu: 98 us at 790 TFLOP/s.
 //
 // Schedule: a block owns 128 queries, each of its two warp groups 64; queries and their outputs' gradients are in shared memory,
-// tiles of 64 keys and values arrive three ahead in rings of four, copied while products go on. Scores and their gradients are
-// started together; the rounded gradients are operand A from registers. Exponentials come before the wait for the second product;
-// what a warp group waits for then has to be covered by the other three of a multiprocessor (two blocks; one for heads of 128).
+// tiles of 64 keys and values arrive three ahead in rings of four, copied while products go on. The rounded gradients of scores are
+// operand A from registers. Two blocks a multiprocessor, one for heads of 128.
 //
-// Registers, 128 of 128 for heads of 64 (16 bytes spilled with dropout), 201 for 128 (204); shared memory 99,328 and 197,632 bytes.
+// Nearly all tiles are seen by all queries of a warp group. These have a loop of their own: nothing is masked, tiles to come are
+// whole, and the addresses of operands and copies are sums, so that a warp issues 260 instructions for a tile (350 with one loop for
+// all tiles). Exponentials come before the wait for the second product. With the last product of a tile the scores of the next one are
+// started: while a warp group waits for the former, and starts what it had no registers for before, the latter go on.
+//
+// Registers, 128 of 128 for heads of 64 (4 bytes of what is used before and after the loops spilled, 48 with dropout), 228 for 128
+// (232); shared memory 99,328 and 197,632 bytes.
 
 #include "panels.cuh"
 
@@ -111,45 +116,17 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     uint32_t packed[KEYS / 16][4];
     clear(sums);
     float scale = problem.scale * LOG2_E;
-    Range seen = own_tiles.seen_tiles(tiles), plain = own_tiles.plain_tiles(tiles, 0);
-    for (int index = 0; index < tiles.count; index++) {
-        ptx::wait_copies<STAGES - 2>();
-        ptx::fence_copies();
-        __syncthreads();
-        if (index >= seen.end || (index < seen.first && index >= tiles.global_tiles)) {
-            copy_tile(index + STAGES - 1);
-            continue;
-        }
-        ptx::fence_products();
-        start_transposed(scores[0], query_tile, own_rows, key_tile(index));
-        ptx::commit_products();
-        start_transposed(gradients[0], gradient_tile, own_rows, value_tile(index));
-        ptx::commit_products();
-        copy_tile(index + STAGES - 1);
-        ptx::wait_products<1>();
-        ptx::pin(scores[0]);
-        if (index < tiles.global_tiles && document.global_count <= FEW) {
-            float few[1][1][4];
-            copy_few(few, scores);
-            hide<1, FEW>(few, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
-            fill(scores, -INFINITY);
-            copy_few(scores, few);
-        } else if (index < plain.first || index >= plain.end) {
-            KeyTile tile = tiles.at(index);
-            uint64_t hidden = own_tiles.hidden(tile);
-            if (!own_tiles.whole(tile, hidden)) {
-                hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
-            }
-            plain = own_tiles.plain_tiles(tiles, index + 1);
-        }
+    Range seen = own_tiles.seen_tiles(tiles), plain = agreed(own_tiles.plain_tiles(tiles, 0));
+    if (seen.end == 0) plain = seen;
+    auto make_exponentials = [&] {
 #pragma unroll
         for (int i = 0; i < KEYS / 2; i++) {
             float &score = scores[0][i / 4][i % 4];
             score = ptx::exp2_approximate(scale * score - rows.log_sum_exp[i % 4 / 2]);
         }
-        ptx::come_before_wait(scores[0]);
-        ptx::wait_products<0>();
-        ptx::pin(gradients[0]);
+    };
+    // From exponentials and the gradients of probabilities those of scores.
+    auto make_gradients = [&](int index) {
         if constexpr (DROPOUT) {
             drop<1, KEYS>(gradients, problem.draws, rows.streams, own_tiles, tiles.at(index));
         }
@@ -162,6 +139,93 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         pack(packed, gradients[0]);
         ptx::pin(packed);
         ptx::pin(sums[0]);
+    };
+    // Waits until all threads have made the step before and the tile of the next one has arrived.
+    auto meet = [&] {
+        ptx::wait_copies<STAGES - 3>();
+        ptx::fence_copies();
+        __syncthreads();
+    };
+    ptx::wait_copies<STAGES - 2>();
+    ptx::fence_copies();
+    __syncthreads();
+    auto own_operand = Operand<BLOCK, D>::of(query_tile, own_rows), own_gradients = Operand<BLOCK, D>::of(gradient_tile, own_rows);
+    auto first_keys = Operand<KEYS, D>::of(stage(0), 0);
+    unsigned char *own_stage = keys.own_place(stage(0));
+    for (int index = 0; index < tiles.count; index++) {
+        if (index >= plain.first && index < plain.end) {
+            uint32_t place = uint32_t(index) % STAGES, place_before = uint32_t(index - 1) % STAGES;
+            auto right = first_keys.behind(place);
+            ptx::fence_products();
+            start_transposed(scores[0], own_operand, right);
+            ptx::commit_products();
+            for (; index < plain.end; index++) {
+                ptx::fence_products();
+                start_transposed(gradients[0], own_gradients, right.behind(STAGES));
+                ptx::commit_products();
+                meet();
+                if (keys.next_is_whole()) {
+                    unsigned char *free = own_stage + place_before * S::Keys::BYTES;
+                    keys.start_whole(free);
+                    values.start_whole(free + STAGES * S::Keys::BYTES);
+                } else {
+                    keys.start(key_tile(index + STAGES - 1));
+                    values.start(value_tile(index + STAGES - 1));
+                }
+                ptx::commit_copies();
+                place_before = place;
+                place = (place + 1) % STAGES;
+                ptx::wait_products<1>();
+                ptx::pin(scores[0]);
+                make_exponentials();
+                ptx::come_before_wait(scores[0]);
+                ptx::wait_products<0>();
+                ptx::pin(gradients[0]);
+                make_gradients(index);
+                ptx::pin(scores[0]);
+                ptx::fence_products();
+                start_product(sums[0], packed, right);
+                ptx::commit_products();
+                // Of the tile after the last of these nobody looks at the scores.
+                right = first_keys.behind(place);
+                start_transposed(scores[0], own_operand, right);
+                ptx::commit_products();
+                ptx::wait_products<1>();
+                ptx::pin(sums[0]);
+                ptx::pin(packed);
+            }
+            ptx::wait_products<0>();
+            ptx::pin(scores[0]);
+            if (index == tiles.count) break;
+        }
+        meet();
+        copy_tile(index + STAGES - 1);
+        if (index >= seen.end || (index < seen.first && index >= tiles.global_tiles)) continue;
+        ptx::fence_products();
+        start_transposed(scores[0], query_tile, own_rows, key_tile(index));
+        ptx::commit_products();
+        start_transposed(gradients[0], gradient_tile, own_rows, value_tile(index));
+        ptx::commit_products();
+        ptx::wait_products<1>();
+        ptx::pin(scores[0]);
+        if (index < tiles.global_tiles && document.global_count <= FEW) {
+            float few[1][1][4];
+            copy_few(few, scores);
+            hide<1, FEW>(few, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
+            fill(scores, -INFINITY);
+            copy_few(scores, few);
+        } else {
+            KeyTile tile = tiles.at(index);
+            uint64_t hidden = own_tiles.hidden(tile);
+            if (!own_tiles.whole(tile, hidden)) {
+                hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
+            }
+            plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
+        }
+        ptx::wait_products<0>();
+        ptx::pin(gradients[0]);
+        make_exponentials();
+        make_gradients(index);
         ptx::fence_products();
         start_product(sums[0], packed, key_tile(index));
         ptx::commit_products();
