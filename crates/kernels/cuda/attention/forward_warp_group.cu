@@ -6,7 +6,8 @@
 // operations; a multiprocessor makes 16 of those and 4,096 of these a clock, so that both take as long and have to go on
 // together.
 //
-// Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers. Tiles of 64 keys
+// Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers but for heads of 64 with
+// dropout, where there are none left. Tiles of 64 keys
 // and values arrive in rings of four, keys three tiles ahead, values two: one barrier a tile. A warp group starts the scores of
 // a tile, then the weighted sum of the tile before, meets the other while these go on, copies its part of a tile to come, and makes
 // the softmax while the sum goes on; probabilities are operand A from registers. A warp group leaves out tiles that it does not
@@ -18,7 +19,7 @@
 // are the half; with one loop for all tiles it was 305, and with products of 64 bits and masks of every tile 370, which was 12 %
 // slower than that.
 //
-// Registers, 128 of 128 for heads of 64 (16 bytes spilled that the loop of plain tiles does not use, 28 with dropout), 231 for 128 (237
+// Registers, 128 of 128 for heads of 64 (36 bytes spilled that the loop of plain tiles does not use, 28 with dropout), 231 for 128 (237
 // with dropout); shared memory 82,944 and 164,864 bytes.
 
 #include "panels.cuh"
@@ -33,8 +34,9 @@ constexpr int KEYS = 64;
 template <int D, bool DROPOUT> struct Shape {
     static constexpr int BLOCKS_PER_PROCESSOR = D == 64 ? 2 : 1;
     static constexpr int STAGES = 4;
-    /// Two blocks leave no registers for the queries.
-    static constexpr bool QUERIES_IN_REGISTERS = D == 128;
+    /// Two blocks leave no registers for the queries and for what draws take. From shared memory products of 64 columns read as much of
+    /// the queries as of the keys, all that it can give while they go on.
+    static constexpr bool QUERIES_IN_REGISTERS = D == 128 || !DROPOUT;
     using Queries = Panels<BLOCK, D>;
     using Keys = Panels<KEYS, D>;
     static constexpr int SHARED_BYTES = ptx::SWIZZLE_BYTES + Queries::BYTES + 2 * STAGES * Keys::BYTES;
