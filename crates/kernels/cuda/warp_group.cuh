@@ -104,6 +104,23 @@ __device__ __forceinline__ void multiply_group(float (&c)[8][4], uint64_t a, uin
                  : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(TRANSPOSED)));
 }
 
+/// The same of 8 columns.
+template <bool TRANSPOSED>
+__device__ __forceinline__ void multiply_group(float (&c)[1][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %9, 0; "
+                 "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, {%4, %5, %6, %7}, %8, p, 1, 1, %10; }"
+                 : SUMS(0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(int(accumulate)), "n"(int(TRANSPOSED)));
+}
+
+template <bool TRANSPOSED>
+__device__ __forceinline__ void multiply_group(float (&c)[1][4], uint64_t a, uint64_t b, bool accumulate) {
+    asm volatile("{ .reg .pred p; setp.ne.b32 p, %6, 0; "
+                 "wgmma.mma_async.sync.aligned.m64n8k16.f32.bf16.bf16 {%0, %1, %2, %3}, %4, %5, p, 1, 1, 0, %7; }"
+                 : SUMS(0)
+                 : "l"(a), "l"(b), "r"(int(accumulate)), "n"(int(TRANSPOSED)));
+}
+
 #undef EIGHT_SUMS
 #undef SUMS
 

@@ -10,12 +10,13 @@
 // operand A from registers. Two blocks a multiprocessor, one for heads of 128.
 //
 // Nearly all tiles are seen by all queries of a warp group. These have a loop of their own: nothing is masked, tiles to come are
-// whole, and the addresses of operands and copies are sums, so that a warp issues 260 instructions for a tile (350 with one loop for
-// all tiles). Exponentials come before the wait for the second product. With the last product of a tile the scores of the next one are
-// started: while a warp group waits for the former, and starts what it had no registers for before, the latter go on.
+// whole, and the addresses of operands and copies are sums, so that a warp issues 260 instructions for a tile (350 with one loop
+// for all tiles). Exponentials come before the wait for the second product. With the last product of a tile the scores of the next
+// one are started: while a warp group waits for the former, and starts what it had no registers for before, the latter go on. Few
+// global keys, the usual case, are no tile but products of 8 columns and one 16 deep.
 //
-// Registers, 128 of 128 for heads of 64 (4 bytes of what is used before and after the loops spilled, 48 with dropout), 228 for 128
-// (232); shared memory 99,328 and 197,632 bytes.
+// Registers, 128 of 128 for heads of 64 (28 bytes spilled that the loop of plain tiles does not use, 40 with dropout), 218 for 128
+// (233 with dropout); shared memory 99,328 and 197,632 bytes.
 
 #include "panels.cuh"
 
@@ -84,11 +85,16 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     auto value_tile = [&](int index) { return stage(STAGES + uint32_t(index) % STAGES); };
     auto keys = own_key_copies<THREADS, D>(tiles, problem.k, problem.k_stride, head);
     auto values = own_key_copies<THREADS, D>(tiles, problem.v, problem.v_stride, head);
+    // Of few global keys, the usual case, products of 8 columns and one 16 deep are enough: they have a step of their own.
+    bool few = document.global_count > 0 && document.global_count <= FEW;
     // What follows the last tile is zeros that nobody reads.
     auto copy_tile = [&](int index) {
         if (index >= tiles.global_tiles) {
             keys.start(key_tile(index));
             values.start(value_tile(index));
+        } else if (few) {
+            copy_few_globals<THREADS>(key_tile(0), tiles, problem.k, problem.k_stride, head);
+            copy_few_globals<THREADS>(value_tile(0), tiles, problem.v, problem.v_stride, head);
         } else {
             copy_globals<THREADS>(key_tile(index), tiles, index, problem.k, problem.k_stride, head);
             copy_globals<THREADS>(value_tile(index), tiles, index, problem.v, problem.v_stride, head);
@@ -118,24 +124,28 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     float scale = problem.scale * LOG2_E;
     Range seen = own_tiles.seen_tiles(tiles), plain = agreed(own_tiles.plain_tiles(tiles, 0));
     if (seen.end == 0) plain = seen;
-    auto make_exponentials = [&] {
+    // Replaces scores by their exponentials.
+    auto make_exponentials = [&](auto &scores) {
 #pragma unroll
-        for (int i = 0; i < KEYS / 2; i++) {
+        for (int i = 0; i < int(sizeof(scores[0]) / sizeof(float)); i++) {
             float &score = scores[0][i / 4][i % 4];
             score = ptx::exp2_approximate(scale * score - rows.log_sum_exp[i % 4 / 2]);
         }
     };
-    // From exponentials and the gradients of probabilities those of scores.
-    auto make_gradients = [&](int index) {
+    // Of a tile's first COLUMNS: from exponentials and the gradients of probabilities those of scores.
+    auto make_gradients = [&](auto &exponentials, auto &gradients, int index) {
+        constexpr int COLUMNS = sizeof(gradients[0]) / sizeof(float) * 2;
         if constexpr (DROPOUT) {
-            drop<1, KEYS>(gradients, problem.draws, rows.streams, own_tiles, tiles.at(index));
+            drop<1, COLUMNS>(gradients, problem.draws, rows.streams, own_tiles, tiles.at(index));
         }
 #pragma unroll
-        for (int i = 0; i < KEYS / 2; i++) {
+        for (int i = 0; i < COLUMNS / 2; i++) {
             float dp = gradients[0][i / 4][i % 4];
             if constexpr (DROPOUT) dp *= problem.draws.keep;
-            gradients[0][i / 4][i % 4] = scores[0][i / 4][i % 4] * (dp - rows.delta[i % 4 / 2]);
+            gradients[0][i / 4][i % 4] = exponentials[0][i / 4][i % 4] * (dp - rows.delta[i % 4 / 2]);
         }
+    };
+    auto pack_gradients = [&] {
         pack(packed, gradients[0]);
         ptx::pin(packed);
         ptx::pin(sums[0]);
@@ -152,7 +162,34 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     auto own_operand = Operand<BLOCK, D>::of(query_tile, own_rows), own_gradients = Operand<BLOCK, D>::of(gradient_tile, own_rows);
     auto first_keys = Operand<KEYS, D>::of(stage(0), 0);
     unsigned char *own_stage = keys.own_place(stage(0));
-    for (int index = 0; index < tiles.count; index++) {
+    if (few) {
+        if (seen.end > 0) {
+            float few_scores[1][FEW / 8][4], few_gradients[1][FEW / 8][4];
+            ptx::fence_products();
+            start_transposed(few_scores[0], own_operand, first_keys);
+            start_transposed(few_gradients[0], own_gradients, first_keys.behind(STAGES));
+            ptx::commit_products();
+            ptx::wait_products<0>();
+            ptx::pin(few_scores[0]);
+            ptx::pin(few_gradients[0]);
+            hide<1, FEW>(few_scores, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
+            make_exponentials(few_scores);
+            make_gradients(few_scores, few_gradients, 0);
+            uint32_t few_packed[1][4];
+            pack_few(few_packed[0], few_gradients[0][0]);
+            ptx::pin(few_packed);
+            ptx::pin(sums[0]);
+            ptx::fence_products();
+            start_product(sums[0], few_packed, first_keys);
+            ptx::commit_products();
+            ptx::wait_products<0>();
+            ptx::pin(sums[0]);
+            ptx::pin(few_packed);
+        }
+        meet();
+        copy_tile(STAGES - 1);
+    }
+    for (int index = few; index < tiles.count; index++) {
         if (index >= plain.first && index < plain.end) {
             uint32_t place = uint32_t(index) % STAGES, place_before = uint32_t(index - 1) % STAGES;
             auto right = first_keys.behind(place);
@@ -177,11 +214,12 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
                 place = (place + 1) % STAGES;
                 ptx::wait_products<1>();
                 ptx::pin(scores[0]);
-                make_exponentials();
+                make_exponentials(scores);
                 ptx::come_before_wait(scores[0]);
                 ptx::wait_products<0>();
                 ptx::pin(gradients[0]);
-                make_gradients(index);
+                make_gradients(scores, gradients, index);
+                pack_gradients();
                 ptx::pin(scores[0]);
                 ptx::fence_products();
                 start_product(sums[0], packed, right);
@@ -208,24 +246,17 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         ptx::commit_products();
         ptx::wait_products<1>();
         ptx::pin(scores[0]);
-        if (index < tiles.global_tiles && document.global_count <= FEW) {
-            float few[1][1][4];
-            copy_few(few, scores);
-            hide<1, FEW>(few, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
-            fill(scores, -INFINITY);
-            copy_few(scores, few);
-        } else {
-            KeyTile tile = tiles.at(index);
-            uint64_t hidden = own_tiles.hidden(tile);
-            if (!own_tiles.whole(tile, hidden)) {
-                hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
-            }
-            plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
+        KeyTile tile = tiles.at(index);
+        uint64_t hidden = own_tiles.hidden(tile);
+        if (!own_tiles.whole(tile, hidden)) {
+            hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
         }
+        plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
         ptx::wait_products<0>();
         ptx::pin(gradients[0]);
-        make_exponentials();
-        make_gradients(index);
+        make_exponentials(scores);
+        make_gradients(scores, gradients, index);
+        pack_gradients();
         ptx::fence_products();
         start_product(sums[0], packed, key_tile(index));
         ptx::commit_products();

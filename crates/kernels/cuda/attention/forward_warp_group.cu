@@ -6,12 +6,12 @@
 // operations; a multiprocessor makes 16 of those and 4,096 of these a clock, so that both take as long and have to go on
 // together.
 //
-// Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers but for heads of 64 with
-// dropout, where there are none left. Tiles of 64 keys
-// and values arrive in rings of four, keys three tiles ahead, values two: one barrier a tile. A warp group starts the scores of
-// a tile, then the weighted sum of the tile before, meets the other while these go on, copies its part of a tile to come, and makes
-// the softmax while the sum goes on; probabilities are operand A from registers. A warp group leaves out tiles that it does not
-// see. Two blocks a multiprocessor, one for heads of 128.
+// Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers but for heads of 64
+// with dropout, which leave none for them. Tiles of 64 keys and values arrive in rings of four, keys three tiles ahead, values two:
+// one barrier a tile. A warp group starts the scores of a tile, then the weighted sum of the tile before, meets the other while
+// these go on, copies its part of a tile to come, and makes the softmax while the sum goes on; probabilities are operand A from
+// registers. A warp group leaves out tiles that it does not see. Few global keys, the usual case, are no tile but a product of 8
+// columns and one 16 deep. Two blocks a multiprocessor, one for heads of 128.
 //
 // Nearly all tiles are seen by all queries of a warp group. These have a loop of their own in which nothing is asked: nothing is
 // masked, the maximum is the known one, which fails seldom, tiles to come are whole, and the addresses of operands and copies are
@@ -19,8 +19,8 @@
 // are the half; with one loop for all tiles it was 305, and with products of 64 bits and masks of every tile 370, which was 12 %
 // slower than that.
 //
-// Registers, 128 of 128 for heads of 64 (36 bytes spilled that the loop of plain tiles does not use, 28 with dropout), 231 for 128 (237
-// with dropout); shared memory 82,944 and 164,864 bytes.
+// Registers, 128 of 128 for heads of 64 (28 bytes spilled that the loop of plain tiles does not use, 12 with dropout), 227 for 128
+// (222 with dropout); shared memory 82,944 and 164,864 bytes.
 
 #include "panels.cuh"
 #include "softmax.cuh"
@@ -34,8 +34,8 @@ constexpr int KEYS = 64;
 template <int D, bool DROPOUT> struct Shape {
     static constexpr int BLOCKS_PER_PROCESSOR = D == 64 ? 2 : 1;
     static constexpr int STAGES = 4;
-    /// Two blocks leave no registers for the queries and for what draws take. From shared memory products of 64 columns read as much of
-    /// the queries as of the keys, all that it can give while they go on.
+    /// Two blocks leave no registers for the queries and for what draws take. From shared memory products of 64 columns read as
+    /// much of the queries as of the keys: all that it can give while they go on.
     static constexpr bool QUERIES_IN_REGISTERS = D == 128 || !DROPOUT;
     using Queries = Panels<BLOCK, D>;
     using Keys = Panels<KEYS, D>;
@@ -70,14 +70,20 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
     auto keys = own_key_copies<THREADS, D>(tiles, problem.k, problem.k_stride, head);
     auto values = own_key_copies<THREADS, D>(tiles, problem.v, problem.v_stride, head);
     // Values are needed one step after their keys, and so are their places. What follows the last tile is zeros that nobody reads.
+    // Of few global keys, the usual case, a product of 8 columns and one 16 deep are enough: they have a step of their own.
+    bool few = document.global_count > 0 && document.global_count <= FEW;
     auto copy_step = [&](int index) {
         if (index >= tiles.global_tiles) {
             keys.start(key_tile(index));
+        } else if (few) {
+            copy_few_globals<THREADS>(key_tile(0), tiles, problem.k, problem.k_stride, head);
         } else {
             copy_globals<THREADS>(key_tile(index), tiles, index, problem.k, problem.k_stride, head);
         }
         if (index > tiles.global_tiles) {
             values.start(value_tile(index - 1));
+        } else if (index == 1 && few) {
+            copy_few_globals<THREADS>(value_tile(0), tiles, problem.v, problem.v_stride, head);
         } else if (index > 0) {
             copy_globals<THREADS>(value_tile(index - 1), tiles, index - 1, problem.v, problem.v_stride, head);
         }
@@ -88,7 +94,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
 
     int first_row = 16 * warp_index();
     auto query_of = [&](int row) { return queries.first + first_row + row; };
-    ptx::wait_copies<STAGES - 2>();
+    ptx::wait_copies<STAGES - 3>();
     ptx::fence_copies();
     __syncthreads();
     uint32_t registers[1][D / 16][4];
@@ -132,28 +138,15 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             multiply_transposed<1, KEYS>(scores, query_tile, first_row, key_tile(index), 0);
         }
     };
-    // Of a tile of so few global keys only the first columns are looked at.
-    auto weigh_few = [&] {
-        float few[1][1][4];
-        copy_few(few, scores);
-        hide<1, FEW>(few, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
-        softmax.add(few, scale);
-        clear(scores);
-        copy_few(scores, few);
-    };
     // Of any tile but those of the loop of their own.
     auto weigh = [&](int index) {
-        if (index < tiles.global_tiles && document.global_count <= FEW) {
-            weigh_few();
-        } else {
-            KeyTile tile = tiles.at(index);
-            uint64_t hidden = own_tiles.hidden(tile);
-            if (!own_tiles.whole(tile, hidden)) {
-                hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
-            }
-            plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
-            softmax.add(scores, scale, 0.0f);
+        KeyTile tile = tiles.at(index);
+        uint64_t hidden = own_tiles.hidden(tile);
+        if (!own_tiles.whole(tile, hidden)) {
+            hide<1, KEYS>(scores, -INFINITY, hidden, [&](int row) { return own_tiles.columns(tile, query_of(row)); });
         }
+        plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
+        softmax.add(scores, scale, 0.0f);
     };
     // Waits until what the next step reads has arrived and all threads have made the step before, whose places are free then.
     auto meet = [&] {
@@ -170,8 +163,37 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         ptx::pin(context[0]);
         ptx::pin(probabilities);
     };
-    for (int index = 0; index <= tiles.count; index++) {
-        bool pending = sees(index - 1);
+    if (few) {
+        if (sees(0)) {
+            float few_scores[1][FEW / 8][4];
+            uint32_t few_probabilities[1][4];
+            ptx::fence_products();
+            if constexpr (S::QUERIES_IN_REGISTERS) {
+                start_transposed(few_scores[0], registers[0], first_keys);
+            } else {
+                start_transposed(few_scores[0], own_operand, first_keys);
+            }
+            ptx::commit_products();
+            ptx::wait_products<0>();
+            ptx::pin(few_scores[0]);
+            hide<1, FEW>(few_scores, -INFINITY, 0, [&](int) { return Range{0, document.global_count}; });
+            softmax.add(few_scores, scale);
+            if constexpr (DROPOUT) drop<1, FEW>(few_scores, problem.draws, streams, own_tiles, tiles.at(0));
+            pack_few(few_probabilities[0], few_scores[0][0]);
+            ptx::pin(context[0]);
+            ptx::pin(few_probabilities);
+            ptx::fence_products();
+            start_product(context[0], few_probabilities, first_keys.behind(STAGES + 1));
+            ptx::commit_products();
+            ptx::wait_products<0>();
+            ptx::pin(context[0]);
+            ptx::pin(few_probabilities);
+        }
+        meet();
+        copy_step(STAGES - 1);
+    }
+    for (int index = few; index <= tiles.count; index++) {
+        bool pending = sees(index - 1) && !(few && index == 1);
         if (pending && index >= plain.first) {
             uint32_t place = uint32_t(index) % STAGES, place_before = uint32_t(index - 1) % STAGES;
             for (; index < plain.end; index++) {

@@ -126,17 +126,17 @@ __device__ __forceinline__ void copy_keys(
     });
 }
 
-/// Sets dropped probabilities of a tile to 0; what is kept is scaled at the end.
-template <int M, int KEYS>
+/// Sets dropped probabilities of a tile's first columns to 0; what is kept is scaled at the end.
+template <int M, int COLUMNS, int KEYS>
 __device__ __forceinline__ void drop(
-    float (&probabilities)[M][KEYS / 8][4],
+    float (&probabilities)[M][COLUMNS / 8][4],
     const Draws &draws,
     const Stream (&streams)[M][2],
     const KeyTiles<KEYS> &tiles,
     KeyTile tile
 ) {
 #pragma unroll
-    for (int n = 0; n < KEYS / 8; n++) {
+    for (int n = 0; n < COLUMNS / 8; n++) {
 #pragma unroll
         for (int side = 0; side < 2; side++) {
             int column = fragment_column(n, side);

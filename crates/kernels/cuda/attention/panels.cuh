@@ -45,8 +45,8 @@ template <int ROWS, int D> struct Panels {
     }
 };
 
-/// Tiles as operands, by the lower word of a descriptor, in which an address is a number of chunks of 16 bytes: what follows a tile,
-/// or lies elsewhere in it, is a sum away.
+/// Tiles as operands, by the lower word of a descriptor, in which an address is a number of chunks of 16 bytes: what follows a
+/// tile, or lies elsewhere in it, is a sum away.
 template <int ROWS, int D> struct Operand {
     using Tile = Panels<ROWS, D>;
     /// What lies from one tile to the next behind it.
@@ -151,6 +151,21 @@ __device__ __forceinline__ void copy_globals(
     copy_panels<THREADS>(target, [&](int row) { return tiles.source(tile, row, values, stride, head, D); });
 }
 
+/// Of so few global keys only the first columns of scores are made.
+constexpr int FEW = 8;
+
+/// Of a tile of global keys or values only the first rows, as many as are copied at once: what a product 16 deep reads.
+template <int THREADS, int KEYS, int D>
+__device__ __forceinline__ void copy_few_globals(
+    Panels<KEYS, D> target, const KeyTiles<KEYS> &tiles, const void *values, int64_t stride, int head
+) {
+    constexpr int CHUNKS = Panels<KEYS, D>::CHUNKS;
+    static_assert(THREADS / CHUNKS >= 16, "a product 16 deep");
+    int row = threadIdx.x / CHUNKS, chunk = threadIdx.x % CHUNKS;
+    Source from = tiles.source(tiles.at(0), row, values, stride, head, D);
+    ptx::copy_async(target.chunk(row, chunk), from.row + 8 * chunk, from.exists);
+}
+
 /// Of keys or values, the tiles after those of global ones.
 template <int THREADS, int D, int KEYS>
 __device__ __forceinline__ RowCopies<THREADS, KEYS, D> own_key_copies(
@@ -164,15 +179,6 @@ __device__ __forceinline__ RowCopies<THREADS, KEYS, D> own_key_copies(
 __device__ __forceinline__ unsigned char *panel_memory() {
     unsigned char *memory = dynamic_shared_memory();
     return memory + (-ptx::shared_address(memory) & (ptx::SWIZZLE_BYTES - 1));
-}
-
-/// Of so few keys of a tile only the first columns of scores are looked at.
-constexpr int FEW = 8;
-
-/// Copies those first columns.
-template <int M, int N> __device__ __forceinline__ void copy_few(float (&to)[1][M][4], const float (&from)[1][N][4]) {
-#pragma unroll
-    for (int i = 0; i < 4; i++) to[0][0][i] = from[0][0][i];
 }
 
 /// Starts acc [64, ROWS] = A B^T: A 64 rows in registers, B the rows of a tile.
@@ -204,29 +210,26 @@ __device__ __forceinline__ void start_product(
     for (int k = 0; k < ROWS / 16; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);
 }
 
-/// The same by operands.
-template <int ROWS, int D>
-__device__ __forceinline__ void start_transposed(
-    float (&acc)[ROWS / 8][4], const uint32_t (&left)[D / 16][4], Operand<ROWS, D> right
-) {
+/// The same by operands, of B the first rows, 8 for each four sums.
+template <int N, int ROWS, int D>
+__device__ __forceinline__ void start_transposed(float (&acc)[N][4], const uint32_t (&left)[D / 16][4], Operand<ROWS, D> right) {
+    static_assert(8 * N <= ROWS, "rows of one tile");
 #pragma unroll
     for (int k = 0; k < D / 16; k++) ptx::multiply_group<false>(acc, left[k], right.across(16 * k), k > 0);
 }
 
-template <int ROWS, int D, int LEFT_ROWS>
-__device__ __forceinline__ void start_transposed(
-    float (&acc)[ROWS / 8][4], Operand<LEFT_ROWS, D> left, Operand<ROWS, D> right
-) {
+template <int N, int ROWS, int D, int LEFT_ROWS>
+__device__ __forceinline__ void start_transposed(float (&acc)[N][4], Operand<LEFT_ROWS, D> left, Operand<ROWS, D> right) {
+    static_assert(8 * N <= ROWS, "rows of one tile");
 #pragma unroll
     for (int k = 0; k < D / 16; k++) ptx::multiply_group<false>(acc, left.across(16 * k), right.across(16 * k), k > 0);
 }
 
-template <int ROWS, int D>
-__device__ __forceinline__ void start_product(
-    float (&acc)[D / 8][4], const uint32_t (&left)[ROWS / 16][4], Operand<ROWS, D> right
-) {
+template <int K, int ROWS, int D>
+__device__ __forceinline__ void start_product(float (&acc)[D / 8][4], const uint32_t (&left)[K][4], Operand<ROWS, D> right) {
+    static_assert(16 * K <= ROWS, "rows of one tile");
 #pragma unroll
-    for (int k = 0; k < ROWS / 16; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);
+    for (int k = 0; k < K; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);
 }
 
 /// Sums of a warp rounded to bf16, as operand A of the next product.
@@ -238,5 +241,14 @@ template <int N> __device__ __forceinline__ void pack(uint32_t (&a)[N / 2][4], c
             const float *pair = &acc[2 * k + i / 2][i % 2 * 2];
             a[k][i] = ptx::pack_bf16(pair[0], pair[1]);
         }
+    }
+}
+
+/// The same of 8 columns; 8 more are 0.
+__device__ __forceinline__ void pack_few(uint32_t (&a)[4], const float (&acc)[4]) {
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        a[half] = ptx::pack_bf16(acc[2 * half], acc[2 * half + 1]);
+        a[2 + half] = 0;
     }
 }

@@ -89,9 +89,18 @@ fn many_documents_on_matrix_units() {
     check(1, 128, &scaled(128, plain(&[3, 0, 130], &[10, 5, 1], Visibility::Full)));
 }
 
+/// Eight are few, nine are not.
 #[test]
 fn global_keys_on_matrix_units() {
-    for global in [vec![0], vec![199], vec![0, 1, 63, 64, 65, 128, 199], (0..200).collect(), (50..150).collect()] {
+    for global in [
+        vec![0],
+        vec![199],
+        vec![0, 1, 63, 64, 65, 128, 199],
+        (90..98).collect(),
+        (90..99).collect(),
+        (0..200).collect(),
+        (50..150).collect(),
+    ] {
         check(1, 64, &scaled(64, band(&[200], 6, vec![global])));
     }
     check(2, 128, &scaled(128, band(&[20, 1, 190, 3], 70, vec![vec![0, 19], vec![0], vec![7, 100], vec![1]])));
