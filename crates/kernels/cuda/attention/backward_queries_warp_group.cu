@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
                 start_transposed(gradients[0], own_gradients, right.behind(STAGES));
                 ptx::commit_products();
                 meet();
-                if (keys.next_is_whole()) {
+                if (keys.are_whole()) {
                     unsigned char *free = own_stage + place_before * S::Keys::BYTES;
                     keys.start_whole(free);
                     values.start_whole(free + STAGES * S::Keys::BYTES);

@@ -7,11 +7,11 @@
 // together.
 //
 // Schedule: a block owns 128 queries of one document and head, each of its two warp groups 64, in registers but for heads of 64
-// with dropout, which leave none for them. Tiles of 64 keys and values arrive in rings of four, keys three tiles ahead, values two:
-// one barrier a tile. A warp group starts the scores of a tile, then the weighted sum of the tile before, meets the other while
-// these go on, copies its part of a tile to come, and makes the softmax while the sum goes on; probabilities are operand A from
-// registers. A warp group leaves out tiles that it does not see. Few global keys, the usual case, are no tile but a product of 8
-// columns and one 16 deep. Two blocks a multiprocessor, one for heads of 128.
+// with dropout, which leave none for them. Tiles of 64 keys and values arrive in rings of five, two by two: one barrier for two
+// tiles, between which warp groups need not keep step. A warp group starts the scores of a tile, then the weighted sum of the tile
+// before, meets the other while these go on, copies its part of tiles to come, and makes the softmax while the sum goes on;
+// probabilities are operand A from registers. A warp group leaves out tiles that it does not see. Few global keys, the usual case,
+// are no tile but a product of 8 columns and one 16 deep. Two blocks a multiprocessor, one for heads of 128.
 //
 // Nearly all tiles are seen by all queries of a warp group. These have a loop of their own in which nothing is asked: nothing is
 // masked, the maximum is the known one, which fails seldom, tiles to come are whole, and the addresses of operands and copies are
@@ -19,8 +19,8 @@
 // are the half; with one loop for all tiles it was 305, and with products of 64 bits and masks of every tile 370, which was 12 %
 // slower than that.
 //
-// Registers, 128 of 128 for heads of 64 (28 bytes spilled that the loop of plain tiles does not use, 12 with dropout), 227 for 128
-// (222 with dropout); shared memory 82,944 and 164,864 bytes.
+// Registers, 128 of 128 for heads of 64 (28 bytes spilled that the loop of plain tiles does not use, 28 with dropout), 221 for 128
+// (229 with dropout); shared memory 99,328 and 197,632 bytes.
 
 #include "panels.cuh"
 #include "softmax.cuh"
@@ -33,7 +33,7 @@ constexpr int KEYS = 64;
 
 template <int D, bool DROPOUT> struct Shape {
     static constexpr int BLOCKS_PER_PROCESSOR = D == 64 ? 2 : 1;
-    static constexpr int STAGES = 4;
+    static constexpr int STAGES = 5;
     /// Two blocks leave no registers for the queries and for what draws take. From shared memory products of 64 columns read as
     /// much of the queries as of the keys: all that it can give while they go on.
     static constexpr bool QUERIES_IN_REGISTERS = D == 128 || !DROPOUT;
@@ -87,14 +87,22 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         } else if (index > 0) {
             copy_globals<THREADS>(value_tile(index - 1), tiles, index - 1, problem.v, problem.v_stride, head);
         }
+    };
+    // What every second step copies: that of two steps to come.
+    auto copy_steps = [&](int index) {
+        copy_step(index + 3);
+        copy_step(index + 4);
         ptx::commit_copies();
     };
-
-    for (int index = 0; index < STAGES - 1; index++) copy_step(index);
+    copy_step(0);
+    copy_step(1);
+    ptx::commit_copies();
+    copy_step(2);
+    ptx::commit_copies();
 
     int first_row = 16 * warp_index();
     auto query_of = [&](int row) { return queries.first + first_row + row; };
-    ptx::wait_copies<STAGES - 3>();
+    ptx::wait_copies<1>();
     ptx::fence_copies();
     __syncthreads();
     uint32_t registers[1][D / 16][4];
@@ -148,9 +156,10 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         plain = agreed(own_tiles.plain_tiles(tiles, index + 1));
         softmax.add(scores, scale, 0.0f);
     };
-    // Waits until what the next step reads has arrived and all threads have made the step before, whose places are free then.
+    // In every second step: waits until what the next two read has arrived and all threads have made those before, whose places are
+    // free then.
     auto meet = [&] {
-        ptx::wait_copies<STAGES - 3>();
+        ptx::wait_copies<0>();
         ptx::fence_copies();
         __syncthreads();
     };
@@ -190,27 +199,31 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             ptx::pin(few_probabilities);
         }
         meet();
-        copy_step(STAGES - 1);
+        copy_steps(0);
     }
     for (int index = few; index <= tiles.count; index++) {
         bool pending = sees(index - 1) && !(few && index == 1);
         if (pending && index >= plain.first) {
-            uint32_t place = uint32_t(index) % STAGES, place_before = uint32_t(index - 1) % STAGES;
+            uint32_t place = uint32_t(index) % STAGES;
             for (; index < plain.end; index++) {
                 ptx::fence_products();
                 start_scores(place);
                 start_context(place);
-                meet();
-                if (keys.next_is_whole()) {
-                    unsigned char *free = own_stage + place_before * S::Keys::BYTES;
-                    keys.start_whole(free);
-                    values.start_whole(free + STAGES * S::Keys::BYTES);
-                } else {
-                    keys.start(key_tile(index + STAGES - 1));
-                    values.start(value_tile(index + STAGES - 2));
+                if (index % 2 == 0) {
+                    meet();
+#pragma unroll
+                    for (uint32_t step = 3; step <= 4; step++) {
+                        if (keys.are_whole()) {
+                            unsigned char *free = own_stage + (place + step) % STAGES * S::Keys::BYTES;
+                            keys.start_whole(free);
+                            values.start_whole(free + STAGES * S::Keys::BYTES);
+                        } else {
+                            keys.start(key_tile(index + step));
+                            values.start(value_tile(index + step - 1));
+                        }
+                    }
+                    ptx::commit_copies();
                 }
-                ptx::commit_copies();
-                place_before = place;
                 place = (place + 1) % STAGES;
                 ptx::wait_products<1>();
                 ptx::pin(scores[0]);
@@ -230,8 +243,10 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
             }
         }
         bool current = sees(index);
-        meet();
-        copy_step(index + STAGES - 1);
+        if (index % 2 == 0) {
+            meet();
+            copy_steps(index);
+        }
         if (current && pending) {
             ptx::fence_products();
             start_scores(uint32_t(index) % STAGES);

@@ -120,8 +120,8 @@ template <int THREADS, int ROWS, int D> class RowCopies {
         left -= ROWS;
     }
 
-    /// Whether all rows of the next tile exist.
-    __device__ __forceinline__ bool next_is_whole() const { return left >= ROWS; }
+    /// Whether all rows of the next `tiles` tiles exist.
+    __device__ __forceinline__ bool are_whole(int tiles = 1) const { return left >= tiles * ROWS; }
 
     /// As `start` of such a tile; `to` is where in it this thread's first bytes go.
     __device__ __forceinline__ void start_whole(unsigned char *to) {
