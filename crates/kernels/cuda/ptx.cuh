@@ -106,6 +106,17 @@ __device__ __forceinline__ void let_next_kernel_start() {
 #endif
 }
 
+/// Counts a thread that has come to `counter`, which is 0 at first, and says whether it is the last of `count`, for which the counter is
+/// 0 again. The last sees, and so do threads that wait for it at a barrier, what others and those they had waited for wrote before.
+__device__ __forceinline__ bool count_arrival(int *counter, int count) {
+    int before;
+    asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                 : "=r"(before)
+                 : "l"(__cvta_generic_to_global(counter)), "r"(count - 1)
+                 : "memory");
+    return before == count - 1;
+}
+
 /// 16 bytes that the kernel does not write and nobody reads again soon; asked for where this stands, not where they are used.
 __device__ __forceinline__ uint4 stream_16(const void *address) {
     uint4 value;
@@ -219,6 +230,7 @@ inline uint4 load_16(const void *address) {
 
 inline void wait_for_kernels_before() { emulation::order_launches(); }
 inline void let_next_kernel_start() {}
+inline bool count_arrival(int *counter, int count) { return emulation::count_arrival(counter, count); }
 
 inline uint4 stream_16(const void *address) { return load_16(address); }
 

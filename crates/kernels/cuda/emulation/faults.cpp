@@ -110,6 +110,31 @@ template <bool SOUND> __global__ void read_of_another_block(int *target) {
     if (threadIdx.x == 0) target[BLOCKS + blockIdx.x] = target[SOUND ? blockIdx.x : 0];
 }
 
+/// The last block to come reads what others wrote, whose threads had to wait for each other before one of them said that it has come.
+template <bool SOUND> __global__ void read_of_blocks_that_came(int *target) {
+    __shared__ bool is_last;
+    if (threadIdx.x == 1) target[blockIdx.x] = 1;
+    if (SOUND) __syncthreads();
+    if (threadIdx.x == 0) is_last = ptx::count_arrival(target + 3 * BLOCKS, BLOCKS);
+    __syncthreads();
+    if (is_last && threadIdx.x == WARP) target[BLOCKS] = target[0];
+}
+
+/// Reads what others wrote before they came, and has not waited for the thread that came.
+template <bool SOUND> __global__ void read_beside_who_came(int *target) {
+    if (threadIdx.x == 0) target[blockIdx.x] = 1;
+    if (threadIdx.x == 0) ptx::count_arrival(target + 3 * BLOCKS, BLOCKS);
+    if (SOUND) __syncthreads();
+    if (threadIdx.x == 1 && blockIdx.x == BLOCKS - 1) target[BLOCKS] = target[0];
+}
+
+/// Blocks count where one of them writes.
+template <bool SOUND> __global__ void count_where_another_writes(int *target) {
+    int *counter = target + 3 * BLOCKS;
+    if (threadIdx.x == 1 && blockIdx.x == 0) *(SOUND ? target : counter) = 0;
+    if (threadIdx.x == 0) ptx::count_arrival(counter, BLOCKS);
+}
+
 /// Reads what a launch wrote that may not have ended, though the one after it waits for it.
 template <bool SOUND> __global__ void read_before_waiting(int *target) {
     if (SOUND) ptx::wait_for_kernels_before();
@@ -124,6 +149,12 @@ template <bool SOUND> __global__ void write_before_waiting(int *target) {
     if (!SOUND) ptx::wait_for_kernels_before();
 }
 
+template <bool SOUND> __global__ void count_before_waiting(int *target) {
+    if (SOUND) ptx::wait_for_kernels_before();
+    if (threadIdx.x == 0) ptx::count_arrival(target + 3 * BLOCKS, BLOCKS);
+    if (!SOUND) ptx::wait_for_kernels_before();
+}
+
 template <bool SOUND> __global__ void never_wait(int *) {
     if (SOUND) ptx::wait_for_kernels_before();
 }
@@ -134,9 +165,12 @@ template <bool SOUND> int start(int fault, int *target) {
         read_without_barrier<SOUND>,      read_without_warp_barrier<SOUND>,      write_without_barrier<SOUND>,
         write_after_two_read<SOUND>,      read_pack_without_barrier<SOUND>,      gather_without_warp_barrier<SOUND>,
         read_copy_without_barrier<SOUND>, overwrite_without_warp_barrier<SOUND>, write_from_all_blocks<SOUND>,
-        read_of_another_block<SOUND>,     write_where_copy_arrives<SOUND>,       write_together<SOUND>,
+        read_of_another_block<SOUND>,     read_of_blocks_that_came<SOUND>,       read_beside_who_came<SOUND>,
+        count_where_another_writes<SOUND>, write_where_copy_arrives<SOUND>, write_together<SOUND>,
     };
-    constexpr Kernel after_others[] = {read_before_waiting<SOUND>, write_before_waiting<SOUND>, never_wait<SOUND>};
+    constexpr Kernel after_others[] = {
+        read_before_waiting<SOUND>, write_before_waiting<SOUND>, count_before_waiting<SOUND>, never_wait<SOUND>
+    };
     constexpr size_t SHARED_BYTES = THREADS * sizeof(uint4);
     dim3 grid(BLOCKS);
     int count = std::size(alone);

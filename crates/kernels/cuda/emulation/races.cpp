@@ -41,6 +41,7 @@ struct Access {
     /// Where in the program, counted from `origin`: memory is what this search takes most of.
     int32_t place = 0;
     int16_t who = 0;
+    bool is_arrival = false;
 };
 
 struct Grain {
@@ -91,6 +92,12 @@ struct Same {
     int32_t place = 0;
 };
 
+/// A thread of a block that has counted itself: when, and when all threads of its block had last waited for each other.
+struct Arrival {
+    uint32_t block, time, block_order;
+    int who;
+};
+
 struct Search {
     std::unordered_map<uintptr_t, std::unique_ptr<Page>> pages;
     /// Pages that were asked for lately, each at a place of its number.
@@ -109,6 +116,11 @@ struct Search {
     std::vector<uint32_t> warp_orders;
     /// Which threads have waited for earlier launches.
     std::vector<char> waited;
+    /// Those of this launch, at each counter; and those that came before one of this block, of the thread that has counted itself, and
+    /// after a barrier of all.
+    std::unordered_map<const int *, std::vector<Arrival>> arrivals;
+    std::vector<Arrival> met;
+    std::vector<char> has_met;
     Range shared, stacks, variables = find_variables();
     /// Of the write that is being made.
     std::vector<Same> sames;
@@ -138,7 +150,15 @@ struct Search {
             return access.who < OF_BLOCK && warp_of(access.who) == warp_of(who) && access.time < warp_orders[warp_of(who)];
         }
         if (in_shared || access.block < unfinished) return true;
-        return access.block < launch && waited[current->index.x];
+        return access.block < launch ? waited[current->index.x] : has_met[current->index.x] && came_before_arrival(access);
+    }
+
+    /// Whether an access of another block of this launch came before an arrival that this block has met.
+    bool came_before_arrival(const Access &access) const {
+        return std::any_of(met.begin(), met.end(), [&](const Arrival &arrival) {
+            if (access.block != arrival.block || access.who == OF_LAUNCH) return false;
+            return access.time < arrival.block_order || (access.who == arrival.who && access.time <= arrival.time);
+        });
     }
 
     bool same_instruction(const Access &access, int who, int32_t place) const {
@@ -154,7 +174,8 @@ struct Search {
     }
 
     /// One by one: what is stored in parts and loaded as a whole makes the processor wait.
-    void set(Access &access, int16_t who, int32_t place) const {
+    void set(Access &access, int16_t who, int32_t place, bool is_arrival = false) const {
+        access.is_arrival = is_arrival;
         access.block = block;
         access.time = time;
         access.place = place;
@@ -164,6 +185,7 @@ struct Search {
     void check_sames();
     void read(const void *from, size_t bytes, int16_t who, const void *caller);
     void write(const void *to, size_t bytes, const void *caller);
+    void arrive(const int *counter, const void *caller);
     bool is_private(uintptr_t address) const;
     bool is_shared(uintptr_t address) const { return shared.has(address) || variables.has(address); }
 };
@@ -242,11 +264,43 @@ void Search::write(const void *to, size_t bytes, const void *caller) {
     }
 }
 
+void Search::arrive(const int *counter, const void *caller) {
+    auto address = reinterpret_cast<uintptr_t>(counter);
+    int32_t place = place_of(caller);
+    int16_t who = current->index.x;
+    if (!sames.empty()) check_sames();
+    if (early && !waited[who]) {
+        print_place(place);
+        fail("writes before it has waited for the launches before");
+    }
+    for (uintptr_t at = address; at < address + sizeof *counter && SEARCHES; at += GRAIN) {
+        Grain &own = grain(at);
+        if (!own.write.is_arrival && !ordered(own.write, who, false)) {
+            report(own.write, "counts where another writes, and nothing orders them", place);
+        }
+        if (!ordered(own.read, who, false)) report(own.read, "counts where another reads, and nothing orders them", place);
+        set(own.write, who, place, true);
+    }
+    auto &before = arrivals[counter];
+    met.insert(met.end(), before.begin(), before.end());
+    has_met[who] = true;
+    // What it does afterwards comes later, and no barrier was between.
+    before.push_back({block, time++, block_order, who});
+}
+
 } // namespace
+
+bool count_arrival(int *counter, int count) {
+    search->arrive(counter, __builtin_return_address(0));
+    bool is_last = *counter >= count - 1;
+    *counter = is_last ? 0 : *counter + 1;
+    return is_last;
+}
 
 void begin_launch(bool early) {
     if (search == nullptr) search = (owned = std::make_unique<Search>()).get();
     search->launch = search->block + 1;
+    search->arrivals.clear();
     search->early = early;
     search->has_waited = false;
     if (!early) end_launches();
@@ -269,6 +323,8 @@ void begin_block(int threads, const void *shared, size_t shared_bytes, const voi
     search->block_order = 0;
     search->warp_orders.assign(threads / LANES, 0);
     search->waited.assign(threads, false);
+    search->met.clear();
+    search->has_met.assign(threads, false);
     search->shared = range(shared, shared_bytes);
     search->stacks = range(stacks, stack_bytes);
 }
@@ -276,8 +332,9 @@ void begin_block(int threads, const void *shared, size_t shared_bytes, const voi
 void order_block() {
     search->check_sames();
     search->block_order = ++search->time;
-    auto &waited = search->waited;
-    if (std::find(waited.begin(), waited.end(), true) != waited.end()) waited.assign(waited.size(), true);
+    for (auto *has : {&search->waited, &search->has_met}) {
+        if (std::find(has->begin(), has->end(), true) != has->end()) has->assign(has->size(), true);
+    }
 }
 
 void order_warp() {

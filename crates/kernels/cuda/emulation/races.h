@@ -5,7 +5,8 @@
 //   - in a thread;
 //   - in a block by a barrier between them, in a warp by __syncwarp, and by nothing else: shuffles, ldmatrix and products only
 //     bring lanes together;
-//   - between the blocks of a launch by nothing;
+//   - between the blocks of a launch by arrivals that a counter counts, from what barriers order before one to what they order
+//     after a later one, and by nothing else;
 //   - between launches, unless the later one was started early and has not waited for those before it.
 // Products of the library count as launches; what candle does on its own is not seen.
 // Ends the process at the first pair that is not. Lanes of a warp may write the same value by the same instruction.
@@ -27,6 +28,10 @@ void order_block();
 void order_warp();
 /// The running thread has waited for the launches before.
 void order_launches();
+
+/// Counts an arrival of the running thread, which orders what was before earlier ones at this counter, in this launch, and what comes
+/// after this one. Says whether `count` have come; then it begins again at 0. Only arrivals may meet there without an order.
+bool count_arrival(int *counter, int count);
 
 /// An access by the running thread, which `caller` makes.
 void note_read(const void *address, size_t bytes, const void *caller);
