@@ -70,7 +70,7 @@ int epitome_sum_of_squares(
     const Values *, const Chunk *, int chunk_count, double *squares, double *total, cudaStream_t
 );
 int epitome_memory_attention_bf16(
-    const Problem *, float *partial_context, float *partial_log_sum_exp, void *output, cudaStream_t
+    const Problem *, float *partial_context, float *partial_log_sum_exp, int *arrivals, void *output, cudaStream_t
 );
 int epitome_few_rows_bf16(
     const void *x, int count, int width, int steps, const void *residual, const float *norm_weight, const float *norm_bias,

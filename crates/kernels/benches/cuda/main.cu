@@ -302,8 +302,9 @@ void time_decoding() {
         plan.queries = documents * beams;
         plan.chunk = split;
         float *context = room<float>(size_t(partial.back()) * heads * size), *sums = room<float>(partial.back() * heads);
+        int *arrivals = room<int>(blocks.size() * heads);
         print("memory attention, documents of 16,384: " + std::to_string(documents), milliseconds([&] {
-            return epitome_memory_attention_bf16(&memory.problem, context, sums, memory.output, nullptr);
+            return epitome_memory_attention_bf16(&memory.problem, context, sums, arrivals, memory.output, nullptr);
         }), 0, 4.0 * memory.count);
     }
     for (int width : {768, 1024}) time_head(width);

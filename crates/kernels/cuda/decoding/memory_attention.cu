@@ -7,9 +7,9 @@
 // Schedule: the keys of a document are split, so that few documents fill the processor. A block of threads owns a split and up
 // to 16 queries; each warp takes every fourth tile of 32 keys through a ring of its own in shared memory, without barriers, and
 // the four are merged by their log-sum-exp at the end. Where kernels are started early the first tiles are asked for before the kernel
-// that makes the queries has ended. There are as many splits as blocks run at the same time. A second kernel
-// merges them, a block a query and head, in an order of their number; it is as long as its loads wait for each other, so it asks for
-// all contexts and log-sum-exps at once.
+// that makes the queries has ended. There are as many splits as blocks run at the same time. Blocks of the same queries and head count
+// themselves when what they found is written, and the last to come merges all in an order of their number: a warp a query, whose loads
+// do not wait for each other.
 
 #include "../attention/fragments.cuh"
 #include "../attention/softmax.cuh"
@@ -31,16 +31,12 @@ template <int D> struct Shape {
     static_assert(RING_BYTES >= ROWS * (D + 1) * 4, "a warp's result takes the place of its ring");
 };
 
-/// What the splits found, [partial rows, H]: the weighted mean of their values [D], and log-sum-exp in base 2.
+/// What the splits found, [partial rows, H]: the weighted mean of their values [D], and log-sum-exp in base 2. How many have come to
+/// each block of queries and head is counted where its first split has its place, [query blocks, H].
 struct Partials {
     float *context, *log_sum_exp;
+    int *arrivals;
 };
-
-/// The partial row of a query in a split.
-__device__ __forceinline__ int64_t partial_row(const Plan &plan, int document, int split, int query) {
-    int queries = plan.query_offsets[document + 1] - plan.query_offsets[document];
-    return plan.partial_offsets[document] + int64_t(split) * queries + query;
-}
 
 /// Merges what the warps left in shared memory, [ROWS, D] of each and then its log-sum-exps, a column a thread.
 template <int D>
@@ -51,13 +47,88 @@ __device__ void merge_warps(const unsigned char *rings, int rows, int64_t row, i
         float most = -INFINITY, total = 0.0f, sum = 0.0f;
         for (int warp = 0; warp < WARPS; warp++) most = fmaxf(most, ring(warp)[ROWS * D + query]);
         for (int warp = 0; warp < WARPS; warp++) {
-            float weight = ptx::exp2_approximate(ring(warp)[ROWS * D + query] - most);
+            float own = ring(warp)[ROWS * D + query], weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(own - most);
             total += weight;
             sum += weight * ring(warp)[query * D + d];
         }
         int64_t at = (row + query) * heads + head;
-        partials.context[at * D + d] = sum / total;
+        // A document without keys has one split, which finds nothing.
+        partials.context[at * D + d] = total == 0.0f ? 0.0f : sum / total;
         if (d == 0) partials.log_sum_exp[at] = most + log2f(total);
+    }
+}
+
+/// What a thread found of four columns in some of the splits, whose weights are relative to the greatest of their log-sum-exps.
+struct Merged {
+    float most, total, sums[4];
+
+    /// Adds what the lane found whose number differs in `mask`; of a pair both find the same but for rounding.
+    __device__ __forceinline__ void add_lane(int mask) {
+        float other_most = __shfl_xor_sync(ALL_LANES, most, mask), greatest = fmaxf(most, other_most);
+        float weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(most - greatest);
+        float other_weight = other_most == -INFINITY ? 0.0f : ptx::exp2_approximate(other_most - greatest);
+        most = greatest;
+        total = weight * total + other_weight * __shfl_xor_sync(ALL_LANES, total, mask);
+#pragma unroll
+        for (int n = 0; n < 4; n++) sums[n] = weight * sums[n] + other_weight * __shfl_xor_sync(ALL_LANES, sums[n], mask);
+    }
+};
+
+/// The splits `first`, `first + step` and so on, whose partial rows lie `stride` apart. Their numbers are asked for at once, contexts
+/// without waiting for weights.
+template <int AT_ONCE>
+__device__ __forceinline__ Merged merge_every(
+    const float *context, const float *log_sum_exp, int64_t context_stride, int64_t stride, int first, int step, int splits
+) {
+    Merged own{-INFINITY, 0.0f, {}};
+    for (; first < splits; first += AT_ONCE * step) {
+        float exponents[AT_ONCE];
+        uint4 bits[AT_ONCE];
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            int split = first + i * step;
+            exponents[i] = split < splits ? log_sum_exp[split * stride] : -INFINITY;
+            bits[i] = split < splits ? ptx::load_16(context + split * context_stride) : uint4{0, 0, 0, 0};
+        }
+        float most = own.most;
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) most = fmaxf(most, exponents[i]);
+        float rescale = own.most == -INFINITY ? 0.0f : ptx::exp2_approximate(own.most - most);
+        own.most = most;
+        own.total *= rescale;
+#pragma unroll
+        for (int n = 0; n < 4; n++) own.sums[n] *= rescale;
+#pragma unroll
+        for (int i = 0; i < AT_ONCE; i++) {
+            float weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(exponents[i] - most);
+            own.total += weight;
+#pragma unroll
+            for (int n = 0; n < 4; n++) own.sums[n] += weight * reinterpret_cast<const float *>(&bits[i])[n];
+        }
+    }
+    return own;
+}
+
+/// Merges what all splits found of `rows` queries, whose partial rows begin at `row` and lie `stride` apart from split to split: a warp a
+/// query, each group of its D / 4 lanes, which have four columns each, every so many splits.
+template <int D>
+__device__ __forceinline__ void merge_splits(
+    const Partials &partials, int rows, int64_t row, int64_t stride, int splits, int64_t heads, int head, bf16 *output
+) {
+    constexpr int LANES = D / 4, GROUPS = WARP / LANES, AT_ONCE = 16;
+    int group = lane_index() / LANES, column = lane_index() % LANES;
+    for (int query = warp_index(); query < rows; query += WARPS) {
+        int64_t at = (row + query) * heads + head;
+        Merged own = merge_every<AT_ONCE>(
+            partials.context + at * D + 4 * column, partials.log_sum_exp + at, stride * heads * D, stride * heads, group, GROUPS, splits
+        );
+#pragma unroll
+        for (int mask = LANES; mask < WARP; mask *= 2) own.add_lane(mask);
+        if (group > 0) continue;
+        float factor = own.total == 0.0f ? 0.0f : 1.0f / own.total;
+        auto target = reinterpret_cast<uint32_t *>(head_row(output, heads * D, query, head, D) + 4 * column);
+        target[0] = ptx::pack_bf16(factor * own.sums[0], factor * own.sums[1]);
+        target[1] = ptx::pack_bf16(factor * own.sums[2], factor * own.sums[3]);
     }
 }
 
@@ -77,7 +148,7 @@ __device__ __forceinline__ void load_queries(uint32_t (&registers)[1][D / 16][4]
 }
 
 template <int D>
-__global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Partials partials) {
+__global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Partials partials, bf16 *output) {
     using S = Shape<D>;
     ptx::let_next_kernel_start();
     const Plan &plan = problem.plan;
@@ -149,105 +220,36 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         result[ROWS * D + row] = sum == 0.0f ? -INFINITY : scaled + log2f(sum);
     }
     __syncthreads();
-    int64_t row = partial_row(plan, block.document, block.chunk, block.first);
-    merge_warps<D>(memory, rows, row, problem.heads, head, partials);
-}
+    int64_t row = plan.partial_offsets[block.document] + block.first, heads = problem.heads;
+    merge_warps<D>(memory, rows, row + int64_t(block.chunk) * document.queries, heads, head, partials);
 
-/// What a thread found of four columns in some of the splits, whose weights are relative to the greatest of their log-sum-exps.
-struct Merged {
-    float most, total, sums[4];
-};
-
-/// The splits `first`, `first + step` and so on, whose partial rows lie `stride` apart. Their numbers are asked for at once, contexts
-/// without waiting for weights.
-template <int AT_ONCE>
-__device__ __forceinline__ Merged merge_every(
-    const float *context, const float *log_sum_exp, int64_t context_stride, int64_t stride, int first, int step, int splits
-) {
-    Merged own{-INFINITY, 0.0f, {}};
-    for (; first < splits; first += AT_ONCE * step) {
-        float exponents[AT_ONCE];
-        uint4 bits[AT_ONCE];
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            int split = first + i * step;
-            exponents[i] = split < splits ? log_sum_exp[split * stride] : -INFINITY;
-            bits[i] = split < splits ? ptx::load_16(context + split * context_stride) : uint4{0, 0, 0, 0};
-        }
-        float most = own.most;
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) most = fmaxf(most, exponents[i]);
-        float rescale = own.most == -INFINITY ? 0.0f : ptx::exp2_approximate(own.most - most);
-        own.most = most;
-        own.total *= rescale;
-#pragma unroll
-        for (int n = 0; n < 4; n++) own.sums[n] *= rescale;
-#pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) {
-            float weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(exponents[i] - most);
-            own.total += weight;
-#pragma unroll
-            for (int n = 0; n < 4; n++) own.sums[n] += weight * reinterpret_cast<const float *>(&bits[i])[n];
-        }
-    }
-    return own;
-}
-
-/// Writes column `threadIdx.x` of what all groups of threads found, added in their order.
-template <int D, int GROUPS>
-__device__ __forceinline__ void merge_groups(const Merged (*groups)[D / 4], bf16 *target) {
-    int d = threadIdx.x;
-    float most = -INFINITY, total = 0.0f, sum = 0.0f;
-#pragma unroll
-    for (int group = 0; group < GROUPS; group++) most = fmaxf(most, groups[group][d / 4].most);
-#pragma unroll
-    for (int group = 0; group < GROUPS; group++) {
-        const Merged &part = groups[group][d / 4];
-        float weight = part.most == -INFINITY ? 0.0f : ptx::exp2_approximate(part.most - most);
-        total += weight * part.total;
-        sum += weight * part.sums[d % 4];
-    }
-    // A document without keys has no splits.
-    target[d] = from_float<bf16>(total == 0.0f ? 0.0f : sum / total);
-}
-
-/// A block owns a query and head: each group of D / 4 threads, which have four columns each, every so many splits.
-template <int D>
-__global__ void __launch_bounds__(THREADS, 1) merge_splits(Problem problem, Partials partials, bf16 *output) {
-    constexpr int LANES = D / 4, GROUPS = THREADS / LANES, AT_ONCE = 32 / GROUPS;
-    __shared__ Merged groups[GROUPS][LANES];
-    ptx::let_next_kernel_start();
-    const Plan &plan = problem.plan;
-    int query = blockIdx.x, head = blockIdx.y, b = 0;
-    while (b + 1 < plan.documents && plan.query_offsets[b + 1] <= query) b++;
-    int first_query = plan.query_offsets[b], queries = plan.query_offsets[b + 1] - first_query;
-    int splits = ceil_div(plan.key_offsets[b + 1] - plan.key_offsets[b], plan.chunk);
-    int64_t heads = problem.heads, stride = queries * heads;
-    int64_t at = (plan.partial_offsets[b] + query - first_query) * heads + head;
-    int group = threadIdx.x / LANES, column = threadIdx.x % LANES;
-    ptx::wait_for_kernels_before();
-    groups[group][column] = merge_every<AT_ONCE>(
-        partials.context + at * D + 4 * column, partials.log_sum_exp + at, stride * D, stride, group, GROUPS, splits
-    );
+    __shared__ bool is_last;
+    int splits = max(1, ceil_div(document.keys, plan.chunk));
     __syncthreads();
-    if (threadIdx.x < D) merge_groups<D, GROUPS>(groups, head_row(output, heads * D, query, head, D));
+    if (threadIdx.x == 0) {
+        is_last = ptx::count_arrival(&partials.arrivals[(blockIdx.x - block.chunk) * heads + head], splits);
+    }
+    __syncthreads();
+    if (!is_last) return;
+    bf16 *target = output + (document.first_query + block.first) * heads * D;
+    merge_splits<D>(partials, rows, row, document.queries, splits, heads, head, target);
 }
 
 template <int D> int start(const Problem &problem, Partials partials, bf16 *output, cudaStream_t stream) {
     dim3 grid(problem.plan.query_block_count, problem.heads);
-    int error = launch_early(memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials);
-    if (error != 0) return error;
-    dim3 rows(problem.plan.queries, problem.heads);
-    return launch_early(merge_splits<D>, rows, THREADS, 0, stream, problem, partials, output);
+    return launch_early(
+        memory_attention<D>, grid, THREADS, Shape<D>::SHARED_BYTES, stream, problem, partials, output
+    );
 }
 
 } // namespace
 
-/// The plan is that of `Plan::memory`. output [R, H, D] bf16; partial sums [partial rows, H, D] and [partial rows, H].
+/// The plan is that of `Plan::memory`. output [R, H, D] bf16; partial sums [partial rows, H, D] and [partial rows, H]; arrivals
+/// [query blocks, H], zeros before and after.
 extern "C" int epitome_memory_attention_bf16(
-    const Problem *problem, float *partial_context, float *partial_log_sum_exp, void *output, cudaStream_t stream
+    const Problem *problem, float *partial_context, float *partial_log_sum_exp, int *arrivals, void *output, cudaStream_t stream
 ) {
-    Partials partials{partial_context, partial_log_sum_exp};
+    Partials partials{partial_context, partial_log_sum_exp, arrivals};
     auto target = static_cast<bf16 *>(output);
     if (problem->head_size == 64) return start<64>(*problem, partials, target, stream);
     if (problem->head_size == 128) return start<128>(*problem, partials, target, stream);

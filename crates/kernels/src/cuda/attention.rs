@@ -183,6 +183,11 @@ impl PlacedPlan {
         let words = place::words(plan.words(), device)?;
         Ok(Self { plan, words })
     }
+
+    /// The address of [`Plan::arrivals`].
+    pub(super) fn arrivals(&self) -> Result<*mut c_int> {
+        Ok(address_mut(&self.words)?.cast::<c_int>().wrapping_add(self.plan.arrivals().start))
+    }
 }
 
 /// A problem whose tensors and plan lie in the memory of kernels.

@@ -40,9 +40,11 @@ pub(super) fn memory_attention_by_plan(
     let partial = |numbers: usize| room((call.partial_rows, heads, numbers), DType::F32, q.device());
     let (context, log_sum_exp, output) = (partial(size)?, partial(1)?, call.like(0)?);
     let [context, log_sum_exp]: [*mut f32; 2] = [address_mut(&context)?.cast(), address_mut(&log_sum_exp)?.cast()];
-    let to = address_mut(&output)?;
-    // SAFETY: what the problem points to outlives the launch; the targets have the rows of the plan.
-    check(op, unsafe { ffi::epitome_memory_attention_bf16(&call.problem, context, log_sum_exp, to, call.stream) })?;
+    let (arrivals, to) = (plan.arrivals()?, address_mut(&output)?);
+    // SAFETY: what the problem points to outlives the launch; the targets have the rows of the plan, whose counters are nobody else's.
+    check(op, unsafe {
+        ffi::epitome_memory_attention_bf16(&call.problem, context, log_sum_exp, arrivals, to, call.stream)
+    })?;
     Ok(output)
 }
 

@@ -353,6 +353,7 @@ unsafe extern "C" {
         problem: *const Problem,
         partial_context: *mut f32,
         partial_log_sum_exp: *mut f32,
+        arrivals: *mut c_int,
         output: *mut c_void,
         stream: Stream,
     ) -> c_int;

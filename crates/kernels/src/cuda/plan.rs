@@ -31,6 +31,8 @@ const FEW: usize = 16;
 pub struct Plan {
     words: Vec<c_int>,
     parts: [Range<usize>; PARTS],
+    /// Counters of the blocks of attention to memory that have come, a query block and head each.
+    arrivals: Range<usize>,
     documents: usize,
     queries: usize,
     partial_rows: usize,
@@ -78,11 +80,16 @@ impl Plan {
             bail!("attention: queries of {documents} documents, keys of {}", keys.count());
         }
         let split = split(queries, keys, heads);
-        let splits = |b: usize| keys.length(b).div_ceil(split);
+        // One has none where there are no keys, and writes that.
+        let splits = |b: usize| keys.length(b).div_ceil(split).max(1);
         let partial: Vec<usize> = (0..documents).map(|b| splits(b) * queries.length(b)).collect();
         let none = Segments::from_lengths(&vec![0; documents]);
         let blocks = [blocks(queries, FEW, splits), Vec::new(), Vec::new()];
-        Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, split)
+        let arrivals = blocks[0].len() * heads;
+        let mut plan = Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, split)?;
+        plan.arrivals = plan.words.len()..plan.words.len() + arrivals;
+        plan.words.resize(plan.arrivals.end, 0);
+        Ok(plan)
     }
 
     fn of(
@@ -113,7 +120,8 @@ impl Plan {
             push(global_blocks),
         ];
         let (documents, queries, partial_rows) = (queries.count(), queries.total(), partial.total());
-        Ok(Self { words, parts, documents, queries, partial_rows, chunk })
+        let arrivals = words.len()..words.len();
+        Ok(Self { words, parts, arrivals, documents, queries, partial_rows, chunk })
     }
 
     /// What has to lie in the device's memory.
@@ -124,6 +132,11 @@ impl Plan {
     /// Rows of the partial sums: of global keys' gradients, or of the splits of keys.
     pub fn partial_rows(&self) -> usize {
         self.partial_rows
+    }
+
+    /// Where the counters are among the words that kernels change: each is 0 when none of them runs.
+    pub(super) fn arrivals(&self) -> Range<usize> {
+        self.arrivals.clone()
     }
 
     /// The plan whose words lie at `base`.
