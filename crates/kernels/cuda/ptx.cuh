@@ -91,6 +91,21 @@ template <int PENDING> __device__ __forceinline__ void wait_copies() {
 __device__ __forceinline__ uint4 load_16(const void *address) { return *static_cast<const uint4 *>(address); }
 __device__ __forceinline__ void store_16(void *address, uint4 value) { *static_cast<uint4 *>(address) = value; }
 
+/// Loads that are asked for where this stands, of what the kernel may have written.
+__device__ __forceinline__ float load_4_here(const float *address) {
+    float value;
+    asm volatile("ld.global.f32 %0, [%1];" : "=f"(value) : "l"(__cvta_generic_to_global(address)) : "memory");
+    return value;
+}
+__device__ __forceinline__ uint4 load_16_here(const void *address) {
+    uint4 value;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(value.x), "=r"(value.y), "=r"(value.z), "=r"(value.w)
+                 : "l"(__cvta_generic_to_global(address))
+                 : "memory");
+    return value;
+}
+
 /// Waits until the kernels before this one have ended, where it was started early.
 __device__ __forceinline__ void wait_for_kernels_before() {
 #if __CUDA_ARCH__ >= 900
@@ -233,6 +248,8 @@ inline void let_next_kernel_start() {}
 inline bool count_arrival(int *counter, int count) { return emulation::count_arrival(counter, count); }
 
 inline uint4 stream_16(const void *address) { return load_16(address); }
+inline float load_4_here(const float *address) { return *address; }
+inline uint4 load_16_here(const void *address) { return load_16(address); }
 
 inline void store_16(void *address, uint4 value) {
     emulation::require_aligned(address, 16);

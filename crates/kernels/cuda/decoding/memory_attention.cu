@@ -6,10 +6,12 @@
 //
 // Schedule: the keys of a document are split, so that few documents fill the processor. A block of threads owns a split and up
 // to 16 queries; each warp takes every fourth tile of 32 keys through a ring of its own in shared memory, without barriers, and
-// the four are merged by their log-sum-exp at the end. Where kernels are started early the first tiles are asked for before the kernel
-// that makes the queries has ended. There are as many splits as blocks run at the same time. Blocks of the same queries and head count
-// themselves when what they found is written, and the last to come merges all in an order of their number: a warp a query, whose loads
-// do not wait for each other.
+// the four are merged by their log-sum-exp at the end. A ring is full but for the tile that is being multiplied: where kernels are
+// started early all of it is asked for before the kernel that makes the queries has ended. There are as many splits as blocks run at
+// the same time. Blocks of the same queries and head count themselves when what they found is written, and the last to come merges all
+// in an order of their number: a warp a query, whose loads do not wait for each other.
+//
+// Heads of 64: 128 registers, 96 KiB of shared memory a block, two blocks a processor; heads of 128: 182 registers, 128 KiB, one block.
 
 #include "../attention/fragments.cuh"
 #include "../attention/softmax.cuh"
@@ -53,7 +55,7 @@ __device__ void merge_warps(const unsigned char *rings, int rows, int64_t row, i
         }
         int64_t at = (row + query) * heads + head;
         // A document without keys has one split, which finds nothing.
-        partials.context[at * D + d] = total == 0.0f ? 0.0f : sum / total;
+        partials.context[at * D + d] = total == 0.0f ? 0.0f : sum * ptx::reciprocal_approximate(total);
         if (d == 0) partials.log_sum_exp[at] = most + log2f(total);
     }
 }
@@ -65,8 +67,8 @@ struct Merged {
     /// Adds what the lane found whose number differs in `mask`; of a pair both find the same but for rounding.
     __device__ __forceinline__ void add_lane(int mask) {
         float other_most = __shfl_xor_sync(ALL_LANES, most, mask), greatest = fmaxf(most, other_most);
-        float weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(most - greatest);
-        float other_weight = other_most == -INFINITY ? 0.0f : ptx::exp2_approximate(other_most - greatest);
+        float base = greatest == -INFINITY ? 0.0f : greatest;
+        float weight = ptx::exp2_approximate(most - base), other_weight = ptx::exp2_approximate(other_most - base);
         most = greatest;
         total = weight * total + other_weight * __shfl_xor_sync(ALL_LANES, total, mask);
 #pragma unroll
@@ -74,33 +76,35 @@ struct Merged {
     }
 };
 
-/// The splits `first`, `first + step` and so on, whose partial rows lie `stride` apart. Their numbers are asked for at once, contexts
-/// without waiting for weights.
-template <int AT_ONCE>
-__device__ __forceinline__ Merged merge_every(
-    const float *context, const float *log_sum_exp, int64_t context_stride, int64_t stride, int first, int step, int splits
-) {
+/// The splits `first`, `first + step` and so on, whose numbers lie `stride` rows of D apart. They are asked for at once, contexts without
+/// waiting for weights; behind the last that one again.
+template <int D, int AT_ONCE>
+__device__ __forceinline__ Merged
+merge_every(const float *context, const float *log_sum_exp, int stride, int first, int step, int splits) {
     Merged own{-INFINITY, 0.0f, {}};
     for (; first < splits; first += AT_ONCE * step) {
         float exponents[AT_ONCE];
         uint4 bits[AT_ONCE];
 #pragma unroll
         for (int i = 0; i < AT_ONCE; i++) {
-            int split = first + i * step;
-            exponents[i] = split < splits ? log_sum_exp[split * stride] : -INFINITY;
-            bits[i] = split < splits ? ptx::load_16(context + split * context_stride) : uint4{0, 0, 0, 0};
+            int64_t row = int64_t(min(first + i * step, splits - 1)) * stride;
+            exponents[i] = ptx::load_4_here(log_sum_exp + row);
+            bits[i] = ptx::load_16_here(context + row * D);
         }
         float most = own.most;
 #pragma unroll
-        for (int i = 0; i < AT_ONCE; i++) most = fmaxf(most, exponents[i]);
-        float rescale = own.most == -INFINITY ? 0.0f : ptx::exp2_approximate(own.most - most);
+        for (int i = 0; i < AT_ONCE; i++) {
+            if (first + i * step >= splits) exponents[i] = -INFINITY;
+            most = fmaxf(most, exponents[i]);
+        }
+        float base = most == -INFINITY ? 0.0f : most, rescale = ptx::exp2_approximate(own.most - base);
         own.most = most;
         own.total *= rescale;
 #pragma unroll
         for (int n = 0; n < 4; n++) own.sums[n] *= rescale;
 #pragma unroll
         for (int i = 0; i < AT_ONCE; i++) {
-            float weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(exponents[i] - most);
+            float weight = ptx::exp2_approximate(exponents[i] - base);
             own.total += weight;
 #pragma unroll
             for (int n = 0; n < 4; n++) own.sums[n] += weight * reinterpret_cast<const float *>(&bits[i])[n];
@@ -109,24 +113,24 @@ __device__ __forceinline__ Merged merge_every(
     return own;
 }
 
-/// Merges what all splits found of `rows` queries, whose partial rows begin at `row` and lie `stride` apart from split to split: a warp a
+/// Merges what all splits found of `rows` queries, whose partial rows begin at `row` and of a split with those of `queries`: a warp a
 /// query, each group of its D / 4 lanes, which have four columns each, every so many splits.
 template <int D>
 __device__ __forceinline__ void merge_splits(
-    const Partials &partials, int rows, int64_t row, int64_t stride, int splits, int64_t heads, int head, bf16 *output
+    const Partials &partials, int rows, int64_t row, int queries, int splits, int heads, int head, bf16 *output
 ) {
     constexpr int LANES = D / 4, GROUPS = WARP / LANES, AT_ONCE = 16;
     int group = lane_index() / LANES, column = lane_index() % LANES;
     for (int query = warp_index(); query < rows; query += WARPS) {
         int64_t at = (row + query) * heads + head;
-        Merged own = merge_every<AT_ONCE>(
-            partials.context + at * D + 4 * column, partials.log_sum_exp + at, stride * heads * D, stride * heads, group, GROUPS, splits
+        Merged own = merge_every<D, AT_ONCE>(
+            partials.context + at * D + 4 * column, partials.log_sum_exp + at, queries * heads, group, GROUPS, splits
         );
 #pragma unroll
         for (int mask = LANES; mask < WARP; mask *= 2) own.add_lane(mask);
         if (group > 0) continue;
-        float factor = own.total == 0.0f ? 0.0f : 1.0f / own.total;
-        auto target = reinterpret_cast<uint32_t *>(head_row(output, heads * D, query, head, D) + 4 * column);
+        float factor = own.total == 0.0f ? 0.0f : ptx::reciprocal_approximate(own.total);
+        auto target = reinterpret_cast<uint32_t *>(head_row(output, int64_t(heads) * D, query, head, D) + 4 * column);
         target[0] = ptx::pack_bf16(factor * own.sums[0], factor * own.sums[1]);
         target[1] = ptx::pack_bf16(factor * own.sums[2], factor * own.sums[3]);
     }
@@ -181,8 +185,10 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         }
         ptx::commit_copies();
     };
+    int64_t row = plan.partial_offsets[block.document] + block.first;
+    int splits = max(1, ceil_div(document.keys, plan.chunk));
     // Keys and values are nobody's result, nor is the plan: they lie ready since before the plan did, or the step's words.
-    for (int turn = 0; turn < S::STAGES - 1; turn++) copy_tile(turn);
+    for (int turn = 0; turn < S::STAGES; turn++) copy_tile(turn);
     ptx::wait_for_kernels_before();
     uint32_t registers[1][D / 16][4];
     auto first_query = head_row(
@@ -194,10 +200,9 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     clear(context);
     Softmax<1> softmax;
     for (int turn = 0; turn * WARPS + warp_index() < tiles; turn++) {
-        ptx::wait_copies<S::STAGES - 2>();
-        // All lanes' copies have come, and all lanes have left the tile whose place the next one takes.
+        ptx::wait_copies<S::STAGES - 1>();
+        // All lanes' copies have come.
         __syncwarp();
-        copy_tile(turn + S::STAGES - 1);
         int first = first_key + (turn * WARPS + warp_index()) * KEYS, place = 2 * (turn % S::STAGES);
         float scores[1][KEYS / 8][4];
         clear(scores);
@@ -206,6 +211,9 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         softmax.add(scores, problem.scale * LOG2_E);
         softmax.renew(context);
         multiply<1, KEYS>(context, scores, tile_at(place + 1), 0);
+        // All lanes have left the tile whose place another takes.
+        __syncwarp();
+        copy_tile(turn + S::STAGES);
     }
     ptx::wait_copies<0>();
     __syncwarp();
@@ -215,23 +223,22 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     for (int half = 0; half < 2; half++) {
         int row = fragment_row(0, half);
         float sum = lanes_sum<4>(softmax.sum[0][half]);
-        store_row<1, D>(result + row * D, context, 0, half, sum == 0.0f ? 0.0f : 1.0f / sum);
+        store_row<1, D>(result + row * D, context, 0, half, sum == 0.0f ? 0.0f : ptx::reciprocal_approximate(sum));
         float scaled = problem.scale * LOG2_E * softmax.maximum[0][half];
         result[ROWS * D + row] = sum == 0.0f ? -INFINITY : scaled + log2f(sum);
     }
     __syncthreads();
-    int64_t row = plan.partial_offsets[block.document] + block.first, heads = problem.heads;
+    int heads = problem.heads;
     merge_warps<D>(memory, rows, row + int64_t(block.chunk) * document.queries, heads, head, partials);
 
     __shared__ bool is_last;
-    int splits = max(1, ceil_div(document.keys, plan.chunk));
     __syncthreads();
     if (threadIdx.x == 0) {
-        is_last = ptx::count_arrival(&partials.arrivals[(blockIdx.x - block.chunk) * heads + head], splits);
+        is_last = ptx::count_arrival(&partials.arrivals[(int64_t(blockIdx.x) - block.chunk) * heads + head], splits);
     }
     __syncthreads();
     if (!is_last) return;
-    bf16 *target = output + (document.first_query + block.first) * heads * D;
+    bf16 *target = output + (int64_t(document.first_query) + block.first) * heads * D;
     merge_splits<D>(partials, rows, row, document.queries, splits, heads, head, target);
 }
 
