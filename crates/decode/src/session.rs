@@ -69,8 +69,7 @@ impl Stepper for LedSession<'_> {
         if !self.led.finds_best() {
             return Ok(None);
         }
-        let hidden = self.led.decoder().step(last, &self.rows(), &self.memory, &mut self.cache)?; // [R, d]
-        Ok(Some(self.led.best(&hidden, count)?))
+        Ok(Some(self.led.step_best(last, &self.rows(), &self.memory, &mut self.cache, count)?))
     }
 
     fn reorder(&mut self, parents: &[usize]) -> Result<()> {

@@ -73,7 +73,7 @@ pub use ops::linear::{
     AffineSums, add_linear_input_gradient, bias_backward, linear, linear_backward, linear_input_gradient,
 };
 pub use ops::memory::AttentionMemory;
-pub use ops::packed::PackedLinear;
+pub use ops::packed::{PackedLinear, read_best};
 pub use ops::past::{KeyValueRows, cached_attention};
 pub use ops::rows::{RowIndex, accumulate_rows, add_rows, embed, gather_rows, write_rows};
 pub use ops::step::DecodingStep;

@@ -138,8 +138,8 @@ impl Decoder {
         Ok(means)
     }
 
-    /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out. `rows` says how many
-    /// consecutive rows belong to each document of `memory`, none for a finished one.
+    /// One step for the rows of `cache`: the last token of each row in, hidden states `[R, d]` out, in memory that may be that of
+    /// the next step's. `rows` says how many consecutive rows belong to each document of `memory`, none for a finished one.
     ///
     /// # Errors
     /// When a token id lies outside the vocabulary, or an operation fails.
@@ -150,17 +150,30 @@ impl Decoder {
         memory: &CrossMemory,
         cache: &mut DecoderCache,
     ) -> Result<Tensor> {
+        self.step_to(last, rows, memory, cache, (0, Ok))
+    }
+
+    /// One step, and what `end` makes of its hidden states by packed layers: on a GPU they are launched as one, where other steps of
+    /// this `kind` have the same end. Kind 0 has none.
+    pub(crate) fn step_to(
+        &self,
+        last: &[u32],
+        rows: &Segments,
+        memory: &CrossMemory,
+        cache: &mut DecoderCache,
+        (kind, end): (usize, impl Fn(Tensor) -> Result<Tensor>),
+    ) -> Result<Tensor> {
         let DecoderCache { layers: caches, step, .. } = cache.attending_to(memory);
         let positions = &self.embedding.positions;
         let tables = [self.embedding.shared.dim(0)?, positions.dim(0)?];
         step.advance(last, (rows, memory.sources()), tables, positions.device())?;
         let is_packed = self.layers.iter().all(|layer| layer.encoder_attn.is_packed());
-        step.run(is_packed && memory.is_kept(), |step| {
+        step.run((is_packed && memory.is_kept()).then_some(kind), |step| {
             let mut input = StepInput::Rows(self.embedding.normalise(&self.embedding.step(step)?, None)?);
             for (layer, cache) in self.layers.iter().zip(caches.iter_mut()) {
                 input = layer.step(&input, step, memory, cache)?;
             }
-            input.rows()
+            end(input.rows()?)
         })
     }
 }

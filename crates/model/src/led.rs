@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use candle_core::{DType, Tensor};
-use epitome_kernels::{self as kernels, Device, PackedLinear, Precision};
+use epitome_kernels::{self as kernels, Device, PackedLinear, Precision, Segments};
 
 use crate::schema::{FINAL_LOGITS_BIAS, SHARED};
 use crate::weights::{Packing, Source};
-use crate::{Config, Decoder, Documents, Encoder, Error, Result, TensorSource};
+use crate::{Config, CrossMemory, Decoder, DecoderCache, Documents, Encoder, Error, Result, TensorSource};
 
 /// A LED model: encoder, decoder and the tied output head. Stateless: everything that changes is passed in.
 #[derive(Clone, Debug)]
@@ -122,21 +122,34 @@ impl Led {
         self.encoder.forward(documents)
     }
 
-    /// Whether [`Led::best`] is a short way to the most probable tokens.
+    /// Whether [`Led::step_best`] is a short way to the most probable tokens.
     pub fn finds_best(&self) -> bool {
         self.packed_head.as_ref().is_some_and(|head| head.finds_best())
     }
 
-    /// Of each of the hidden states `[R, d]` the `count` most probable tokens with their log-probabilities (nats), the best first
-    /// and of equal ones the first: see [`PackedLinear::best`]. Only where [`Led::finds_best`].
+    /// A step of the decoder (see [`Decoder::step`]), and of each of its hidden states the `count` most probable tokens with their
+    /// log-probabilities (nats), the best first and of equal ones the first: see [`PackedLinear::best`]. Only where
+    /// [`Led::finds_best`].
     ///
     /// # Errors
-    /// When an operation fails.
-    pub fn best(&self, hidden: &Tensor, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
-        match &self.packed_head {
-            Some(head) => Ok(head.best(hidden, count)?),
-            None => Err(Error::Input("a model that is not packed has no short way to the best tokens".into())),
-        }
+    /// As [`Decoder::step`].
+    pub fn step_best(
+        &self,
+        last: &[u32],
+        rows: &Segments,
+        memory: &CrossMemory,
+        cache: &mut DecoderCache,
+        count: usize,
+    ) -> Result<Vec<Vec<(u32, f32)>>> {
+        let Some(head) = &self.packed_head else {
+            return Err(Error::Input("a model that is not packed has no short way to the best tokens".into()));
+        };
+        // Counts change from step to step: of few kinds, most steps are ones that a GPU has been given before.
+        let found = count.next_power_of_two().min(self.config.vocab_size).max(count);
+        let end = |hidden: Tensor| Ok(head.find_best(&hidden, found)?);
+        let mut best = kernels::read_best(&self.decoder.step_to(last, rows, memory, cache, (found, end))?)?;
+        best.iter_mut().for_each(|tokens| tokens.truncate(count));
+        Ok(best)
     }
 
     /// Logits of hidden states `[R, d]`: `logits` becomes `[R, V]`, row-major; a packed model uses its memory again.

@@ -6,7 +6,7 @@ use super::place::{address, address_mut, dense, room, row_address, rows, stream}
 use super::plan::Plan;
 use super::step::Step;
 use super::{check, ffi};
-use crate::{Attention, Precision, Segments, Visibility};
+use crate::{Attention, Precision, Segments, Visibility, read_best};
 use candle_core::{DType, Result, Tensor, bail};
 use std::ffi::c_int;
 use std::ptr::null;
@@ -118,6 +118,11 @@ pub(super) fn past_attention(
 /// # Errors
 /// When shapes or types do not fit, or a launch fails.
 pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+    read_best(&find_top_k(logits, vocabulary, bias, k)?)
+}
+
+/// The same where it is found, for [`read_best`].
+pub(crate) fn find_top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize) -> Result<Tensor> {
     let op = "top_k";
     let ((rows, stride), device) = (logits.dims2()?, logits.device());
     if vocabulary > stride || k > vocabulary || bias.is_some_and(|bias| bias.dims() != [vocabulary]) {
@@ -126,7 +131,7 @@ pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize
     let logits = dense(op, logits, &FLOATS)?;
     let bias = bias.map(|bias| dense(op, bias, &[DType::F32])).transpose()?;
     // Values and indices lie together, so that one copy brings both.
-    let found = room(2 * rows * k, DType::U32, device)?;
+    let found = room((2, rows, k), DType::U32, device)?;
     let lists = room((rows, TOP_K_PARTS, 2 * (1 + k)), DType::U32, device)?;
     let values: *mut f32 = address_mut(&found)?.cast();
     let [f32, bf16]: [ffi::TopK; 2] = [ffi::epitome_top_k_f32, ffi::epitome_top_k_bf16];
@@ -146,9 +151,5 @@ pub fn top_k(logits: &Tensor, vocabulary: usize, bias: Option<&Tensor>, k: usize
             stream(device)?,
         )
     })?;
-    let words = found.to_vec1::<u32>()?;
-    let (values, indices) = words.split_at(rows * k);
-    let entries = indices.iter().zip(values).map(|(index, value)| (*index, f32::from_bits(*value)));
-    let entries: Vec<(u32, f32)> = entries.collect();
-    Ok(entries.chunks(k.max(1)).map(<[_]>::to_vec).collect())
+    Ok(found)
 }

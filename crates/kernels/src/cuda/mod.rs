@@ -47,6 +47,7 @@ mod units;
 pub(crate) use adafactor::adafactor_step;
 pub use attention::{attention_backward, attention_forward};
 pub use cross_entropy::{LossGradient, RowLosses, RowTargets, cross_entropy};
+pub(crate) use decoding::find_top_k;
 pub use decoding::{memory_attention, top_k};
 pub use elementwise::{add_assign, dropout_part, lerp_assign};
 pub(crate) use embedding::embed_step;

@@ -86,7 +86,8 @@ impl Plan {
         let none = Segments::from_lengths(&vec![0; documents]);
         let blocks = [blocks(queries, FEW, splits), Vec::new(), Vec::new()];
         let arrivals = blocks[0].len() * heads;
-        let mut plan = Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, split)?;
+        let mut plan =
+            Self::of((queries, keys), (&none, Vec::new()), &Segments::from_lengths(&partial), blocks, split)?;
         plan.arrivals = plan.words.len()..plan.words.len() + arrivals;
         plan.words.resize(plan.arrivals.end, 0);
         Ok(plan)

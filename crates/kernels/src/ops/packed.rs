@@ -177,12 +177,20 @@ impl PackedLinear {
     /// # Errors
     /// When the shapes do not fit, `count` is more than there are outputs, `x` is in a graph, or the weight is not on a GPU.
     pub fn best(&self, x: &Tensor, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
+        read_best(&self.find_best(x, count)?)
+    }
+
+    /// The same where the GPU finds it, for [`read_best`], without waiting for it.
+    ///
+    /// # Errors
+    /// As [`PackedLinear::best`].
+    pub fn find_best(&self, x: &Tensor, count: usize) -> Result<Tensor> {
         match &self.0 {
             Weight::Cpu(_) => bail!("PackedLinear::best: the weight is not on a GPU ({count} of rows {:?})", x.dims()),
             #[cfg(gpu)]
             Weight::Gpu(linear) => {
                 refuse_tracked("PackedLinear::best", x)?;
-                cuda::top_k(&linear.forward_f32_aligned(x)?, linear.weight().dim(0)?, None, count)
+                cuda::find_top_k(&linear.forward_f32_aligned(x)?, linear.weight().dim(0)?, None, count)
             }
         }
     }
@@ -234,6 +242,22 @@ impl PackedLinear {
         let output = self.feed_forward(second, &normalised)?;
         Ok([normalised, output])
     }
+}
+
+/// What [`PackedLinear::find_best`] has found, `[2, R, count]` words: log-probabilities, then entries.
+///
+/// # Errors
+/// When the shape is another, or the GPU fails.
+pub fn read_best(found: &Tensor) -> Result<Vec<Vec<(u32, f32)>>> {
+    let (parts, rows, count) = found.dims3()?;
+    if parts != 2 {
+        bail!("read_best: a tensor of shape {:?} is not what find_best returns", found.dims());
+    }
+    let words = found.flatten_all()?.to_vec1::<u32>()?;
+    let (values, indices) = words.split_at(rows * count);
+    let entries = indices.iter().zip(values).map(|(index, value)| (*index, f32::from_bits(*value)));
+    let entries: Vec<(u32, f32)> = entries.collect();
+    Ok(entries.chunks(count.max(1)).map(<[_]>::to_vec).collect())
 }
 
 /// The rows of x and their length.

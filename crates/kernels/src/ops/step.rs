@@ -5,6 +5,8 @@ use crate::AttentionMemory;
 use crate::cuda;
 use crate::{KeyValueRows, Segments, cached_attention, embed};
 use candle_core::{DType, Device, Error, Result, Tensor, bail};
+#[cfg(gpu)]
+use std::collections::BTreeMap;
 
 /// The rows of a decoding step: hypotheses, each of which continues one of the step before. Which rows of a cache a hypothesis has
 /// come through is a list of row numbers, so that reordering hypotheses moves no keys and values.
@@ -28,7 +30,10 @@ pub struct DecodingStep {
 #[derive(Debug, Default)]
 struct Gpu {
     step: Option<cuda::Step>,
-    recording: cuda::Recording,
+    /// Of each kind of bodies, and the step's epoch that they belong to.
+    recordings: BTreeMap<usize, cuda::Recording>,
+    epoch: Option<u64>,
+    was_graph: bool,
 }
 
 impl DecodingStep {
@@ -104,39 +109,45 @@ impl DecodingStep {
     pub fn forget(&mut self) {
         #[cfg(gpu)]
         {
-            self.gpu.recording = cuda::Recording::default();
+            self.gpu.recordings.clear();
         }
     }
 
     /// Runs a step's `body`, whose operations are those on a [`DecodingStep`], on [`PackedLinear`](crate::PackedLinear)s, layer norms
-    /// and no other if it is `repeatable`: a GPU then gets the launches of steps of the same shape as one, on the memory that it was
-    /// given first. The body may be run twice, to the same effect.
+    /// and no other if it has a `kind`: a GPU then gets the launches of steps of the same shape and kind as one, on the memory that it was
+    /// given first, which all results of a kind share. The body may be run twice, to the same effect.
     ///
     /// # Errors
     /// Those of the body, and when a GPU fails.
     pub fn run<E: From<Error>>(
         &mut self,
-        repeatable: bool,
+        kind: Option<usize>,
         mut body: impl FnMut(&Self) -> std::result::Result<Tensor, E>,
     ) -> std::result::Result<Tensor, E> {
         #[cfg(gpu)]
-        if let (Some(step), true) = (&self.gpu.step, repeatable) {
-            let (epoch, device) = (step.epoch(), step.device().clone());
-            let mut recording = std::mem::take(&mut self.gpu.recording);
-            let result = recording.run(&device, epoch, || body(self));
-            self.gpu.recording = recording;
-            // Its memory is that of every step's result.
-            return Ok(result?.copy()?);
+        {
+            self.gpu.was_graph = false;
+            if let (Some(step), Some(kind)) = (&self.gpu.step, kind) {
+                let (epoch, device) = (step.epoch(), step.device().clone());
+                if self.gpu.epoch.replace(epoch) != Some(epoch) {
+                    self.gpu.recordings.clear();
+                }
+                let mut recording = self.gpu.recordings.remove(&kind).unwrap_or_default();
+                let result = recording.run(&device, epoch, || body(self));
+                self.gpu.was_graph = recording.is_graph();
+                self.gpu.recordings.insert(kind, recording);
+                return result;
+            }
         }
         #[cfg(not(gpu))]
-        let _ = repeatable;
+        let _ = kind;
         body(self)
     }
 
-    /// Whether the last step was one graph of launches: on a GPU, from the second step of a shape on.
+    /// Whether the last step was one graph of launches: on a GPU, from the second step of a shape and kind on.
     pub fn was_graph(&self) -> bool {
         #[cfg(gpu)]
-        return self.gpu.recording.is_graph();
+        return self.gpu.was_graph;
         #[cfg(not(gpu))]
         false
     }

@@ -6,7 +6,8 @@ use crate::numbers::{Numbers, dot};
 use candle_core::{DType, Tensor};
 use epitome_kernels::cuda::{memory_attention, top_k};
 use epitome_kernels::{
-    Attention, DecodingStep, KeyValueRows, Norm, PackedLinear, Precision, ResidualSum, Segments, Visibility,
+    Attention, AttentionMemory, DecodingStep, KeyValueRows, Norm, PackedLinear, Precision, ResidualSum, Segments,
+    Visibility, read_best,
 };
 
 /// `[T, H, D]`.
@@ -61,6 +62,29 @@ fn a_row_is_bit_identical_alone_and_beside_others() {
         let alone = memory_attention([&q, &k, &v], (&Segments::single(1), &keys), 0.3).unwrap();
         assert!(numbers_of(&alone) == numbers_of(&together));
     }
+}
+
+/// The calls of a step share a plan, whose counters each leaves as it found them; nothing is between them that would order launches.
+#[test]
+fn a_step_attends_to_memories_as_single_calls_do() {
+    on_device(|| {
+        let (heads, size, scale) = (2, 64, 0.3);
+        let (queries, keys) = (Segments::from_lengths(&[3, 0, 1, 18]), Segments::from_lengths(&[900, 50, 0, 260]));
+        let mut numbers = Numbers::seeded(9);
+        let mut random = |count: usize| rows(&numbers.vector(count * heads * size), heads, size, DType::BF16);
+        let memories = [(); 2].map(|()| {
+            let [k, v] = [(); 2].map(|()| random(keys.total()));
+            AttentionMemory::new(&k, &v, &keys, Precision::Bf16).unwrap()
+        });
+        let calls: Vec<(&AttentionMemory, Tensor)> =
+            (0..4).map(|n| (&memories[n % 2], random(queries.total()))).collect();
+        let mut step = DecodingStep::new(queries.total());
+        step.advance(&vec![0; queries.total()], (&queries, &keys), [1, 100], &device()).unwrap();
+        let found: Vec<_> = calls.iter().map(|(memory, q)| step.attend_memory(memory, q, scale).unwrap()).collect();
+        for (n, ((memory, q), found)) in calls.iter().zip(&found).enumerate() {
+            assert!(numbers_of(&memory.attend(q, &queries, scale).unwrap()) == numbers_of(found), "call {n}");
+        }
+    });
 }
 
 /// What the rows of a cache hold, and the rows that each hypothesis has come through.
@@ -148,12 +172,12 @@ fn repeated_steps_read_what_is_new() {
         for n in 0..7u32 {
             let tokens = [n * 7, 49 - n];
             step.advance(&tokens, (&Segments::single(2), &Segments::single(5)), [50, 6], &device()).unwrap();
-            let result = step.run(true, |step| {
+            let result = step.run(Some(0), |step| {
                 let x = step.embed(&tables[0], &tables[1], DType::F32)?.reshape((2, 1, 8))?;
                 step.attend_past(&mut cache, [&x, &x, &x], 1.0)
             });
             let result: candle_core::Result<Tensor> = result;
-            results.push((tokens, result.unwrap()));
+            results.push((tokens, numbers_of(&result.unwrap())));
             assert_eq!(step.was_graph(), cfg!(feature = "cuda") && n > 0, "step {n}");
             step.reorder(&[1, 1]);
         }
@@ -172,12 +196,13 @@ fn repeated_steps_read_what_is_new() {
                 let total: f64 = weights.iter().sum();
                 wanted.extend((0..8).map(|d| past.iter().zip(&weights).map(|(v, w)| w / total * v[d]).sum::<f64>()));
             }
-            close(&format!("step {n}"), result, &wanted, 1e-5);
+            close(&format!("step {n}"), &place(result, &[2, 8], DType::F32), &wanted, 1e-5);
         }
     });
 }
 
-/// Layers of few rows and of many, in both types: a repeated step computes what it computes when it is not repeated.
+/// Layers of few rows and of many, in both types: a repeated step computes what it computes when it is not repeated, and so does one of
+/// another kind, which ends in the most probable tokens.
 #[test]
 fn repeated_steps_of_layers_are_graphs() {
     on_device(|| {
@@ -189,7 +214,7 @@ fn repeated_steps_of_layers_are_graphs() {
             let (words, positions) = (random(&[50, 64]), random(&[6, 64]));
             let [weight, bias] = [(); 2].map(|()| random(&[64]));
             let mut linear = || PackedLinear::new(&random(&[64, 64]), Some(&random(&[64])), precision).unwrap();
-            let [first, second, third] = [(); 3].map(|()| linear());
+            let [first, second, third, head] = [(); 4].map(|()| linear());
             let norm = Norm { weight: &weight, bias: &bias, eps: 1e-5 };
             let body = |step: &DecodingStep| {
                 let x = step.embed(&words, &positions, dtype)?;
@@ -198,13 +223,19 @@ fn repeated_steps_of_layers_are_graphs() {
                 let sum = ResidualSum { x: &x, residual: &residual, dropout: None, first: 0 };
                 candle_core::Result::Ok(first.forward_after_norm(sum, norm)?[1].clone())
             };
+            let best = |step: &DecodingStep| head.find_best(&body(step)?, 4);
             let mut step = DecodingStep::new(rows);
             for n in 0..4u32 {
                 let tokens: Vec<u32> = (0..rows as u32).map(|row| (row * 7 + n) % 50).collect();
                 step.advance(&tokens, (&Segments::single(rows), &Segments::single(5)), [50, 6], &device()).unwrap();
-                let repeated = step.run(true, &body).unwrap();
-                assert_eq!(step.was_graph(), cfg!(feature = "cuda") && n > 0, "{dtype:?}, {rows} rows, step {n}");
-                assert!(numbers_of(&repeated) == numbers_of(&step.run(false, &body).unwrap()), "{dtype:?}, step {n}");
+                let is_graph = cfg!(feature = "cuda") && n > 0;
+                let repeated = step.run(Some(0), &body).unwrap();
+                assert_eq!(step.was_graph(), is_graph, "{dtype:?}, {rows} rows, step {n}");
+                let plain = step.run(None, &body).unwrap();
+                assert!(numbers_of(&repeated) == numbers_of(&plain), "{dtype:?}, step {n}");
+                let found = step.run(Some(1), &best).unwrap();
+                assert_eq!(step.was_graph(), is_graph, "the best, {dtype:?}, {rows} rows, step {n}");
+                assert_eq!(read_best(&found).unwrap(), head.best(&plain, 4).unwrap(), "{dtype:?}, step {n}");
                 step.reorder(&(0..rows).collect::<Vec<_>>());
             }
         }
