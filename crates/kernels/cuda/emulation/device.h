@@ -133,6 +133,8 @@ inline int __reduce_min_sync(unsigned lanes, int own) {
 template <typename T> T min(T a, T b) { return b < a ? b : a; }
 template <typename T> T max(T a, T b) { return a < b ? b : a; }
 
+inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
+
 inline float __uint_as_float(uint32_t bits) {
     float value;
     std::memcpy(&value, &bits, sizeof value);
