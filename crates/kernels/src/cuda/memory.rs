@@ -125,6 +125,10 @@ impl Past {
                 for (new, old) in rows.iter().zip(old.iter().flatten()) {
                     new.slice_set(old, 0, 0)?;
                 }
+                if old.is_some() {
+                    // The kernel reads the past before it waits for what was launched just now: see `launch_early`.
+                    k.device().synchronize()?;
+                }
                 self.0 = Some(rows.clone());
                 rows
             }
