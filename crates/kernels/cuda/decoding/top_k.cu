@@ -62,15 +62,24 @@ template <typename T> struct Logits {
     int vocabulary, size;
 };
 
-/// A thread's entries of a part of `count`, whose first has index `first`: every so many packs of V, in shared memory by their order.
+/// A thread's entries of a part of `count`, whose first has index `first`: every so many packs of V, in shared memory by their order,
+/// each in one bank.
 template <int V> struct Entries {
     uint32_t *orders;
     int first, count;
 
+    /// Calls `visit(i, order)` for packs of V that begin with entry i of the part, of which `order(n)` is where the order of the n-th is.
+    template <typename Visit> __device__ __forceinline__ void packs(Visit visit) const {
+        uint32_t *own = orders + threadIdx.x;
+        for (int start = threadIdx.x * V; start < count; start += THREADS * V, own += THREADS * V) {
+            visit(start, [&](int n) -> uint32_t & { return own[n * THREADS]; });
+        }
+    }
+
     /// Takes logits and biases. Returns 0, or what is no number if there is one.
     template <typename T> __device__ __forceinline__ float load(const T *logits, const float *bias) const {
         float none = 0.0f;
-        for (int start = threadIdx.x * V; start < count; start += THREADS * V) {
+        packs([&](int start, auto order) {
             float own[V];
             // What lies behind the last entry is within the row's stride.
             load_values(own, logits + start);
@@ -79,18 +88,18 @@ template <int V> struct Entries {
                 bool exists = start + i < count;
                 if (exists && bias != nullptr) own[i] += bias[first + start + i];
                 if (exists && own[i] != own[i]) none = own[i];
-                orders[start + i] = exists ? order_of(own[i]) : 0;
+                order(i) = exists ? order_of(own[i]) : 0;
             }
-        }
+        });
         return none;
     }
 
     /// Calls `visit(order, index)`, indices rising; what is no entry has order 0.
     template <typename Visit> __device__ __forceinline__ void each(Visit visit) const {
-        for (int start = threadIdx.x * V; start < count; start += THREADS * V) {
+        packs([&](int start, auto order) {
 #pragma unroll
-            for (int i = 0; i < V; i++) visit(orders[start + i], first + start + i);
-        }
+            for (int i = 0; i < V; i++) visit(order(i), first + start + i);
+        });
     }
 
     /// The best of those that are worse than `last`.
@@ -103,19 +112,24 @@ template <int V> struct Entries {
     }
 };
 
-/// Writes the best `k` of `count` candidates, no two of which are the same, and nothing else.
+/// Writes the best `k` of `count` candidates, no two of which are the same, and nothing else. SHARES lanes compare a candidate with
+/// the others.
 __device__ __forceinline__ void write_best(const Candidate *candidates, int count, int k, Candidate *target) {
-    for (int i = threadIdx.x; i < count; i += THREADS) {
-        Candidate own = candidates[i];
+    constexpr int SHARES = 4;
+    for (int first = 0; first < count; first += THREADS / SHARES) {
+        int i = first + threadIdx.x / SHARES, share = threadIdx.x % SHARES;
+        Candidate own = candidates[min(i, count - 1)];
         int place = 0;
 #pragma unroll 8
-        for (int j = 0; j < count; j++) {
+        for (int j = share; j < count; j += SHARES) {
             Candidate other = candidates[j];
             // Places that have none lie in their order.
             bool same = other.order == own.order && other.index == own.index;
             place += other.better_than(own) || (same && j < i);
         }
-        if (place < k) target[place] = own;
+#pragma unroll
+        for (int mask = 1; mask < SHARES; mask *= 2) place += __shfl_xor_sync(ALL_LANES, place, mask);
+        if (share == 0 && i < count && place < k) target[place] = own;
     }
     for (int i = count + threadIdx.x; i < k; i += THREADS) target[i] = {0, NO_INDEX};
 }
