@@ -76,9 +76,10 @@ template <int GROUP> struct Head {
 
     /// The query times a key; every lane of the group gets it.
     static __device__ __forceinline__ float score(const float (&query)[PACK], const uint4 &key) {
-        float sums[2] = {};
+        float sums[2] = {}, numbers[PACK];
+        unpack(numbers, key, bf16());
 #pragma unroll
-        for (int n = 0; n < PACK; n++) sums[n % 2] += query[n] * to_float(reinterpret_cast<const bf16 *>(&key)[n]);
+        for (int n = 0; n < PACK; n++) sums[n % 2] += query[n] * numbers[n];
         return lanes_sum<GROUP>(sums[0] + sums[1]);
     }
 
@@ -93,10 +94,11 @@ template <int GROUP> struct Head {
         float reference = sums.rescale(most);
 #pragma unroll
         for (int i = 0; i < AT_ONCE; i++) {
-            float weight = ptx::exp2_approximate(scores[i] - reference);
+            float weight = ptx::exp2_approximate(scores[i] - reference), numbers[PACK];
             sums.total += weight;
+            unpack(numbers, own.values[i], bf16());
 #pragma unroll
-            for (int n = 0; n < PACK; n++) sums.context[n] += weight * to_float(reinterpret_cast<const bf16 *>(&own.values[i])[n]);
+            for (int n = 0; n < PACK; n++) sums.context[n] += weight * numbers[n];
         }
     }
 
@@ -145,16 +147,16 @@ template <int GROUP> __global__ void __launch_bounds__(THREADS, 1) past_attentio
         own_value = ptx::load_16(past.new_values + from);
     }
     float query[PACK], scale = exists ? past.scale * LOG2_E : 0.0f;
+    unpack(query, bits, bf16());
 #pragma unroll
-    for (int n = 0; n < PACK; n++) query[n] = scale * to_float(reinterpret_cast<const bf16 *>(&bits)[n]);
+    for (int n = 0; n < PACK; n++) query[n] *= scale;
     Sums sums;
     if (takes_own) {
         float score = H::score(query, own_key);
         if (lane_index() < GROUP) {
             sums.maximum = score;
             sums.total = 1.0f;
-#pragma unroll
-            for (int n = 0; n < PACK; n++) sums.context[n] = to_float(reinterpret_cast<const bf16 *>(&own_value)[n]);
+            unpack(sums.context, own_value, bf16());
             if (exists) {
                 ptx::store_16(past.keys + own_place, own_key);
                 ptx::store_16(past.values + own_place, own_value);

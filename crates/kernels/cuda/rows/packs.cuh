@@ -12,17 +12,40 @@ template <typename... Pointers> __host__ __device__ bool takes_packs(int64_t wid
     return width % PACK == 0 && ((reinterpret_cast<uintptr_t>(pointers) % 16 == 0) && ...);
 }
 
+/// The numbers of 16 bytes; of a bf16 its bits are the upper half of an f32's.
+__device__ __forceinline__ void unpack(float *values, const uint4 &bits, bf16) {
+    const uint32_t words[4] = {bits.x, bits.y, bits.z, bits.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        values[2 * i] = __uint_as_float(words[i] << 16);
+        values[2 * i + 1] = __uint_as_float(words[i] & 0xffff0000);
+    }
+}
+__device__ __forceinline__ void unpack(float *values, const uint4 &bits, float) {
+    values[0] = __uint_as_float(bits.x);
+    values[1] = __uint_as_float(bits.y);
+    values[2] = __uint_as_float(bits.z);
+    values[3] = __uint_as_float(bits.w);
+}
+
+/// The 16 bytes of so many numbers.
+__device__ __forceinline__ uint4 pack(const float *values, bf16) {
+    return {
+        ptx::pack_bf16(values[0], values[1]), ptx::pack_bf16(values[2], values[3]), ptx::pack_bf16(values[4], values[5]),
+        ptx::pack_bf16(values[6], values[7]),
+    };
+}
+__device__ __forceinline__ uint4 pack(const float *values, float) {
+    return {__float_as_uint(values[0]), __float_as_uint(values[1]), __float_as_uint(values[2]), __float_as_uint(values[3])};
+}
+
 template <int V, typename T> __device__ __forceinline__ void load_values(float (&values)[V], const T *from) {
     if constexpr (V == 1) {
         values[0] = to_float(from[0]);
     } else {
         constexpr int EACH = 16 / sizeof(T);
 #pragma unroll
-        for (int first = 0; first < V; first += EACH) {
-            uint4 bits = ptx::load_16(from + first);
-#pragma unroll
-            for (int i = 0; i < EACH; i++) values[first + i] = to_float(reinterpret_cast<const T *>(&bits)[i]);
-        }
+        for (int first = 0; first < V; first += EACH) unpack(values + first, ptx::load_16(from + first), T());
     }
 }
 
@@ -32,12 +55,7 @@ template <int V, typename T> __device__ __forceinline__ void store_values(T *to,
     } else {
         constexpr int EACH = 16 / sizeof(T);
 #pragma unroll
-        for (int first = 0; first < V; first += EACH) {
-            uint4 bits;
-#pragma unroll
-            for (int i = 0; i < EACH; i++) reinterpret_cast<T *>(&bits)[i] = from_float<T>(values[first + i]);
-            ptx::store_16(to + first, bits);
-        }
+        for (int first = 0; first < V; first += EACH) ptx::store_16(to + first, pack(values + first, T()));
     }
 }
 
@@ -75,7 +93,7 @@ template <typename T, int V, int N> struct Packs {
 
     __device__ __forceinline__ void values(float (&values)[V], int n, int) const {
 #pragma unroll
-        for (int i = 0; i < V; i++) values[i] = to_float(reinterpret_cast<const T *>(bits[n])[i]);
+        for (int i = 0; i < EACH; i++) unpack(values + i * (16 / sizeof(T)), bits[n][i], T());
     }
 };
 
