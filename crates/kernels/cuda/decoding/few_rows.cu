@@ -10,32 +10,21 @@
 // block normalises all rows, which are few, and the first writes them; so after a norm, where there are many outputs, a block owns 24
 // or 32 of them, that no processor has to do it twice. Up to 4 rows lie in the operand twice, with other numbers of K each time, so
 // that all lanes have some, and half as many products do. Sums of warps are added in a fixed order.
+//
+// Of up to 4 rows, 4 steps of a warp and a norm 71 registers with 8 outputs a block, 106 with 24 and 120 with 32, in up to 256 threads;
+// without a norm 40 in as many, 62 with 8 steps in 512 threads: the block of the next kernel has room beside this one. Shared memory:
+// 8 bytes of norm's parameters a column, and sums, 4 KB at most of 4 rows and 16 KB of 16.
 
 #include "../rows/normal.cuh"
-#include "../rows/packs.cuh"
+#include "few_rows_norm.cuh"
 
 namespace {
 
-/// Outputs of a product of the matrix unit, numbers of K in a warp's step of two products, and the most rows.
-constexpr int OUTPUTS = 8, STEP = 32, MOST_ROWS = 16;
+/// Outputs of a product of the matrix unit, and the most rows.
+constexpr int OUTPUTS = 8, MOST_ROWS = 16;
 
-/// Warps of a block at most; with a layer norm, which needs more registers, fewer.
-template <bool NORM> constexpr int MOST_WARPS = NORM ? 8 : 16;
-
-struct Rows {
-    const bf16 *x;
-    int count, width;
-};
-
-/// Of a layer norm of x + residual; the first block writes it to `y`.
-struct Norm {
-    const bf16 *residual;
-    const float *weight, *bias;
-    float eps;
-    bf16 *y;
-    /// Of a row's numbers and of a block's warps, 1 / count each.
-    float of_width, of_warps;
-};
+/// Warps whose sums are added at once.
+constexpr int AT_ONCE = 8;
 
 struct Layer {
     const bf16 *weight;
@@ -44,156 +33,6 @@ struct Layer {
     bool gelu;
     int outputs;
 };
-
-/// The part of x that a lane has, of up to ROWS rows, in a warp of STEPS steps: of its row, and of the one 8 below if there are 16, 8
-/// numbers of K in each of `OWN` steps. Of 4 rows lanes 16 and up have the odd steps, the others the even ones.
-template <int ROWS, int STEPS> struct Part {
-    static constexpr int HALVES = ROWS == 16 ? 2 : 1, SHARES = ROWS == 4 ? 2 : 1, OWN = STEPS / SHARES;
-    static_assert(STEPS % SHARES == 0, "lanes share the steps");
-
-    static __device__ __forceinline__ int row(int half) {
-        return ROWS == 4 ? lane_index() / 4 % 4 : lane_index() / 4 + 8 * half;
-    }
-    static __device__ __forceinline__ int column(int step) {
-        int share = ROWS == 4 ? lane_index() / 16 : 0;
-        return (warp_index() * STEPS + step * SHARES + share) * STEP + lane_index() % 4 * 8;
-    }
-    /// The lane that speaks for those which have the same row.
-    static __device__ __forceinline__ bool is_first() { return lane_index() % 4 == 0 && lane_index() < 32 / SHARES; }
-};
-
-/// The mean of some numbers, and the sum of squares of the differences from it.
-struct Moments {
-    float mean, squares;
-
-    /// Adds as many numbers of the lane that differs in the bits of `mask`, `count` each (Chan et al. 1979).
-    __device__ __forceinline__ void add_lane(int mask, int count) {
-        float other = __shfl_xor_sync(ALL_LANES, mean, mask), more = __shfl_xor_sync(ALL_LANES, squares, mask);
-        float difference = other - mean;
-        mean = 0.5f * (mean + other);
-        squares = (squares + more) + difference * difference * (0.5f * count);
-    }
-};
-
-/// Sums of N numbers, in four chains.
-template <int N, typename Number> __device__ __forceinline__ float sum_of(Number number) {
-    float sums[4] = {};
-#pragma unroll
-    for (int i = 0; i < N; i++) sums[i % 4] += number(i);
-    return (sums[0] + sums[1]) + (sums[2] + sums[3]);
-}
-
-/// Of the rows of which a lane has a part each. Each lane takes the moments of its numbers, in two passes, its warp merges those, and one
-/// barrier is enough to merge the warps'. That barrier shows all threads what was copied, too.
-template <int ROWS, int STEPS>
-__device__ __forceinline__ void find_moments(
-    const float (&values)[Part<ROWS, STEPS>::HALVES][Part<ROWS, STEPS>::OWN][8], const Norm &norm,
-    Moments (&moments)[Part<ROWS, STEPS>::HALVES]
-) {
-    using P = Part<ROWS, STEPS>;
-    constexpr int MOST = MOST_WARPS<true>, COUNT = 8 * P::OWN;
-    // Rows lie so far apart that those a warp reads are in different banks.
-    alignas(16) __shared__ float2 scratch[ROWS][MOST + 2];
-#pragma unroll
-    for (int half = 0; half < P::HALVES; half++) {
-        auto value = [&](int i) { return values[half][i / 8][i % 8]; };
-        Moments own;
-        own.mean = sum_of<COUNT>(value) * (1.0f / COUNT);
-        own.squares = sum_of<COUNT>([&](int i) { return (value(i) - own.mean) * (value(i) - own.mean); });
-        own.add_lane(1, COUNT);
-        own.add_lane(2, 2 * COUNT);
-        if (P::SHARES == 2) own.add_lane(16, 4 * COUNT);
-        if (P::is_first()) scratch[P::row(half)][warp_index()] = {own.mean, own.squares};
-    }
-    ptx::wait_copies<0>();
-    __syncthreads();
-    int warps = int(blockDim.x) / WARP;
-#pragma unroll
-    for (int half = 0; half < P::HALVES; half++) {
-        float means[MOST], squares[MOST];
-#pragma unroll
-        for (int warp = 0; warp < MOST; warp += 2) {
-            uint4 two = ptx::load_16(&scratch[P::row(half)][warp]);
-            means[warp] = __uint_as_float(two.x);
-            squares[warp] = __uint_as_float(two.y);
-            means[warp + 1] = __uint_as_float(two.z);
-            squares[warp + 1] = __uint_as_float(two.w);
-        }
-        float mean = sum_of<MOST>([&](int warp) { return warp < warps ? means[warp] : 0.0f; }) * norm.of_warps;
-        moments[half] = {mean, sum_of<MOST>([&](int warp) {
-            float difference = means[warp] - mean;
-            return warp < warps ? squares[warp] + STEPS * STEP * (difference * difference) : 0.0f;
-        })};
-    }
-}
-
-/// Weight and bias of a norm, one after the other in shared memory, copied while other kernels may still run: they are nobody's result.
-__device__ __forceinline__ float *copy_parameters(const Norm &norm, int width) {
-    float *parameters = reinterpret_cast<float *>(dynamic_shared_memory());
-    for (int i = 4 * threadIdx.x; i < width; i += 4 * blockDim.x) {
-        ptx::copy_async(parameters + i, norm.weight + i, true);
-        ptx::copy_async(parameters + width + i, norm.bias + i, true);
-    }
-    ptx::commit_copies();
-    return parameters;
-}
-
-/// A lane's numbers, all asked for at once; zeros where there is no row.
-template <int ROWS, int STEPS>
-__device__ __forceinline__ void load_rows(
-    uint4 (&values)[Part<ROWS, STEPS>::HALVES][Part<ROWS, STEPS>::OWN], const bf16 *from, const Rows &rows
-) {
-    using P = Part<ROWS, STEPS>;
-#pragma unroll
-    for (int half = 0; half < P::HALVES; half++) {
-        const bf16 *own = from + int64_t(P::row(half)) * rows.width;
-#pragma unroll
-        for (int step = 0; step < P::OWN; step++) {
-            values[half][step] = P::row(half) < rows.count ? ptx::load_16(own + P::column(step)) : uint4{0, 0, 0, 0};
-        }
-    }
-}
-
-template <int ROWS, int STEPS>
-__device__ __forceinline__ void normalise(
-    uint4 (&x)[Part<ROWS, STEPS>::HALVES][Part<ROWS, STEPS>::OWN], const Rows &rows, const Norm &norm, const float *parameters
-) {
-    using P = Part<ROWS, STEPS>;
-    float values[P::HALVES][P::OWN][8];
-    Moments moments[P::HALVES];
-    uint4 residual[P::HALVES][P::OWN];
-    load_rows<ROWS, STEPS>(x, rows.x, rows);
-    load_rows<ROWS, STEPS>(residual, norm.residual, rows);
-#pragma unroll
-    for (int half = 0; half < P::HALVES; half++) {
-#pragma unroll
-        for (int i = 0; i < P::OWN * 8; i++) {
-            auto number = [&](const uint4 &pack) { return to_float(reinterpret_cast<const bf16 *>(&pack)[i % 8]); };
-            values[half][i / 8][i % 8] = number(x[half][i / 8]) + number(residual[half][i / 8]);
-        }
-    }
-    find_moments<ROWS, STEPS>(values, norm, moments);
-    float rstd[P::HALVES];
-#pragma unroll
-    for (int half = 0; half < P::HALVES; half++) rstd[half] = rsqrtf(moments[half].squares * norm.of_width + norm.eps);
-#pragma unroll
-    for (int step = 0; step < P::OWN; step++) {
-        float weight[8], bias[8];
-        int column = P::column(step);
-        load_values(weight, parameters + column);
-        load_values(bias, parameters + rows.width + column);
-#pragma unroll
-        for (int half = 0; half < P::HALVES; half++) {
-            float(&own)[8] = values[half][step];
-#pragma unroll
-            for (int i = 0; i < 8; i++) own[i] = (own[i] - moments[half].mean) * rstd[half] * weight[i] + bias[i];
-            store_values(reinterpret_cast<bf16 *>(&x[half][step]), own);
-            if (blockIdx.x == 0 && P::row(half) < rows.count) {
-                ptx::store_16(norm.y + int64_t(P::row(half)) * rows.width + column, x[half][step]);
-            }
-        }
-    }
-}
 
 /// A warp's sums of 8 outputs, [ROWS, 8] in shared memory.
 template <int ROWS, int STEPS>
@@ -233,13 +72,13 @@ __device__ __forceinline__ void multiply_tile(
     }
 }
 
-/// As few blocks a processor as fit with the next kernel's, and no more: or the compiler would ask for bytes late, to need fewer
-/// registers.
+/// One block a processor at least, and no more: or the compiler would ask for bytes late, to need fewer registers.
 template <int ROWS, int STEPS, int TILES, bool NORM>
 __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, Norm norm, Layer layer, bf16 *y) {
     using P = Part<ROWS, STEPS>;
     constexpr int MOST = MOST_WARPS<NORM>, COUNT = TILES * OUTPUTS;
-    __shared__ float sums[MOST][TILES][ROWS * OUTPUTS], biases[COUNT];
+    // Of as many warps as are added at once, zeros where there is none.
+    __shared__ float sums[MOST][ROWS * COUNT], biases[COUNT];
     int g = lane_index() / 4, column = warp_index() * STEPS * STEP + lane_index() % 4 * 8, first = blockIdx.x * COUNT;
     uint4 w[TILES][STEPS], x[P::HALVES][P::OWN];
 #pragma unroll
@@ -250,36 +89,34 @@ __global__ void __launch_bounds__(MOST_WARPS<NORM> *WARP, 1) product(Rows rows, 
 #pragma unroll
         for (int step = 0; step < STEPS; step++) w[tile][step] = ptx::stream_16(weights + step * STEP);
     }
+    ptx::let_next_kernel_start();
     // Not fewer than a block's outputs: a warp is as many.
     bool has_bias = layer.bias != nullptr && threadIdx.x < COUNT && first + int(threadIdx.x) < layer.outputs;
     float bias = has_bias ? layer.bias[first + threadIdx.x] : 0.0f;
+    int warps = int(blockDim.x) / WARP;
+    for (int warp = warps; warp % AT_ONCE != 0; warp++) {
+        for (int i = threadIdx.x; i < ROWS * COUNT; i += blockDim.x) sums[warp][i] = 0.0f;
+    }
     if constexpr (NORM) {
         const float *parameters = copy_parameters(norm, rows.width);
-        ptx::let_next_kernel_start();
         ptx::wait_for_kernels_before();
         normalise<ROWS, STEPS>(x, rows, norm, parameters);
     } else {
-        ptx::let_next_kernel_start();
         ptx::wait_for_kernels_before();
         load_rows<ROWS, STEPS>(x, rows.x, rows);
     }
 #pragma unroll
-    for (int tile = 0; tile < TILES; tile++) multiply_tile<ROWS, STEPS>(sums[warp_index()][tile], w[tile], x);
+    for (int tile = 0; tile < TILES; tile++) {
+        multiply_tile<ROWS, STEPS>(&sums[warp_index()][tile * ROWS * OUTPUTS], w[tile], x);
+    }
     if (threadIdx.x < COUNT) biases[threadIdx.x] = bias;
     __syncthreads();
-    int warps = int(blockDim.x) / WARP;
-    for (int i = threadIdx.x; i < ROWS * COUNT; i += blockDim.x) {
-        int tile = i / (ROWS * OUTPUTS), of_tile = i % (ROWS * OUTPUTS), row = of_tile / OUTPUTS;
-        int own = tile * OUTPUTS + i % OUTPUTS;
-        if (row >= rows.count || first + own >= layer.outputs) continue;
-        float z = biases[own];
-        auto add = [&](int begin) {
-            z += sum_of<8>([&](int n) { return begin + n < warps ? sums[begin + n][tile][of_tile] : 0.0f; });
-        };
-        add(0);
-        if (MOST > 8 && warps > 8) add(8);
+    for (unsigned i = threadIdx.x; i < ROWS * COUNT; i += blockDim.x) {
+        unsigned own = i / (ROWS * OUTPUTS) * OUTPUTS + i % OUTPUTS, row = i / OUTPUTS % ROWS, output = first + own;
+        float z = biases[own] + sum_of<AT_ONCE>([&](int warp) { return sums[warp][i]; });
+        if (MOST > AT_ONCE && warps > AT_ONCE) z += sum_of<AT_ONCE>([&](int warp) { return sums[MOST - AT_ONCE + warp][i]; });
         if (layer.gelu) z *= normal_of<bf16>(z).distribution;
-        y[int64_t(row) * layer.outputs + first + own] = from_float<bf16>(z);
+        if (int(row) < rows.count && int(output) < layer.outputs) y[row * layer.outputs + output] = from_float<bf16>(z);
     }
 }
 

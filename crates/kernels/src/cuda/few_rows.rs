@@ -16,7 +16,7 @@ const MOST_ROWS: usize = 16;
 const MOST_WARPS: usize = 16;
 const MOST_WARPS_WITH_NORM: usize = 8;
 
-/// Outputs of a block.
+/// Outputs of a product of the matrix unit, of which a block has a few.
 const OUTPUTS: usize = 8;
 
 /// Numbers of a row that a warp of the kernel for logits takes at once: `GROUP` times `STEP` of `head.cu`.

@@ -53,10 +53,18 @@ fn check_layers(rows: usize, [width, inner]: [usize; 2], with_bias: bool) {
 
 #[test]
 fn layers_of_few_rows() {
-    // Of widths with kernels, in all numbers of steps, and of others; more rows than there are kernels for.
+    // Of widths with kernels, in all numbers of steps and of outputs a block, of which the last may have fewer, and of other widths; more
+    // rows than there are kernels for.
     for (rows, sizes) in [
         (1, [32, 8]),
         (4, [256, 512]),
+        (3, [512, 1536]),
+        (2, [1536, 2048]),
+        (4, [2048, 24]),
+        (1, [1024, 24]),
+        (3, [768, 40]),
+        (5, [768, 16]),
+        (11, [1024, 72]),
         (8, [768, 3072]),
         (9, [1024, 4096]),
         (16, [512, 64]),
