@@ -72,6 +72,11 @@ int epitome_sum_of_squares(
 int epitome_memory_attention_bf16(
     const Problem *, float *partial_context, float *partial_log_sum_exp, int *arrivals, void *output, cudaStream_t
 );
+int epitome_past_attention_bf16(
+    const void *q, const void *new_keys, const void *new_values, int64_t stride, void *keys, void *values,
+    const uint32_t *places, const uint32_t *lengths, const uint32_t *ancestors, int reach, int rows, int heads, int size,
+    float scale, void *output, cudaStream_t
+);
 int epitome_few_rows_bf16(
     const void *x, int count, int width, int steps, const void *residual, const float *norm_weight, const float *norm_bias,
     float eps, void *normalised, const void *weight, const float *bias, int gelu, int outputs, void *y, cudaStream_t

@@ -282,6 +282,8 @@ void time_decoding() {
     time_few_rows(768, 3072, 4, true, true);
     time_few_rows(3072, 768, 6, false, false);
     time_few_rows(1024, 4096, 4, true, true);
+    time_few_rows(4096, 1024, 8, false, false);
+    for (int length : {32, 136, 256, 1000}) time_past(12, length);
     int keys = 16384, heads = 12, size = 64, beams = 4;
     for (int documents : {1, 8}) {
         // As src/cuda/plan.rs splits them.

@@ -89,6 +89,22 @@ double milliseconds(const std::function<int()> &run) {
     return times[times.size() / 2];
 }
 
+/// Milliseconds of one of many launches that follow each other as in a decoding step: as one graph.
+double chained_milliseconds(const std::function<int(cudaStream_t)> &run) {
+    constexpr int COUNT = 48;
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t launches;
+    require(cudaStreamCreate(&stream), "cudaStreamCreate");
+    require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "a recording");
+    for (int i = 0; i < COUNT; i++) require(run(stream), "launch");
+    require(cudaStreamEndCapture(stream, &graph), "a recording");
+    require(cudaGraphInstantiate(&launches, graph, 0), "a graph");
+    require(cudaDeviceSynchronize(), "kernels");
+    // Events are of the null stream, which waits for this one and is waited for.
+    return milliseconds([&] { return cudaGraphLaunch(launches, stream); }) / COUNT;
+}
+
 void print(const std::string &what, double time, double operations, double bytes) {
     double tflops = operations / time / 1e9, gbs = bytes / time / 1e6;
     std::printf(
