@@ -48,6 +48,7 @@ template <int N> __device__ __forceinline__ void pin(uint32_t (&a)[N][4]) {
 /// need its products, unless a branch stands between: one of the whole warp, for else it makes products wait for each other.
 __device__ __forceinline__ void come_before_wait(float value) {
     if (__any_sync(0xffffffff, value < 0.0f)) {
+        // Or the assembler takes it for an end without a wait, and lets products wait for each other.
         wait_products<0>();
         __trap();
     }

@@ -8,9 +8,11 @@
 // the latter goes on, their gradients while the values' product does. With heads of 64 that of the keys ends only while the
 // next tile's scores are made, so that the matrix units always have work. One block a multiprocessor.
 //
-// Warp groups half a tile apart, so that one multiplies while the other makes exponentials, took a tenth longer.
+// Warp groups half a tile apart, so that one multiplies while the other makes exponentials, took a tenth longer. So did steps of 32
+// queries whose first products are started before the arithmetic of the step before, keys and values in registers: products of 32
+// columns are slow. Blocks of threads that stay and copy their next keys during the last tiles took 7 % longer.
 //
-// Registers, 196 for heads of 64 (232 with dropout), 242 for 128 (255, 16 bytes spilled); shared memory 103,424 and 201,728 bytes.
+// Registers, 194 for heads of 64 (232 with dropout), 242 for 128 (255, 12 bytes spilled); shared memory 103,424 and 201,728 bytes.
 
 #include "owned_keys.cuh"
 #include "panels.cuh"

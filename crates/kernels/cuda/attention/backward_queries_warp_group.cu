@@ -9,9 +9,9 @@
 // tiles of 64 keys and values arrive three ahead in rings of four, copied while products go on. The rounded gradients of scores are
 // operand A from registers. Two blocks a multiprocessor, one for heads of 128.
 //
-// Nearly all tiles are seen by all queries of a warp group. These have a loop of their own: nothing is masked, tiles to come are
-// whole, and the addresses of operands and copies are sums, so that a warp issues 260 instructions for a tile (350 with one loop
-// for all tiles). Exponentials come before the wait for the second product. With the last product of a tile the scores of the next
+// Nearly all tiles are seen by all queries of a warp group. These have a loop of their own: nothing is masked, whether rows to come
+// exist is asked once a tile, and the addresses of operands and copies are sums, so that a warp issues 260 instructions for a tile
+// (350 with one loop for all tiles). Exponentials come before the wait for the second product. With the last product of a tile the scores of the next
 // one are started: while a warp group waits for the former, and starts what it had no registers for before, the latter go on. Few
 // global keys, the usual case, are no tile but products of 8 columns and one 16 deep.
 //
@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
     auto values = own_key_copies<THREADS, D>(tiles, problem.v, problem.v_stride, head);
     // Of few global keys, the usual case, products of 8 columns and one 16 deep are enough: they have a step of their own.
     bool few = document.global_count > 0 && document.global_count <= FEW;
-    // What follows the last tile is zeros that nobody reads.
+    // What follows the last tile is zeros on which nothing depends.
     auto copy_tile = [&](int index) {
         if (index >= tiles.global_tiles) {
             keys.start(key_tile(index));
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
         meet();
         copy_tile(STAGES - 1);
     }
-    for (int index = few; index < tiles.count; index++) {
+    for (int index = few ? 1 : 0; index < tiles.count; index++) {
         if (index >= plain.first && index < plain.end) {
             uint32_t place = uint32_t(index) % STAGES, place_before = uint32_t(index - 1) % STAGES;
             auto right = first_keys.behind(place);
@@ -201,7 +201,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D>::BLOCKS_PER_PROCESSOR)
                 start_transposed(gradients[0], own_gradients, right.behind(STAGES));
                 ptx::commit_products();
                 meet();
-                if (keys.are_whole()) {
+                if (keys.next_is_whole()) {
                     unsigned char *free = own_stage + place_before * S::Keys::BYTES;
                     keys.start_whole(free);
                     values.start_whole(free + STAGES * S::Keys::BYTES);

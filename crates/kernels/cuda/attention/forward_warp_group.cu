@@ -2,7 +2,7 @@
 // FlashAttention-3 (Shah et al., 2024) with asynchronous copies of 16 bytes, over the tiles of forward_bf16.cu.
 //
 // Work, bytes and floor: those of forward_bf16.cu, 51.6 GFLOP and 65 us for the layer there. Of its 1,025 keys a query tiles
-// make 1,152: 17 of the band and one of global keys for each 64 queries. With heads of 64 there is an exponential for 256
+// make 1,088: 17 tiles of the band for each 64 queries, and 16 columns for the global key. With heads of 64 there is an exponential for 256
 // operations; a multiprocessor makes 16 of those and 4,096 of these a clock, so that both take as long and have to go on
 // together.
 //
@@ -13,13 +13,14 @@
 // probabilities are operand A from registers. A warp group leaves out tiles that it does not see. Few global keys, the usual case,
 // are no tile but a product of 8 columns and one 16 deep. Two blocks a multiprocessor, one for heads of 128.
 //
-// Nearly all tiles are seen by all queries of a warp group. These have a loop of their own in which nothing is asked: nothing is
-// masked, the maximum is the known one, which fails seldom, tiles to come are whole, and the addresses of operands and copies are
-// sums. What a warp issues counts most, and it issues 190 instructions for such a tile, of which the exponentials and their sums
-// are the half; with one loop for all tiles it was 305, and with products of 64 bits and masks of every tile 370, which was 12 %
-// slower than that.
+// Nearly all tiles are seen by all queries of a warp group. These have a loop of their own: nothing is masked, the maximum is the
+// known one, which fails seldom, whether rows to come exist is asked once a tile, and the addresses of operands and copies are sums.
+// What a warp issues counts most, and it issues some 195 instructions for such a tile, of which the exponentials and their sums are
+// the half; with one loop for all tiles it was 305, and with products of 64 bits and masks of every tile 370, which was 12 % slower
+// than that. For the same reason an eighth of the exponentials by a polynomial, which the units for exponentials would not have to
+// make, took an eighth longer.
 //
-// Registers, 128 of 128 for heads of 64 (28 bytes spilled that the loop of plain tiles does not use, 28 with dropout), 221 for 128
+// Registers, 128 of 128 for heads of 64 (32 bytes spilled that the loop of plain tiles does not use; with dropout 28), 221 for 128
 // (229 with dropout); shared memory 99,328 and 197,632 bytes.
 
 #include "panels.cuh"
@@ -201,7 +202,9 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
         meet();
         copy_steps(0);
     }
-    for (int index = few; index <= tiles.count; index++) {
+    // Step 0 has been made where global keys are few.
+    for (int index = few ? 1 : 0; index <= tiles.count; index++) {
+        // Also behind the loop of plain tiles, whose last one then was the tile before.
         bool pending = sees(index - 1) && !(few && index == 1);
         if (pending && index >= plain.first) {
             uint32_t place = uint32_t(index) % STAGES;
@@ -213,7 +216,7 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
                     meet();
 #pragma unroll
                     for (uint32_t step = 3; step <= 4; step++) {
-                        if (keys.are_whole()) {
+                        if (keys.next_is_whole()) {
                             unsigned char *free = own_stage + (place + step) % STAGES * S::Keys::BYTES;
                             keys.start_whole(free);
                             values.start_whole(free + STAGES * S::Keys::BYTES);
@@ -231,14 +234,11 @@ __global__ void __launch_bounds__(THREADS, Shape<D, DROPOUT>::BLOCKS_PER_PROCESS
                     make_scores_again(index);
                     // The known maximum is then as good as it can be, for the tiles to come.
                     softmax.add(scores, scale, 0.0f);
-                    ptx::wait_products<0>();
-                    ptx::pin(context[0]);
-                    softmax.renew(context);
-                    ptx::pin(context[0]);
                 }
                 ptx::wait_products<0>();
                 ptx::pin(context[0]);
                 ptx::pin(probabilities);
+                softmax.renew(context);
                 make_probabilities(index);
             }
         }

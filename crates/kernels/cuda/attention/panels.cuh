@@ -120,8 +120,8 @@ template <int THREADS, int ROWS, int D> class RowCopies {
         left -= ROWS;
     }
 
-    /// Whether all rows of the next `tiles` tiles exist.
-    __device__ __forceinline__ bool are_whole(int tiles = 1) const { return left >= tiles * ROWS; }
+    /// Whether all rows of the next tile exist.
+    __device__ __forceinline__ bool next_is_whole() const { return left >= ROWS; }
 
     /// As `start` of such a tile; `to` is where in it this thread's first bytes go.
     __device__ __forceinline__ void start_whole(unsigned char *to) {
@@ -181,16 +181,7 @@ __device__ __forceinline__ unsigned char *panel_memory() {
     return memory + (-ptx::shared_address(memory) & (ptx::SWIZZLE_BYTES - 1));
 }
 
-/// Starts acc [64, ROWS] = A B^T: A 64 rows in registers, B the rows of a tile.
-template <int ROWS, int D>
-__device__ __forceinline__ void start_transposed(
-    float (&acc)[ROWS / 8][4], const uint32_t (&left)[D / 16][4], Panels<ROWS, D> right
-) {
-#pragma unroll
-    for (int k = 0; k < D / 16; k++) ptx::multiply_group<false>(acc, left[k], right.across(0, 16 * k), k > 0);
-}
-
-/// The same with A the rows of another tile from `row` on.
+/// Starts acc [64, ROWS] = A B^T: A the 64 rows of a tile from `row` on, B the rows of another.
 template <int ROWS, int D, int LEFT_ROWS>
 __device__ __forceinline__ void start_transposed(
     float (&acc)[ROWS / 8][4], Panels<LEFT_ROWS, D> left, int row, Panels<ROWS, D> right
@@ -210,7 +201,7 @@ __device__ __forceinline__ void start_product(
     for (int k = 0; k < ROWS / 16; k++) ptx::multiply_group<true>(acc, left[k], right.along(16 * k), true);
 }
 
-/// The same by operands, of B the first rows, 8 for each four sums.
+/// acc = A B^T with A in registers, and of B by an operand the first rows, 8 for each four sums.
 template <int N, int ROWS, int D>
 __device__ __forceinline__ void start_transposed(float (&acc)[N][4], const uint32_t (&left)[D / 16][4], Operand<ROWS, D> right) {
     static_assert(8 * N <= ROWS, "rows of one tile");

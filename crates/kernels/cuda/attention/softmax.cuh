@@ -42,7 +42,7 @@ template <int M> struct Softmax {
             any |= scale * (most[m][half] - maximum[m][half]) > slack;
         }
         renewed = __any_sync(ALL_LANES, any);
-        // So that nothing of before is kept for it.
+        // Or registers would hold the factors of the tile before.
 #pragma unroll
         for (int i = 0; i < 2 * M; i++) rescale[i / 2][i % 2] = 1.0f;
         if (renewed) {

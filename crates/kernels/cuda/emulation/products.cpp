@@ -189,6 +189,8 @@ void finish(Warp &warp, const Product &product) {
 void wait(void *const operands[LANES]) {
     Warp &warp = own_warp();
     int pending = *static_cast<int *>(operands[0]);
+    // Warps of a group wait alike, too.
+    warp.history = (warp.history ^ uint64_t(1 + pending)) * 0x100000001b3;
     size_t done = 0;
     while (done < warp.products.size() && warp.products[done].group < warp.groups - pending) {
         finish(warp, warp.products[done++]);

@@ -104,6 +104,11 @@ fn global_keys_on_matrix_units() {
         check(1, 64, &scaled(64, band(&[200], 6, vec![global])));
     }
     check(2, 128, &scaled(128, band(&[20, 1, 190, 3], 70, vec![vec![0, 19], vec![0], vec![7, 100], vec![1]])));
+    // Beside tiles that all queries see: a few, and more, of which there is a tile right before those.
+    for (size, globals) in [(64, 200..209), (128, 200..209), (64, 90..98), (128, 90..98)] {
+        check(1, size, &scaled(size, band(&[400], 150, vec![globals.collect()])));
+    }
+    check(1, 128, &with_dropout(scaled(128, band(&[400], 150, vec![(90..98).collect()]))));
 }
 
 #[test]
