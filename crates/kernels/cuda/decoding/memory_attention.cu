@@ -11,7 +11,7 @@
 // the same time. Blocks of the same queries and head count themselves when what they found is written, and the last to come merges all
 // in an order of their number: a warp a query, whose loads do not wait for each other.
 //
-// Heads of 64: 128 registers, 96 KiB of shared memory a block, two blocks a processor; heads of 128: 182 registers, 128 KiB, one block.
+// Heads of 64: 127 registers, 96 KiB of shared memory a block, two blocks a processor; heads of 128: 180 registers, 128 KiB, one block.
 
 #include "../attention/fragments.cuh"
 #include "../attention/softmax.cuh"
@@ -48,8 +48,10 @@ __device__ void merge_warps(const unsigned char *rings, int rows, int64_t row, i
         int query = index / D, d = index % D;
         float most = -INFINITY, total = 0.0f, sum = 0.0f;
         for (int warp = 0; warp < WARPS; warp++) most = fmaxf(most, ring(warp)[ROWS * D + query]);
+        // Where a warp found nothing its weight is 0, and what is no number stays none.
+        float base = most == -INFINITY ? 0.0f : most;
         for (int warp = 0; warp < WARPS; warp++) {
-            float own = ring(warp)[ROWS * D + query], weight = most == -INFINITY ? 0.0f : ptx::exp2_approximate(own - most);
+            float weight = ptx::exp2_approximate(ring(warp)[ROWS * D + query] - base);
             total += weight;
             sum += weight * ring(warp)[query * D + d];
         }
@@ -185,7 +187,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
         }
         ptx::commit_copies();
     };
-    int64_t row = plan.partial_offsets[block.document] + block.first;
+    int64_t first_partial = plan.partial_offsets[block.document] + block.first;
     int splits = max(1, ceil_div(document.keys, plan.chunk));
     // Keys and values are nobody's result, nor is the plan: they lie ready since before the plan did, or the step's words.
     for (int turn = 0; turn < S::STAGES; turn++) copy_tile(turn);
@@ -229,7 +231,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     }
     __syncthreads();
     int heads = problem.heads;
-    merge_warps<D>(memory, rows, row + int64_t(block.chunk) * document.queries, heads, head, partials);
+    merge_warps<D>(memory, rows, first_partial + int64_t(block.chunk) * document.queries, heads, head, partials);
 
     __shared__ bool is_last;
     __syncthreads();
@@ -239,7 +241,7 @@ __global__ void __launch_bounds__(THREADS) memory_attention(Problem problem, Par
     __syncthreads();
     if (!is_last) return;
     bf16 *target = output + (int64_t(document.first_query) + block.first) * heads * D;
-    merge_splits<D>(partials, rows, row, document.queries, splits, heads, head, target);
+    merge_splits<D>(partials, rows, first_partial, document.queries, splits, heads, head, target);
 }
 
 template <int D> int start(const Problem &problem, Partials partials, bf16 *output, cudaStream_t stream) {

@@ -19,8 +19,8 @@ struct Weighted {
     uint32_t rows[WARP];
 };
 
-/// A group has `group` lanes: a power of two, from `AT_ONCE` to those of a warp.
-/// context = rescale context + the weighted values of `count` keys. Behind the last of them are weights of 0.
+/// context = rescale context + the weighted values of `count` keys. Behind the last of them are weights of 0. A group has `group` lanes:
+/// a power of two, from `AT_ONCE` to those of a warp.
 template <typename T, int V>
 __device__ __forceinline__ void add_values(
     float *context, float rescale, const Weighted &keys, int count, const Past<T> &past, int group, int head

@@ -158,7 +158,6 @@ __global__ void __launch_bounds__(THREADS) find_in_parts(Logits<T> logits, int k
     __syncthreads();
     int64_t list = int64_t(blockIdx.y) * PARTS + part;
     write_best(lists, WARPS * listed, k, found.candidates + list * k);
-    // One of those who have least to do.
     if (threadIdx.x != THREADS - 1) return;
     Exponentials all{-INFINITY, 0.0f};
     for (int warp = 0; warp < WARPS; warp++) all.maximum = fmaxf(all.maximum, sums[warp].maximum);

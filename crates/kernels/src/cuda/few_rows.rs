@@ -12,11 +12,11 @@ use std::ptr::{null, null_mut};
 /// The most rows.
 const MOST_ROWS: usize = 16;
 
-/// Warps of a block at most: `MOST_WARPS` of `few_rows.cu`.
+/// Warps of a block at most: `MOST_WARPS` of `few_rows_norm.cuh`.
 const MOST_WARPS: usize = 16;
 const MOST_WARPS_WITH_NORM: usize = 8;
 
-/// Outputs of a product of the matrix unit, of which a block has a few.
+/// Outputs of a product of the matrix unit, of which a block has one, three or four.
 const OUTPUTS: usize = 8;
 
 /// Numbers of a row that a warp of the kernel for logits takes at once: `GROUP` times `STEP` of `head.cu`.

@@ -164,7 +164,8 @@ impl DecodingStep {
         embed(&[(words, &self.tokens), (positions, &vec![self.position; self.tokens.len()])], dtype)
     }
 
-    /// Appends the step's keys and values to a cache and attends with its queries, `[R, H, D]` each, to all of each row's past.
+    /// Appends the step's keys and values to a cache, whose rows of earlier steps were there before the step began, and attends with
+    /// its queries, `[R, H, D]` each, to all of each row's past.
     ///
     /// # Errors
     /// When shapes do not fit.

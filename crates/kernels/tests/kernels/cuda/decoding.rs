@@ -50,6 +50,20 @@ fn memories_of_many_lengths() {
     }
 }
 
+/// In a tile of every warp of a split, beside which there are good splits or not.
+#[test]
+fn keys_that_are_no_numbers_are_seen() {
+    let size = 64;
+    for keys in [130, 1500] {
+        let mut numbers = Numbers::seeded(keys as u64);
+        let [q, mut k, v] = [2, keys, keys].map(|count| numbers.vector(count * size));
+        [5, 37, 69, 101].map(|row| k[row * size] = f64::NAN);
+        let [q, k, v] = [q, k, v].map(|values| rows(&values, 1, size, DType::BF16));
+        let found = memory_attention([&q, &k, &v], (&Segments::single(2), &Segments::single(keys)), 0.3).unwrap();
+        assert!(numbers_of(&found).iter().all(|number| number.is_nan()), "{keys} keys");
+    }
+}
+
 #[test]
 fn a_row_is_bit_identical_alone_and_beside_others() {
     let (heads, size) = (2, 64);
@@ -147,7 +161,7 @@ fn check_past(dtype: DType, (heads, size): (usize, usize), steps: usize, far: f6
 #[test]
 fn rows_attend_to_their_past() {
     on_device(|| {
-        for (heads, size) in [(1, 1), (3, 7), (2, 33), (2, 64), (1, 72), (1, 128), (1, 320)] {
+        for (heads, size) in [(1, 1), (3, 7), (2, 33), (2, 64), (1, 72), (1, 128), (1, 200), (1, 320)] {
             check_past(DType::F32, (heads, size), 40, 1e-5);
             check_past(DType::BF16, (heads, size), 40, 0.005);
         }
@@ -157,7 +171,7 @@ fn rows_attend_to_their_past() {
 /// Longer than the room that there is at first, for rows and for the past of one, and than what is asked for ahead.
 #[test]
 fn a_past_outgrows_its_room() {
-    on_device(|| [8, 128].into_iter().for_each(|size| check_past(DType::BF16, (1, size), 300, 0.005)));
+    on_device(|| [8, 128, 256].into_iter().for_each(|size| check_past(DType::BF16, (1, size), 300, 0.005)));
 }
 
 /// A step that is repeated, from another memory each time: what lies in the memory of the first counts, as the caller says that it
