@@ -57,7 +57,7 @@ fn keys_that_are_no_numbers_are_seen() {
     for keys in [130, 1500] {
         let mut numbers = Numbers::seeded(keys as u64);
         let [q, mut k, v] = [2, keys, keys].map(|count| numbers.vector(count * size));
-        [5, 37, 69, 101].map(|row| k[row * size] = f64::NAN);
+        [5, 37, 69, 101].into_iter().for_each(|row| k[row * size] = f64::NAN);
         let [q, k, v] = [q, k, v].map(|values| rows(&values, 1, size, DType::BF16));
         let found = memory_attention([&q, &k, &v], (&Segments::single(2), &Segments::single(keys)), 0.3).unwrap();
         assert!(numbers_of(&found).iter().all(|number| number.is_nan()), "{keys} keys");
