@@ -16,7 +16,7 @@ import sys
 # The first kind of which a part occurs in a kernel's name counts; ours have the names of crates/kernels/cuda/.
 KINDS = {
     "matrix products": ["gemm", "cutlass", "nvjet", "xmma", "splitK", "cublas"],
-    "attention": ["attention", "delta", "reduce_global", "merge_splits", "merge(", "add(const int"],
+    "attention": ["attention", "delta", "reduce_global", "merge(", "add(const int"],
     "global rows": ["softmax", "fold<", "project<", "add_gradient<", "split<", "join<", "change_rows"],
     "layers of few rows": ["product<", "head<"],
     "layer norm": ["layer_norm", "add_chunks"],

@@ -128,7 +128,7 @@ impl Led {
     }
 
     /// A step of the decoder (see [`Decoder::step`]), and of each of its hidden states the `count` most probable tokens with their
-    /// log-probabilities (nats), the best first and of equal ones the first: see [`PackedLinear::best`]. Only where
+    /// log-probabilities (nats), the best first and of equal ones the first: see [`PackedLinear::find_best`]. Only where
     /// [`Led::finds_best`].
     ///
     /// # Errors

@@ -162,7 +162,7 @@ impl PackedLinear {
         }
     }
 
-    /// Whether [`PackedLinear::best`] is a short way: on a GPU, from which the result would have to be copied.
+    /// Whether [`PackedLinear::find_best`] is a short way: on a GPU, from which the result would have to be copied.
     pub fn finds_best(&self) -> bool {
         match &self.0 {
             Weight::Cpu(_) => false,
@@ -173,23 +173,18 @@ impl PackedLinear {
 
     /// Of each row of [`PackedLinear::forward`]'s result, as logits, the `count` most probable entries with their log-probabilities
     /// (nats), the best first and of equal ones the first. x `[R, in]`. An entry that is no number is among them if there is one.
+    /// They lie where the GPU finds them, which nobody waits for before [`read_best`].
     ///
     /// # Errors
     /// When the shapes do not fit, `count` is more than there are outputs, `x` is in a graph, or the weight is not on a GPU.
-    pub fn best(&self, x: &Tensor, count: usize) -> Result<Vec<Vec<(u32, f32)>>> {
-        read_best(&self.find_best(x, count)?)
-    }
-
-    /// The same where the GPU finds it, for [`read_best`], without waiting for it.
-    ///
-    /// # Errors
-    /// As [`PackedLinear::best`].
     pub fn find_best(&self, x: &Tensor, count: usize) -> Result<Tensor> {
         match &self.0 {
-            Weight::Cpu(_) => bail!("PackedLinear::best: the weight is not on a GPU ({count} of rows {:?})", x.dims()),
+            Weight::Cpu(_) => {
+                bail!("PackedLinear::find_best: the weight is not on a GPU ({count} of rows {:?})", x.dims())
+            }
             #[cfg(gpu)]
             Weight::Gpu(linear) => {
-                refuse_tracked("PackedLinear::best", x)?;
+                refuse_tracked("PackedLinear::find_best", x)?;
                 cuda::find_top_k(&linear.forward_f32_aligned(x)?, linear.weight().dim(0)?, None, count)
             }
         }

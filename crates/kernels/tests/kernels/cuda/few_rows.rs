@@ -4,7 +4,7 @@ use super::{close, numbers_of, on_device, place, rounded};
 use crate::dense::{gelu_reference, norm_reference};
 use crate::numbers::{Numbers, dot};
 use candle_core::{DType, Tensor};
-use epitome_kernels::{Norm, PackedLinear, Precision, ResidualSum};
+use epitome_kernels::{Norm, PackedLinear, Precision, ResidualSum, read_best};
 
 /// Layers of few rows against their definition: alone, after a layer norm, and with GELU between two.
 fn check_layers(rows: usize, [width, inner]: [usize; 2], with_bias: bool) {
@@ -124,7 +124,7 @@ fn check_head(rows: usize, width: usize, vocabulary: usize, with_bias: bool) {
         let logits: Vec<f64> = logits.into_iter().map(f64::from).collect();
         let what = format!("{rows} rows of {width}, {vocabulary} logits");
         close(&what, &place(&logits, &[logits.len()], DType::F32), &wanted, 1e-5);
-        let best = head.best(&x, 1).unwrap();
+        let best = read_best(&head.find_best(&x, 1).unwrap()).unwrap();
         for (row, logits) in logits.chunks(vocabulary).enumerate() {
             assert!(logits.iter().all(|logit| *logit <= logits[best[row][0].0 as usize]), "{what}: row {row}");
         }
